@@ -1,0 +1,95 @@
+//! What the enforcer reports.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{Decision, Direction, PolicyRef, Protocol, RuleRef};
+
+/// One verdict of the kernel: on the first packet of a flow, or on a denied packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowEvent {
+    /// The node whose kernel judged.
+    pub node: String,
+    /// What it decided.
+    pub decision: Decision,
+    /// Which side decided, where it denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Source address and port as judged.
+    pub source: SocketAddr,
+    /// Destination address and port as judged: after the Service's translation.
+    pub destination: SocketAddr,
+    /// The pod that sent it, `namespace/name`, where it is a local one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_pod: Option<String>,
+    /// The pod that it is for, `namespace/name`, where it is a local one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_pod: Option<String>,
+    /// The rule that allowed, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleRef>,
+    /// Where it denied: the policies that isolate the pod on that side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub isolated_by: Vec<PolicyRef>,
+    /// Why, where neither a rule nor an isolation decided: `spoofed-source`, `map-full`, `unparsable`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The generation of the tables that judged.
+    pub generation: u32,
+    /// When, by the clock of the node.
+    pub at_us: u64,
+}
+
+/// How the programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// bpf_link on tcx, kernel 6.6 and newer.
+    Tcx,
+    /// A filter on the clsact qdisc.
+    Clsact,
+}
+
+/// The enforcer's own condition on one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EnforcerStatus {
+    /// The node.
+    pub node: String,
+    /// Programs are attached to every local pod and the newest tables are live.
+    pub enforcing: bool,
+    /// How; absent until the first program is attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<AttachMode>,
+    /// The generation that the kernel uses.
+    pub generation: u32,
+    /// The newest `resourceVersion` of any policy that this generation holds.
+    pub policies_version: u64,
+    /// Local pods under enforcement.
+    pub pods: u32,
+    /// From the policy's arrival at the enforcer to the flip of the generation, in microseconds: the last change.
+    pub last_apply_us: u64,
+    /// What is wrong, one sentence each, with the object's name: empty when all is well.
+    pub problems: Vec<String>,
+    /// Events that the ring buffer had no room for, since the start.
+    pub lost_events: u64,
+}
+
+/// Counts of verdicts, kept by the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictCount {
+    /// `namespace/name` of the pod, or the address of whoever sent.
+    pub source: String,
+    /// `namespace/name` of the pod, or the address of whoever it was for.
+    pub destination: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination's port, after translation.
+    pub port: u16,
+    /// Flows that were allowed.
+    pub allowed: u64,
+    /// Packets that were denied.
+    pub denied: u64,
+}

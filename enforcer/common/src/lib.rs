@@ -1,0 +1,2 @@
+//! Shared types.
+#![no_std]
