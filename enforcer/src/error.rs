@@ -1,0 +1,85 @@
+//! What can go wrong, and what helps.
+
+use std::path::PathBuf;
+
+/// What can go wrong, and what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The crate was built without the kernel programs.
+    #[error(
+        "this build holds no kernel programs: run `cargo xtask build`, which makes enforcer.bpf.o and embeds it"
+    )]
+    ObjectMissing,
+    /// The kernel refused the object.
+    #[error("the kernel refused the programs (root and Linux 5.10 or newer are needed): {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The kernel refused one program.
+    #[error("the kernel refused the program {program}: {source}")]
+    Program {
+        /// Its name in the object.
+        program: &'static str,
+        /// What the kernel said.
+        source: aya::programs::ProgramError,
+    },
+    /// The object lacks something that this version expects: object and binary come from different builds.
+    #[error(
+        "the kernel object has no {kind} {name}: it comes from another build, run `cargo xtask build`"
+    )]
+    Mismatch {
+        /// Program or map.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// An operation on a map failed.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Its name in the object.
+        map: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A map could not be opened.
+    #[error("map {map}: {source}")]
+    OpenMap {
+        /// Its name in the object.
+        map: &'static str,
+        /// What the library said.
+        source: aya::maps::MapError,
+    },
+    /// A network namespace could not be entered.
+    #[error(
+        "cannot enter the network namespace {path}: {source} (root is needed, and the process that holds it must live)"
+    )]
+    Namespace {
+        /// Its file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A thread could not be started, or ended by a panic.
+    #[error("a worker thread of the enforcer ended unexpectedly")]
+    Worker,
+    /// Links and addresses could not be read.
+    #[error("netlink in the node's namespace: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    /// A socket or file failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// An uplink does not exist.
+    #[error("the node has no interface {0}: name its uplinks as `ip link` shows them")]
+    NoSuchUplink(String),
+    /// The programs could not be attached.
+    #[error("cannot attach to interface {ifindex}: {source}")]
+    Attach {
+        /// The interface.
+        ifindex: u32,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
