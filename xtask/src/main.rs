@@ -1,2 +1,97 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask …`: set-up, build, run and test of Signalbox on a bare machine.
+//!
+//! - [`step`]: runs commands, says what it does and how long it took.
+//! - [`packages`]: Debian packages that are missing.
+//! - [`toolchain`]: which cargo builds for the browser and for the kernel.
+//! - [`tools`]: programs from crates that are built once, into `.tools/`.
+//! - [`stamp`]: skips what has not changed.
+//! - [`artifact`]: the page, the kernel programs, the probe, the binary.
+//! - [`checks`]: everything that must hold before a change lands.
+
+mod artifact;
+mod checks;
+mod packages;
+mod stamp;
+mod step;
+mod toolchain;
+mod tools;
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::step::root;
+
+/// Builds, runs and tests Signalbox.
+#[derive(Parser)]
+#[command(name = "cargo xtask", after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask lab                       build what has changed, then run the lab
+  cargo xtask lab --listen 127.0.0.1:9090
+  cargo xtask test                      everything that CI checks
+  cargo xtask test lesson               only the tests with `lesson` in their name
+  cargo xtask build                     target/release/signalbox, page and kernel programs inside";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what is missing, and nothing else.
+    Setup,
+    /// Builds everything into target/release/signalbox.
+    Build,
+    /// Builds what has changed and runs the lab. Needs root.
+    Lab {
+        /// Passed on to `signalbox lab`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lock file, licences, lints, then all tests. Needs root.
+    Test {
+        /// Run only the tests whose name contains one of these, and none of the other checks.
+        filters: Vec<String>,
+    },
+    /// Measures and rewrites the figures in docs/performance.md. Needs root.
+    Figures,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.task {
+        Task::Setup => {
+            packages::ensure(packages::BUILD)?;
+            packages::ensure(packages::RUN)?;
+            tools::bpf_linker()?;
+            step::say("everything that a build and a lab need is installed");
+            Ok(())
+        }
+        Task::Build => artifact::binary().map(|path| step::say(&format!("built {}", path.display()))),
+        Task::Lab { arguments } => lab(&arguments),
+        Task::Test { filters } if filters.is_empty() => checks::everything(),
+        Task::Test { filters } => checks::tests(&filters),
+        Task::Figures => checks::figures(),
+    }
+}
+
+fn lab(arguments: &[String]) -> Result<()> {
+    need_root("the lab makes network namespaces and loads kernel programs")?;
+    packages::ensure(packages::RUN)?;
+    let binary = artifact::binary()?;
+    let error = Command::new(&binary).arg("lab").args(arguments).current_dir(root()).exec();
+    Err(error).with_context(|| format!("cannot run {}", binary.display()))
+}
+
+/// Fails with a remedy unless this process is root.
+fn need_root(why: &str) -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
+    if effective != Some("0") {
+        bail!("{why}, so this needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask …`, or start a root shell");
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! The page, the kernel programs, the probe, and the binary that embeds them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::stamp::unless_fresh;
+use crate::step::{artifacts, command, root, run, step};
+use crate::{packages, toolchain, tools};
+
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds everything that has changed; the path of `signalbox`.
+pub fn binary() -> Result<PathBuf> {
+    packages::ensure(packages::BUILD)?;
+    kernel_programs()?;
+    probe()?;
+    page()?;
+    let binary = root().join("target/release/signalbox");
+    let inputs = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "api",
+        "policy",
+        "server",
+        "enforcer",
+        "lab",
+        "assets",
+        "target/artifacts/ui",
+        "target/artifacts/enforcer.bpf.o",
+        "target/artifacts/signalbox-probe",
+    ];
+    unless_fresh("signalbox", &inputs, &binary, || {
+        step("build signalbox", || {
+            run(command("cargo").args(["build", "--locked", "--release", "-p", "signalbox-lab"]))
+        })
+    })?;
+    Ok(binary)
+}
+
+/// The eBPF object that the enforcer embeds.
+pub fn kernel_programs() -> Result<()> {
+    let output = artifacts().join("enforcer.bpf.o");
+    let inputs = ["Cargo.toml", "Cargo.lock", "enforcer/common", "enforcer/ebpf"];
+    unless_fresh("enforcer.bpf.o", &inputs, &output, || {
+        let linker = tools::bpf_linker()?;
+        let cargo = toolchain::kernel()?;
+        step("build the kernel programs", || {
+            let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+            let path = std::env::var("PATH").unwrap_or_default();
+            run(cargo
+                .build()
+                .args(["--locked", "--release", "-p", "signalbox-enforcer-ebpf"])
+                .args(["--target", "bpfel-unknown-none", "--target-dir", "target/bpf"])
+                .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+                .env("PATH", format!("{}:{path}", linker.display())))?;
+            place(&root().join("target/bpf/bpfel-unknown-none/release/signalbox-enforcer-ebpf"), &output)
+        })
+    })
+}
+
+/// The static binary that runs in each pod.
+pub fn probe() -> Result<()> {
+    let output = artifacts().join("signalbox-probe");
+    unless_fresh("signalbox-probe", &["Cargo.toml", "Cargo.lock", "api", "probe"], &output, || {
+        step("build the probe", || {
+            // With --target the flag reaches the probe alone, and not the procedural macros, which cannot be static.
+            run(command("cargo")
+                .args(["build", "--locked", "--release", "-p", "signalbox-probe"])
+                .args(["--target", HOST, "--target-dir", "target/probe"])
+                .env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+            place(&root().join(format!("target/probe/{HOST}/release/signalbox-probe")), &output)
+        })
+    })
+}
+
+/// The page: compiled, bound to JavaScript, and compressed once instead of at each request.
+pub fn page() -> Result<()> {
+    let output = artifacts().join("ui");
+    let inputs = ["Cargo.toml", "Cargo.lock", "api", "policy", "frontend", "assets/ui", "xtask/src/artifact.rs"];
+    unless_fresh("ui", &inputs, &output.join("index.html"), || {
+        let cargo = toolchain::browser()?;
+        step("build the page", || {
+            run(cargo
+                .build()
+                .args([
+                    "--locked",
+                    "--profile",
+                    "wasm-release",
+                    "-p",
+                    "signalbox-frontend",
+                    "--bin",
+                    "signalbox-frontend",
+                ])
+                .args(["--target", "wasm32-unknown-unknown", "--target-dir", "target/ui"]))?;
+            let wasm = root().join("target/ui/wasm32-unknown-unknown/wasm-release/signalbox-frontend.wasm");
+            let fresh = artifacts().join("ui.new");
+            remove(&fresh)?;
+            fs::create_dir_all(&fresh)?;
+            Bindgen::new()
+                .input_path(&wasm)
+                .out_name("signalbox")
+                .web(true)?
+                .typescript(false)
+                .omit_default_module_path(false)
+                .generate(&fresh)?;
+            copy_folder(&root().join("assets/ui"), &fresh)?;
+            compress_folder(&fresh)?;
+            remove(&output)?;
+            fs::rename(&fresh, &output).context("cannot put the new page in place")
+        })
+    })
+}
+
+/// Copies beside the target and renames, so that nobody sees half a file.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(artifacts())?;
+    let half = to.with_extension("new");
+    fs::copy(from, &half).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::rename(&half, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn compress_folder(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|text| text.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            compress_folder(&path)?;
+        } else if ["wasm", "js", "css", "svg", "html"].contains(&extension) {
+            let parameters = brotli::enc::BrotliEncoderParams { quality: 11, ..Default::default() };
+            let mut packed = Vec::new();
+            brotli::BrotliCompress(&mut fs::read(&path)?.as_slice(), &mut packed, &parameters)?;
+            fs::write(path.with_extension(format!("{extension}.br")), packed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Everything that must hold before a change lands.
+
+use anyhow::Result;
+
+use crate::step::{command, output, root, run, step};
+use crate::{artifact, need_root, packages, tools};
+
+/// Workspace members whose tests run natively; `xtask` has none.
+const TESTED: &[&str] = &[
+    "signalbox-api",
+    "signalbox-policy",
+    "signalbox-probe",
+    "signalbox-server",
+    "signalbox-enforcer",
+    "signalbox-enforcer-common",
+    "signalbox-lab-streaming",
+    "signalbox-lab-apiserver",
+    "signalbox-lab-node",
+    "signalbox-lab",
+    "signalbox-e2e",
+    "signalbox-frontend",
+];
+
+/// Formatting, lock file, licences, lints, then all tests.
+pub fn everything() -> Result<()> {
+    need_root("the tests make network namespaces and load kernel programs")?;
+    step("check the lock file", || {
+        run(command("cargo")
+            .args(["metadata", "--locked", "--format-version", "1"])
+            .stdout(std::process::Stdio::null()))
+    })?;
+    step("check the formatting", || run(command("cargo").args(["fmt", "--all", "--check"])))?;
+    let binary = artifact::binary()?;
+    step("check licences, bans and sources", || {
+        // The advisory database lives on the network: a job that reaches it runs `cargo deny check advisories`.
+        run(command(tools::cargo_deny()?).args(["--locked", "check", "licenses", "bans", "sources"]))
+    })?;
+    step("lint", || {
+        run(command("cargo")
+            .args([
+                "clippy",
+                "--locked",
+                "--release",
+                "--workspace",
+                "--exclude",
+                "signalbox-enforcer-ebpf",
+                "--all-targets",
+            ])
+            .args(["--", "-Dwarnings"]))
+    })?;
+    tests(&[])?;
+    crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
+    Ok(())
+}
+
+/// The tests, all or those whose name contains one of `filters`.
+pub fn tests(filters: &[String]) -> Result<()> {
+    need_root("the tests make network namespaces and load kernel programs")?;
+    packages::ensure(packages::RUN)?;
+    packages::ensure(packages::TEST)?;
+    artifact::binary()?;
+    step("install the browser's driver", || {
+        if root().join("e2e/browser/node_modules/playwright-core").exists() {
+            return Ok(());
+        }
+        run(command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix", "e2e/browser"]))
+    })?;
+    let packages = TESTED.iter().flat_map(|name| ["-p", name]);
+    step("run the tests", || {
+        if output(command("cargo").args(["nextest", "--version"])).is_some() {
+            return run(command("cargo")
+                .args(["nextest", "run", "--locked", "--cargo-profile", "release", "--no-fail-fast"])
+                .args(packages)
+                .args(filters));
+        }
+        run(command("cargo")
+            .args(["test", "--locked", "--release", "--no-fail-fast"])
+            .args(packages)
+            .args(["--", "--test-threads=1"])
+            .args(filters))
+    })
+}
+
+/// Runs the measurements of `e2e/`, which rewrite docs/performance.md.
+pub fn figures() -> Result<()> {
+    need_root("the measurements run the lab")?;
+    packages::ensure(packages::RUN)?;
+    packages::ensure(packages::TEST)?;
+    artifact::binary()?;
+    step("measure", || {
+        run(command("cargo").args(["run", "--locked", "--release", "-p", "signalbox-e2e", "--bin", "figures"]))
+    })
+}

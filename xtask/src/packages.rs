@@ -1,0 +1,56 @@
+//! Debian packages that are missing.
+
+use anyhow::{Result, bail};
+
+use crate::step::{command, output, run, step};
+
+/// What must be there: a file that shows it, and the packages that bring it.
+pub type Need = (&'static str, &'static str);
+
+/// To compile: crates with C code, and the toolchain for the browser and the kernel.
+pub const BUILD: &[Need] =
+    &[("/usr/bin/cc", "gcc"), ("/usr/bin/c++", "g++"), ("/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev")];
+
+/// The toolchain for the browser and the kernel, where rustup has not got these targets.
+pub const TOOLCHAIN: &[Need] = &[
+    ("/usr/bin/cargo", "cargo-web"),
+    ("/usr/bin/rustc", "rustc-web"),
+    ("/usr/lib/rustlib/src/rust/library/std/src/lib.rs", "rust-web-src"),
+    ("/usr/lib/rustlib/bpfel-unknown-none/lib", "libstd-rust-web-dev-bpf"),
+    ("/usr/bin/wasm-ld-22", "lld-22"),
+];
+
+/// To run the lab: the service proxy's `nft`, and a shell inside the pods.
+pub const RUN: &[Need] = &[("/usr/sbin/nft", "nftables"), ("/bin/busybox", "busybox-static")];
+
+/// To test: the clients that users have.
+pub const TEST: &[Need] = &[
+    ("/usr/bin/kubectl", "kubernetes-client"),
+    ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/node", "nodejs"),
+    ("/usr/bin/npm", "npm"),
+    ("/usr/sbin/ip", "iproute2"),
+    ("/usr/bin/xz", "xz-utils"),
+    ("/usr/bin/curl", "curl"),
+];
+
+/// Installs whichever of `needs` are not there.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> =
+        needs.iter().filter(|(file, _)| !std::path::Path::new(file).exists()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if output(command("apt-get").arg("--version")).is_none() {
+        bail!("missing: {list}. This machine has no apt-get: install what these Debian packages hold by other means");
+    }
+    crate::need_root(&format!("the Debian packages {list} must be installed"))?;
+    step(&format!("install {list}"), || {
+        run(command("apt-get").args(["update", "-q"]))?;
+        run(command("apt-get")
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+    })
+}
