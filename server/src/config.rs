@@ -1,0 +1,49 @@
+//! What the server can be told.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// What the server can be told. The defaults are those of `signalbox lab`, except for the token.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the page and the API are served. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Needed for everything that changes something. Never empty: [`crate::start`] refuses that.
+    pub token: String,
+    /// The cluster's name, as the page shows it.
+    pub cluster: String,
+    /// The domain that Services are resolved under.
+    pub cluster_domain: String,
+    /// Between the end of one round of probes and the start of the next.
+    pub interval: Duration,
+    /// After how long a probe without an answer counts as dropped.
+    pub probe_timeout: Duration,
+    /// What `exec` runs in a pod.
+    pub probe_command: Vec<String>,
+    /// Namespaces whose pods and Services are not in the matrix.
+    pub skip_namespaces: Vec<String>,
+    /// How long after a change facts may contradict each other before that counts as a disagreement.
+    pub settle: Duration,
+    /// How long the first round waits for pods that are not ready yet.
+    pub first_round_wait: Duration,
+    /// How many browsers may follow the events at a time.
+    pub max_followers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            token: String::new(),
+            cluster: "lab".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            interval: Duration::from_secs(5),
+            probe_timeout: Duration::from_secs(1),
+            probe_command: vec!["/bin/signalbox-probe".to_owned(), "agent".to_owned()],
+            skip_namespaces: vec!["kube-system".to_owned()],
+            settle: Duration::from_secs(1),
+            first_round_wait: Duration::from_secs(5),
+            max_followers: 64,
+        }
+    }
+}
