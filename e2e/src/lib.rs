@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What the end-to-end tests share. They run the built binary as a user would, and need root.
+//!
+//! - [`lab`]: starts `signalbox lab`, waits for its `ready` line, and ends it whatever happens.
+//! - [`shell`]: commands, and HTTP by `curl`, as a user types them.
+//! - [`lesson`]: lesson one's table: what must be open after each step.
+//! - [`events`]: the page's event stream.
+//! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
+//! - [`browser`]: headless Chromium, driven through WebDriver.
+
+pub mod browser;
+pub mod events;
+pub mod lab;
+pub mod leftovers;
+pub mod lesson;
+pub mod shell;

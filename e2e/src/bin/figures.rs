@@ -1,0 +1,215 @@
+//! Measures the lab and rewrites docs/performance.md. Run it by `cargo xtask figures`.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use plotters::prelude::*;
+use signalbox_api::cell::Outcome;
+use signalbox_api::state::{Event, Snapshot};
+use signalbox_e2e::browser::Browser;
+use signalbox_e2e::events::Events;
+use signalbox_e2e::lab::Lab;
+use signalbox_e2e::shell::root;
+
+const STARTS: usize = 10;
+const CHANGES: usize = 40;
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Shuts web's ingress: `web` is then reached by nobody.
+const POLICY: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: figures, namespace: frontend}
+spec: {podSelector: {matchLabels: {run: web}}, policyTypes: [Ingress]}
+";
+const WATCHED: (&str, &str) = ("outside:users", "service:frontend/web");
+
+/// One measured thing.
+struct Figure {
+    what: &'static str,
+    goal: f64,
+    unit: &'static str,
+    values: Vec<f64>,
+}
+
+impl Figure {
+    fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+        sorted[index]
+    }
+
+    fn row(&self) -> String {
+        let numbers = [0.0, 0.5, 0.99, 1.0].map(|share| format!("{:.1}", self.quantile(share))).join(" | ");
+        format!("| {} | {} {} | {} | {numbers} |", self.what, self.goal, self.unit, self.values.len())
+    }
+}
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        let state = tempfile::tempdir()?;
+        let lab = Lab::start(state.path(), &[])?;
+        starts.push(lab.ready_after.as_secs_f64() * 1000.0);
+    }
+    let state = tempfile::tempdir()?;
+    let lab = Lab::start(state.path(), &[])?;
+    let (kernel, cell) = changes(&lab)?;
+    let browser = runtime.block_on(browser(&lab))?;
+    let memory = memory_mib(&lab)?;
+    let figures = [
+        Figure { what: "command to first full matrix", goal: 2000.0, unit: "ms", values: starts },
+        Figure { what: "policy sent to kernel enforcing", goal: 10.0, unit: "ms", values: kernel },
+        Figure { what: "policy sent to cell changed in the event stream", goal: 250.0, unit: "ms", values: cell },
+        Figure { what: "policy sent to cell changed in the browser", goal: 250.0, unit: "ms", values: browser },
+        Figure { what: "memory of the lab, pods included (PSS)", goal: 150.0, unit: "MiB", values: vec![memory] },
+    ];
+    plot(&figures[1..4])?;
+    let rows: Vec<String> = figures.iter().map(Figure::row).collect();
+    let machine = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let cores = std::thread::available_parallelism()?;
+    let text = format!(
+        "# Performance\n\nMeasured by `cargo xtask figures` on {cores} cores, kernel {}. It starts the lab of lesson one {STARTS} times, \
+         then applies and deletes a policy {CHANGES} times and watches. Each figure is what a user sees: from the moment before the command or \
+         the request, to the moment the answer is there.\n\n\
+         | what | goal | runs | least | median | 99 % | most |\n|---|---|---|---|---|---|---|\n{}\n\n\
+         ![from the policy to the kernel, the event stream and the browser](performance.svg)\n\n\
+         \"Kernel enforcing\" is the enforcer's own word that the generation with this policy is live, as it arrives in the event stream; \
+         the stream's way to the reader is part of it. Memory is the proportional set size of the lab's process and of all its pods' processes.\n",
+        machine.trim(),
+        rows.join("\n")
+    );
+    fs::write(root().join("docs/performance.md"), text).context("cannot write docs/performance.md")?;
+    rows.iter().for_each(|row| println!("{row}"));
+    Ok(())
+}
+
+/// Milliseconds from sending a policy to the kernel's and to the cell's change, in both directions.
+fn changes(lab: &Lab) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut kernel, mut cell) = (Vec::new(), Vec::new());
+    let events = Events::open(&lab.url)?;
+    events.until(WITHIN, |event| matches!(event, Event::Snapshot(_)))?;
+    for change in 0..CHANGES {
+        let shut = change % 2 == 0;
+        let generation = generation(lab)?;
+        let (method, path, body) = request(shut);
+        let sent = Instant::now();
+        let answer = lab.send(method, path, body)?;
+        ensure!(answer.status < 300, "{answer:?}");
+        let (mut live, mut changed) = (None, None);
+        events.until(WITHIN, |event| {
+            if let Event::Enforcers(enforcers) = event
+                && enforcers.iter().any(|enforcer| enforcer.generation > generation)
+            {
+                live.get_or_insert_with(Instant::now);
+            }
+            if let Event::Cells(cells) = event
+                && cells.iter().any(|cell| {
+                    let outcome = cell.probe.as_ref().map(|probe| probe.outcome);
+                    let wanted = if shut { Outcome::Dropped } else { Outcome::Open };
+                    (cell.key.from.as_str(), cell.key.to.as_str()) == WATCHED && outcome == Some(wanted)
+                })
+            {
+                changed.get_or_insert_with(Instant::now);
+            }
+            live.is_some() && changed.is_some()
+        })?;
+        let since = |then: Option<Instant>| then.map(|then| (then - sent).as_secs_f64() * 1000.0);
+        kernel.extend(since(live));
+        cell.extend(since(changed));
+        // Rounds of their own accord must not fall into the next measurement more often than in real use.
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    Ok((kernel, cell))
+}
+
+fn request(shut: bool) -> (&'static str, &'static str, &'static str) {
+    if shut { ("POST", "/api/v1/policies", POLICY) } else { ("DELETE", "/api/v1/policies/frontend/figures", "") }
+}
+
+fn generation(lab: &Lab) -> Result<u32> {
+    let snapshot: Snapshot = lab.get("/api/v1/state")?;
+    Ok(snapshot.enforcers.first().context("no enforcer")?.generation)
+}
+
+/// Milliseconds from the page's own request to the change of the cell that the page shows.
+async fn browser(lab: &Lab) -> Result<Vec<f64>> {
+    let browser = Browser::open(1400, 900, "light").await?;
+    browser.client.goto(&lab.link()).await?;
+    let cell = format!("[data-from='{}'][data-to='{}']", WATCHED.0, WATCHED.1);
+    browser.until("the matrix", &format!("document.querySelector(\"{cell}\")")).await?;
+    let mut values = Vec::new();
+    for change in 0..CHANGES {
+        let shut = change % 2 == 0;
+        let (method, path, body) = request(shut);
+        let wanted = if shut { "dropped" } else { "open" };
+        let script = format!(
+            "const done = arguments[arguments.length - 1];
+             const cell = () => document.querySelector(\"{cell}\")?.dataset.outcome;
+             const sent = performance.now();
+             const look = () => {{ if (cell() === '{wanted}') {{ observer.disconnect(); done(performance.now() - sent); }} }};
+             const observer = new MutationObserver(look);
+             observer.observe(document.body, {{ subtree: true, childList: true, attributes: true, characterData: true }});
+             fetch('{path}', {{ method: '{method}', headers: {{ 'Content-Type': 'application/yaml' }}, body: {body} }}).then(look);",
+            body = if body.is_empty() { "null".to_owned() } else { serde_json::to_string(body)? }
+        );
+        let took = browser.client.execute_async(&script, Vec::new()).await?;
+        values.push(took.as_f64().context("a time")?);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    browser.close().await?;
+    Ok(values)
+}
+
+/// Proportional set size of the lab and of everything it started.
+fn memory_mib(lab: &Lab) -> Result<f64> {
+    let mut parents = std::collections::HashMap::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok());
+        parents.insert(pid, parent.unwrap_or(0));
+    }
+    let ours = |mut pid: i32| loop {
+        if pid == lab.pid().as_raw() {
+            return true;
+        }
+        match parents.get(&pid) {
+            Some(parent) if *parent > 0 => pid = *parent,
+            _ => return false,
+        }
+    };
+    let mut kib = 0.0;
+    for pid in parents.keys().filter(|pid| ours(**pid)) {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB"));
+        kib += pss.and_then(|text| text.trim().parse::<f64>().ok()).unwrap_or(0.0);
+    }
+    Ok(kib / 1024.0)
+}
+
+/// Each change's times, one dot a change.
+fn plot(figures: &[Figure]) -> Result<()> {
+    let path = root().join("docs/performance.svg");
+    let area = SVGBackend::new(&path, (900, 420)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let most = figures.iter().map(|figure| figure.quantile(1.0)).fold(1.0, f64::max);
+    let mut chart = ChartBuilder::on(&area)
+        .caption("From the policy sent to … (ms)", ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(34)
+        .y_label_area_size(54)
+        .build_cartesian_2d(0..CHANGES, 0.0..most * 1.1)?;
+    chart.configure_mesh().x_desc("change").y_desc("ms").draw()?;
+    for (index, figure) in figures.iter().enumerate() {
+        let colour = Palette99::pick(index).to_rgba();
+        let dots =
+            figure.values.iter().enumerate().map(|(change, value)| Circle::new((change, *value), 3, colour.filled()));
+        chart.draw_series(dots)?.label(figure.what).legend(move |(x, y)| Circle::new((x + 8, y), 3, colour.filled()));
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    area.present()?;
+    Ok(())
+}
