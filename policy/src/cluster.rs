@@ -1,10 +1,17 @@
 //! The parsed cluster, and the questions it answers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::names::{PodRef, Protocol};
+use crate::compile;
+use crate::identity::IdentityAllocator;
+use crate::judge;
+use crate::model::Model;
+use crate::names::{Family, PodRef, Protocol};
+use crate::parse::problem::Problem;
+use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
@@ -13,45 +20,113 @@ use crate::verdict::Verdict;
 pub enum Party {
     /// A pod of the cluster.
     Pod(PodRef),
-    /// Anything else, by its address.
+    /// Anything else, by its address. The address of a pod stands for the pod, that of a node for the node.
     Address(IpAddr),
     /// The node that the other end, a pod, runs on.
     LocalNode,
 }
 
-/// Namespaces, pods and policies, parsed once. Immutable: a change makes a new one.
+/// How a connection reaches its destination. It matters to a pod that calls itself only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// By the destination's own address. No policy can keep a pod from itself.
+    #[default]
+    Direct,
+    /// By a Service's address. A pod that reaches itself that way is subject to policy.
+    Service,
+}
+
+/// All that a connection is to a policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Who opens it.
+    pub from: &'a Party,
+    /// To whom, after a Service's translation.
+    pub to: &'a Party,
+    /// The transport.
+    pub protocol: Protocol,
+    /// The destination port, after a Service's translation.
+    pub port: u16,
+    /// How the destination is reached.
+    pub route: Route,
+    /// Between which addresses, for ends that have several. `None`: the first family of the destination that the source
+    /// has, too.
+    pub family: Option<Family>,
+}
+
+/// Namespaces, pods and policies, parsed once. Immutable: a change makes a new one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Cluster {}
+pub struct Cluster {
+    model: Arc<Model>,
+}
 
 impl Cluster {
-    /// Reads Kubernetes objects: Namespace, Pod, NetworkPolicy. Other kinds are passed over. Never fails: what it
-    /// cannot understand is in [`Cluster::unknowns`], and whatever that bears on is judged unknown.
-    pub fn from_objects<'a>(_objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        Self {}
+    /// Reads Kubernetes objects: Namespace, Node, Pod, NetworkPolicy. Kinds that have no bearing on policies are passed
+    /// over. Never fails: what it cannot understand is in [`Cluster::unknowns`], and whatever that bears on is judged
+    /// unknown.
+    pub fn from_objects<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+        Self { model: Arc::new(Model::read(objects)) }
     }
 
     /// What could not be understood: the object's name, the field's path, the reason.
     pub fn unknowns(&self) -> &[String] {
-        &[]
+        &self.model.unknowns
     }
 
-    /// What the policies say of a connection to `port` (the pod's own, after any Service's translation).
-    pub fn verdict(&self, _from: &Party, _to: &Party, _protocol: Protocol, _port: u16) -> Verdict {
-        Verdict { egress: None, ingress: None, unknown: vec!["placeholder".to_owned()] }
+    /// The same as [`Cluster::unknowns`], field by field.
+    pub fn problems(&self) -> &[Problem] {
+        &self.model.problems
     }
 
-    /// The pods that a policy selects; empty where there is no such policy.
-    pub fn selected_by(&self, _namespace: &str, _policy: &str) -> Vec<PodRef> {
-        Vec::new()
+    /// What the policies say of a connection to `port` (the pod's own, after any Service's translation), reached by the
+    /// destination's own address.
+    pub fn verdict(&self, from: &Party, to: &Party, protocol: Protocol, port: u16) -> Verdict {
+        self.judge(&Connection { from, to, protocol, port, route: Route::Direct, family: None })
     }
 
-    /// One line for people: whom the policy selects and what it allows.
-    pub fn summary(&self, _namespace: &str, _policy: &str) -> Option<String> {
-        None
+    /// The same for a connection that went through a Service. It differs for a pod that calls itself: that is subject to
+    /// policy then.
+    pub fn verdict_through_service(&self, from: &Party, to: &Party, protocol: Protocol, port: u16) -> Verdict {
+        self.judge(&Connection { from, to, protocol, port, route: Route::Service, family: None })
     }
 
-    /// Compiles the tables for one node.
-    pub fn compile(&self, _node: &str) -> Tables {
-        Tables::default()
+    /// What the policies say of a connection.
+    pub fn judge(&self, connection: &Connection<'_>) -> Verdict {
+        judge::judge(&self.model, connection)
+    }
+
+    /// The pods that a policy selects, in order of their names; empty where there is no such policy.
+    pub fn selected_by(&self, namespace: &str, policy: &str) -> Vec<PodRef> {
+        let sound = self.model.policies.iter().find(|it| it.namespace == namespace && it.id.name == policy);
+        let broken =
+            || self.model.broken.iter().find(|it| it.namespace.as_deref() == Some(namespace) && it.id.name == policy);
+        let Some(selector) = sound.map(|it| &it.selector).or_else(|| broken().map(|it| &it.selector)) else {
+            return Vec::new();
+        };
+        let pods = self.model.pods.iter().filter(|pod| pod.id.namespace == namespace && !pod.is_host_network);
+        pods.filter(|pod| selector.is_empty() || (pod.is_understood && selector.matches(&pod.labels)))
+            .map(|pod| pod.id.clone())
+            .collect()
+    }
+
+    /// One line for people: whom the policy selects and what it allows. For a policy that was not understood: why.
+    pub fn summary(&self, namespace: &str, policy: &str) -> Option<String> {
+        if let Some(sound) = self.model.policies.iter().find(|it| it.namespace == namespace && it.id.name == policy) {
+            return Some(summary::summary(sound, self.selected_by(namespace, policy).len()));
+        }
+        let broken = self.model.broken.iter();
+        let mut broken = broken.filter(|it| it.namespace.as_deref() == Some(namespace) && it.id.name == policy);
+        broken.next().map(|it| format!("not understood: {}", it.unknowns.join("; ")))
+    }
+
+    /// Compiles the tables for one node, numbering identities afresh.
+    pub fn compile(&self, node: &str) -> Tables {
+        self.compile_with(node, &mut IdentityAllocator::default())
+    }
+
+    /// Compiles the tables for one node. Peers keep the identities they had in the tables that this allocator numbered
+    /// before, as far as they are still told apart in the same way. Use one allocator per node.
+    pub fn compile_with(&self, node: &str, identities: &mut IdentityAllocator) -> Tables {
+        compile::compile(&self.model, node, identities)
     }
 }

@@ -1,15 +1,40 @@
 //! The engine: what a set of network policies means. Pure: no I/O, no async, no kube client.
 //!
 //! - [`names`]: the field's words as domain types: protocols, directions, the names of objects and rules.
-//! - [`cluster`]: the parsed cluster, and the questions it answers.
-//! - [`verdict`]: the answers: what each side says, the rule that decided, the nearest miss.
-//! - [`tables`]: the same model compiled for the kernel.
+//! - [`documents`]: texts, YAML or JSON, become objects, or errors that say where.
+//! - [`parse`]: objects become domain types, here and nowhere else; what is not understood is a [`Problem`].
+//! - [`label`], [`selector`], [`block`], [`port`], [`peer`]: what rules are made of.
+//! - [`namespace`], [`pod`], [`policy`]: the objects.
+//! - `model`: all of it with indices; [`cluster`]: the public face of it, and the questions it answers.
+//! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
+//! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
+//!   them as the kernel does.
 
+pub mod block;
 pub mod cluster;
+mod compile;
+pub mod documents;
+pub mod evaluate;
+pub mod identity;
+mod judge;
+pub mod label;
+mod model;
 pub mod names;
+pub mod namespace;
+mod nearest;
+pub mod parse;
+pub mod peer;
+pub mod pod;
+pub mod policy;
+pub mod port;
+pub mod selector;
+mod summary;
 pub mod tables;
 pub mod verdict;
 
-pub use cluster::{Cluster, Party};
-pub use names::{Direction, PodRef, PolicyRef, Protocol, RuleRef};
+pub use cluster::{Cluster, Connection, Party, Route};
+pub use documents::{DocumentError, parse_documents};
+pub use identity::IdentityAllocator;
+pub use names::{Direction, Family, PodRef, PolicyRef, Protocol, RuleRef};
+pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

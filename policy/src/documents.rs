@@ -1,0 +1,214 @@
+//! Texts become objects: multi-document YAML, JSON, and `List`s.
+//!
+//! A line that starts with `---` ends a document wherever it stands, also within a string, so that documents can be told
+//! apart before any of them is parsed: one that is broken does not hide the others.
+
+use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
+
+/// The largest text that is read. Kubernetes takes about 1.5 MiB in one object.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many documents one text may hold.
+pub const MAX_DOCUMENTS: usize = 200_000;
+
+/// How deep a value may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// How deep Lists may hold Lists.
+const MAX_LISTS: usize = 4;
+
+/// A document that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{from}: document {document}, line {line}, column {column}: {reason}; {remedy}", from = self.source_name)]
+pub struct DocumentError {
+    /// The text's name: a file's path, or what the caller calls it.
+    pub source_name: String,
+    /// Which document of the text, from 1. Empty documents count.
+    pub document: usize,
+    /// Line in the whole text, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// Reads all documents of a text. Empty ones are left out, a `List` becomes its items.
+pub fn parse_documents(text: &str, source: &str) -> Vec<Result<Value, DocumentError>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let place = |document, line| Place { source, document, line };
+    if text.len() > MAX_BYTES {
+        let reason = format!("the text has {} bytes, more than {MAX_BYTES}", text.len());
+        return vec![Err(place(1, 1).error(1, 1, reason, "split it into several files"))];
+    }
+    let mut results = Vec::new();
+    for (index, chunk) in chunks(text).enumerate() {
+        let here = place(index + 1, chunk.line);
+        if index == MAX_DOCUMENTS {
+            let reason = format!("there are more than {MAX_DOCUMENTS} documents");
+            results.push(Err(here.error(1, 1, reason, "split the text into several files")));
+            break;
+        }
+        read(chunk.text, &here, &mut results);
+    }
+    results
+}
+
+/// Part of the text that holds one document.
+struct Chunk<'t> {
+    text: &'t str,
+    /// The line it starts at, from 1.
+    line: usize,
+}
+
+/// Where a document is.
+struct Place<'s> {
+    source: &'s str,
+    document: usize,
+    line: usize,
+}
+
+impl Place<'_> {
+    /// An error at a line and column of the document.
+    fn error(&self, line: usize, column: usize, reason: String, remedy: &'static str) -> DocumentError {
+        DocumentError {
+            source_name: self.source.to_owned(),
+            document: self.document,
+            line: self.line + line.max(1) - 1,
+            column: column.max(1),
+            reason,
+            remedy,
+        }
+    }
+}
+
+/// Cuts the text at its document markers. The text behind a `---` belongs to the document that it starts.
+fn chunks(text: &str) -> impl Iterator<Item = Chunk<'_>> {
+    let mut starts = vec![(0, 1)];
+    let mut offset = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let is_marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if is_marker {
+            // A marker before anything but comments and directives starts the first document, not a second one.
+            let (start, _) = starts[starts.len() - 1];
+            if starts.len() == 1 && is_blank(&text[start..offset]) {
+                starts.clear();
+                starts.push((0, 1));
+                if offset > 0 || index == 0 {
+                    starts.clear();
+                    starts.push((offset, index + 1));
+                }
+            } else {
+                starts.push((offset, index + 1));
+            }
+        }
+        offset += line.len();
+    }
+    let ends: Vec<usize> = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]).collect();
+    starts.into_iter().zip(ends).map(|((start, line), end)| Chunk { text: &text[start..end], line })
+}
+
+/// Whether there is nothing but comments, markers and directives.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = line.trim();
+        let rest = line.strip_prefix("---").unwrap_or(line).trim();
+        rest.is_empty() || rest.starts_with('#') || line.starts_with('%') || line == "..."
+    })
+}
+
+fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Value, DocumentError>>) {
+    if is_blank(text) {
+        return;
+    }
+    if text.trim_start().starts_with('{') {
+        // JSON, perhaps several objects in a row. What is no JSON may still be YAML's flow style.
+        let values: Result<Vec<Value>, serde_json::Error> =
+            serde_json::Deserializer::from_str(text).into_iter().collect();
+        if let Ok(values) = values {
+            for value in values {
+                flatten(value, place, 0, results);
+            }
+            return;
+        }
+    }
+    match serde_saphyr::from_str_with_options::<Value>(text, options()) {
+        Ok(Value::Null) => {}
+        Ok(value) => flatten(value, place, 0, results),
+        Err(error) => {
+            let (line, column) = error.location().map_or((1, 1), |at| (number(at.line()), number(at.column())));
+            let reason = one_line(&error.without_snippet().to_string());
+            results.push(Err(place.error(
+                line,
+                column,
+                reason,
+                "mend the YAML there: check indentation, colons and quotes",
+            )));
+        }
+    }
+}
+
+/// A `List`'s items one by one, each with the kind that the list implies. Anything else as it is.
+fn flatten(value: Value, place: &Place<'_>, depth: usize, results: &mut Vec<Result<Value, DocumentError>>) {
+    let Value::Object(mut object) = value else {
+        let reason = "the document is no object".to_owned();
+        results.push(Err(place.error(1, 1, reason, "a Kubernetes object has apiVersion, kind and metadata")));
+        return;
+    };
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_list = kind.ends_with("List") && object.get("items").is_some_and(Value::is_array);
+    if !is_list {
+        results.push(Ok(Value::Object(object)));
+        return;
+    }
+    if depth == MAX_LISTS {
+        let reason = format!("Lists hold Lists more than {MAX_LISTS} deep");
+        results.push(Err(place.error(1, 1, reason, "put the items into one List")));
+        return;
+    }
+    let item_kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(str::to_owned);
+    let version = object.get("apiVersion").cloned();
+    let Some(Value::Array(items)) = object.remove("items") else { return };
+    for mut item in items {
+        // The API leaves kind and version out of the items of a PodList: they go without saying.
+        if let (Some(kind), Value::Object(item)) = (&item_kind, &mut item) {
+            item.entry("kind").or_insert_with(|| Value::String(kind.clone()));
+            if let Some(version) = &version {
+                item.entry("apiVersion").or_insert_with(|| version.clone());
+            }
+        }
+        flatten(item, place, depth + 1, results);
+    }
+}
+
+/// Bounds that no real manifest meets, and duplicate keys refused: one of the two would be lost in silence.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_documents: 1,
+            max_anchors: 1_000,
+            max_aliases: 10_000,
+            max_nodes: 2_000_000,
+            max_events: 4_000_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+            max_alias_expansions_per_anchor: 1_000,
+        },
+    }
+}
+
+fn number(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,66 @@
+//! Addresses and blocks of them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::block::{IpBlock, is_inside};
+use crate::parse::node::{Node, Problems, shortened};
+use crate::parse::problem::Reason;
+
+/// An `ipBlock`. CIDRs with host bits set are read as the block they lie in.
+pub(crate) fn block(node: &Node<'_>, problems: &mut Problems) -> Option<IpBlock> {
+    let known = node.check_fields(&["cidr", "except"], problems);
+    let cidr = match node.field("cidr") {
+        Some(cidr) => net(&cidr, problems),
+        None => {
+            problems.add_at(node, "cidr", Reason::Missing);
+            None
+        }
+    };
+    let mut sound = known;
+    let mut except = Vec::new();
+    if let Some(list) = node.field("except") {
+        for item in list.items(problems)? {
+            let Some(inner) = net(&item, problems) else {
+                sound = None;
+                continue;
+            };
+            match cidr {
+                Some(outer) if !is_inside(outer, inner) => {
+                    problems.add(&item, Reason::Except { found: inner.to_string(), cidr: outer.to_string() });
+                    sound = None;
+                }
+                Some(_) | None => except.push(inner),
+            }
+        }
+    }
+    sound?;
+    IpBlock::new(cidr?, except)
+}
+
+/// An IP address.
+pub(crate) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<IpAddr> {
+    let text = node.string(problems)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        problems.add(node, Reason::Address { found: shortened(text) });
+    }
+    address
+}
+
+fn net(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
+    let text = node.string(problems)?;
+    let Ok(net) = text.parse::<IpNet>() else {
+        problems.add(node, Reason::Cidr { found: shortened(text) });
+        return None;
+    };
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() >= 96
+        && v6.addr().to_ipv4_mapped().is_some()
+    {
+        problems.add(node, Reason::MappedCidr { found: shortened(text) });
+        return None;
+    }
+    Some(net.trunc())
+}

@@ -1,0 +1,18 @@
+//! The parse boundary: Kubernetes objects become domain types here, and nowhere else.
+//!
+//! - [`node`]: a JSON value that knows its path.
+//! - [`problem`]: what was not understood, and where.
+//! - [`object`]: which kind an object is, and its metadata.
+//! - [`policy`], [`selector`], [`port`], [`block`]: NetworkPolicy and its parts.
+//! - [`pod`], [`namespace`], [`host`]: what policies select.
+
+pub(crate) mod block;
+pub(crate) mod host;
+pub(crate) mod namespace;
+pub(crate) mod node;
+pub(crate) mod object;
+pub(crate) mod pod;
+pub(crate) mod policy;
+pub(crate) mod port;
+pub mod problem;
+pub(crate) mod selector;

@@ -1,0 +1,89 @@
+//! Which kind an object is, and its metadata.
+
+use serde_json::Value;
+
+use crate::label::Labels;
+use crate::parse::node::{Node, Problems};
+use crate::parse::selector;
+
+/// The namespace of an object that names none, as `kubectl` has it.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+/// What an object is to this engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Namespace,
+    Node,
+    Pod,
+    NetworkPolicy,
+    /// A kind of policy that this engine cannot judge; its name.
+    OtherPolicy(&'static str),
+    /// Has no bearing on policies.
+    Other,
+    /// Does not say what it is.
+    Nameless,
+}
+
+/// Which kind an object says it is.
+pub(crate) fn kind(object: &Value) -> Kind {
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
+    match (group, text("kind")) {
+        ("", "Namespace") => Kind::Namespace,
+        ("", "Node") => Kind::Node,
+        ("", "Pod") => Kind::Pod,
+        ("networking.k8s.io", "NetworkPolicy") if text("apiVersion") == "networking.k8s.io/v1" => Kind::NetworkPolicy,
+        // Whatever its group: Calico has a kind of this name, too, and old clusters have it in `extensions`.
+        (_, "NetworkPolicy") => Kind::OtherPolicy("NetworkPolicy"),
+        (_, "ClusterNetworkPolicy") => Kind::OtherPolicy("ClusterNetworkPolicy"),
+        (_, "AdminNetworkPolicy") => Kind::OtherPolicy("AdminNetworkPolicy"),
+        (_, "BaselineAdminNetworkPolicy") => Kind::OtherPolicy("BaselineAdminNetworkPolicy"),
+        (_, "GlobalNetworkPolicy") => Kind::OtherPolicy("GlobalNetworkPolicy"),
+        (_, "CiliumNetworkPolicy") => Kind::OtherPolicy("CiliumNetworkPolicy"),
+        (_, "CiliumClusterwideNetworkPolicy") => Kind::OtherPolicy("CiliumClusterwideNetworkPolicy"),
+        (_, "") => Kind::Nameless,
+        (_, _) => Kind::Other,
+    }
+}
+
+/// Kind, namespace and name for people, whatever state the object is in.
+pub(crate) fn title(object: &Value, kind: &str, has_namespace: bool) -> String {
+    let text = |field: &str| object.pointer(field).and_then(Value::as_str);
+    let name = text("/metadata/name").unwrap_or("(without a name)");
+    if has_namespace {
+        format!("{kind} {}/{name}", text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE))
+    } else {
+        format!("{kind} {name}")
+    }
+}
+
+/// `metadata.name`.
+pub(crate) fn name(root: &Node<'_>, problems: &mut Problems) -> Option<String> {
+    let metadata = root.field("metadata");
+    let name = metadata.as_ref().and_then(|metadata| metadata.field("name"));
+    match name {
+        Some(name) => name.string(problems).map(str::to_owned),
+        None => {
+            problems.add_at(root, "metadata.name", crate::parse::problem::Reason::Missing);
+            None
+        }
+    }
+}
+
+/// `metadata.namespace`.
+pub(crate) fn namespace(root: &Node<'_>, problems: &mut Problems) -> Option<String> {
+    let metadata = root.field("metadata");
+    match metadata.as_ref().and_then(|metadata| metadata.field("namespace")) {
+        Some(namespace) => namespace.string(problems).map(str::to_owned),
+        None => Some(DEFAULT_NAMESPACE.to_owned()),
+    }
+}
+
+/// `metadata.labels`.
+pub(crate) fn labels(root: &Node<'_>, problems: &mut Problems) -> Option<Labels> {
+    let metadata = root.field("metadata");
+    match metadata.as_ref().and_then(|metadata| metadata.field("labels")) {
+        Some(labels) => selector::labels(&labels, problems),
+        None => Some(Labels::new()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Pod objects.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use crate::label::Labels;
+use crate::names::PodRef;
+use crate::parse::node::{Node, Problems};
+use crate::parse::problem::Problem;
+use crate::parse::{block, object, port};
+use crate::pod::Pod;
+use crate::port::NamedPorts;
+
+/// What a pod object says.
+pub(crate) struct ParsedPod {
+    /// `None`: not even its name could be read.
+    pub pod: Option<Pod>,
+    /// Set where the pod has ended: its phase.
+    pub ended: Option<&'static str>,
+    /// The addresses of its node, as far as it knows them.
+    pub host_addresses: Vec<IpAddr>,
+    /// What was not understood.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads a pod. What cannot be read is left out and reported.
+pub(crate) fn pod(value: &Value) -> ParsedPod {
+    let mut problems = Problems::new(object::title(value, "Pod", true));
+    let root = Node::root(value);
+    let namespace = object::namespace(&root, &mut problems);
+    let name = object::name(&root, &mut problems);
+    let labels = object::labels(&root, &mut problems);
+    let spec = root.field("spec");
+    let status = root.field("status");
+
+    let text = |node: Option<Node<'_>>, problems: &mut Problems| {
+        node.and_then(|node| node.string(problems).map(str::to_owned))
+    };
+    let node =
+        text(spec.as_ref().and_then(|spec| spec.field("nodeName")), &mut problems).filter(|name| !name.is_empty());
+    let is_host_network = spec
+        .as_ref()
+        .and_then(|spec| spec.field("hostNetwork"))
+        .and_then(|field| field.boolean(&mut problems))
+        .unwrap_or(false);
+    let phase = text(status.as_ref().and_then(|status| status.field("phase")), &mut problems);
+    let mut ports = NamedPorts::default();
+    if let Some(spec) = &spec {
+        containers(spec, "containers", &mut ports, &mut problems);
+        containers(spec, "initContainers", &mut ports, &mut problems);
+    }
+    let (mut addresses, mut host_addresses) = (Vec::new(), Vec::new());
+    if let Some(status) = &status {
+        addresses = address_list(status, "podIPs", "podIP", &mut problems);
+        host_addresses = address_list(status, "hostIPs", "hostIP", &mut problems);
+    }
+    if is_host_network {
+        host_addresses.extend(&addresses);
+        if addresses.is_empty() {
+            addresses.clone_from(&host_addresses);
+        }
+    }
+
+    let is_understood = labels.is_some();
+    let pod = namespace.zip(name).map(|(namespace, name)| Pod {
+        id: PodRef { namespace, name },
+        labels: labels.unwrap_or_else(Labels::new),
+        node,
+        is_host_network,
+        addresses,
+        ports,
+        is_understood,
+    });
+    let ended = match phase.as_deref() {
+        Some("Succeeded") => Some("Succeeded"),
+        Some("Failed") => Some("Failed"),
+        Some(_) | None => None,
+    };
+    ParsedPod { pod, ended, host_addresses, problems: problems.into_list() }
+}
+
+/// Adds the named ports of one list of containers. Of the `initContainers` only those that stay: with
+/// `restartPolicy: Always`.
+fn containers(spec: &Node<'_>, list: &str, names: &mut NamedPorts, problems: &mut Problems) {
+    let Some(containers) = spec.field(list) else { return };
+    let Some(items) = containers.items(problems) else { return };
+    for container in items {
+        let stays = || container.field("restartPolicy").is_some_and(|policy| policy.is_text("Always"));
+        if list == "initContainers" && !stays() {
+            continue;
+        }
+        let Some(ports) = container.field("ports") else { continue };
+        let Some(items) = ports.items(problems) else { continue };
+        for item in items {
+            let Some(name) = item.field("name") else { continue };
+            let name = name.string(problems);
+            let protocol = port::protocol(&item, problems);
+            let number = match item.field("containerPort") {
+                Some(number) => number.port_number(problems),
+                None => {
+                    problems.add_at(&item, "containerPort", crate::parse::problem::Reason::Missing);
+                    None
+                }
+            };
+            if let (Some(name), Some(protocol), Some(number)) = (name, protocol, number) {
+                names.insert(protocol, name, number);
+            }
+        }
+    }
+}
+
+/// A list of `{ip: …}`, or where there is none the single field.
+fn address_list(status: &Node<'_>, list: &str, single: &str, problems: &mut Problems) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    let entries = status.field(list);
+    if let Some(entries) = &entries
+        && let Some(items) = entries.items(problems)
+    {
+        for item in items {
+            let Some(ip) = item.field("ip") else { continue };
+            addresses.extend(block::address(&ip, problems));
+        }
+    }
+    if entries.is_none()
+        && let Some(ip) = status.field(single).filter(|ip| !ip.is_text(""))
+    {
+        addresses.extend(block::address(&ip, problems));
+    }
+    addresses
+}

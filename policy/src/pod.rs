@@ -1,0 +1,33 @@
+//! Pods.
+
+use std::net::IpAddr;
+
+use crate::label::Labels;
+use crate::names::PodRef;
+use crate::port::NamedPorts;
+
+/// A pod that has a network: neither Succeeded nor Failed. One that terminates has it until it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub id: PodRef,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// The node it runs on, once it has one.
+    pub node: Option<String>,
+    /// Whether its traffic is the node's: no policy selects it, and it is in no peer by label.
+    pub is_host_network: bool,
+    /// Its addresses, in the order of `status.podIPs`. Those of the node if it is in the node's network.
+    pub addresses: Vec<IpAddr>,
+    /// What it calls its ports.
+    pub ports: NamedPorts,
+    /// Whether its labels could be read. If not, no selector that asks something selects it for certain.
+    pub is_understood: bool,
+}
+
+impl Pod {
+    /// Its address of the family that `like` belongs to.
+    pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
+    }
+}

@@ -1,0 +1,104 @@
+//! Ports: of rules, and of pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::names::Protocol;
+
+/// One item of a rule's `ports`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRule {
+    /// TCP where the manifest names none.
+    pub protocol: Protocol,
+    /// Which ports of that protocol.
+    pub ports: Ports,
+}
+
+/// Destination ports of one protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ports {
+    /// All of them.
+    All,
+    /// From the first to the last, inclusive.
+    Range(PortRange),
+    /// Whatever the destination pod calls so.
+    Named(String),
+}
+
+/// A range that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// `None` if it starts at 0 or ends before it starts.
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first >= 1 && first <= last).then_some(Self { first, last })
+    }
+
+    /// First and last port, inclusive.
+    pub fn bounds(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
+    /// Whether the port lies in it.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+/// What a pod calls its ports. One name may stand for several numbers: in another protocol, or in another container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamedPorts {
+    numbers: BTreeMap<(Protocol, String), BTreeSet<u16>>,
+}
+
+impl NamedPorts {
+    /// Adds a number to a name.
+    pub fn insert(&mut self, protocol: Protocol, name: &str, number: u16) {
+        self.numbers.entry((protocol, name.to_owned())).or_default().insert(number);
+    }
+
+    /// The numbers behind a name, in order. None: the pod has no such port.
+    pub fn resolve(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
+        // The key of the map owns its string: a look-up needs one, too.
+        self.numbers.get(&(protocol, name.to_owned())).into_iter().flatten().copied()
+    }
+}
+
+impl PortRule {
+    /// Whether it allows this port of a destination that calls its ports so. A destination that is no pod has no names.
+    pub fn matches(&self, protocol: Protocol, port: u16, names: Option<&NamedPorts>) -> bool {
+        self.protocol == protocol
+            && match &self.ports {
+                Ports::All => true,
+                Ports::Range(range) => range.contains(port),
+                Ports::Named(name) => {
+                    names.is_some_and(|names| names.resolve(protocol, name).any(|number| number == port))
+                }
+            }
+    }
+}
+
+/// Whether Kubernetes takes this as the name of a port.
+pub(crate) fn is_port_name(name: &str) -> bool {
+    name.len() <= 15
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name.chars().any(|c| c.is_ascii_lowercase())
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--")
+}
+
+impl fmt::Display for PortRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.ports {
+            Ports::All => write!(f, "{}", self.protocol),
+            Ports::Range(PortRange { first, last }) if first == last => write!(f, "{} {first}", self.protocol),
+            Ports::Range(PortRange { first, last }) => write!(f, "{} {first}-{last}", self.protocol),
+            Ports::Named(name) => write!(f, "{} \"{name}\"", self.protocol),
+        }
+    }
+}
