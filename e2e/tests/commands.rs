@@ -52,7 +52,9 @@ fn kubectl_as_debian_ships_it() -> Result<()> {
         return kubectl("kubectl");
     }
     let run = |command: &mut Command| shell::run(command.current_dir(folder.path()), None)?.ok();
-    run(Command::new("apt-get").args(["download", "-q", "kubernetes-client"])).context("Debian's kubectl")?;
+    let download =
+        "apt-get download -q kubernetes-client || { apt-get update -q && apt-get download -q kubernetes-client; }";
+    run(Command::new("sh").args(["-c", download])).context("Debian's kubectl")?;
     run(Command::new("sh").args(["-c", "dpkg -x kubernetes-client_*.deb ."]))?;
     kubectl(&folder.path().join("usr/bin/kubectl").to_string_lossy())
 }

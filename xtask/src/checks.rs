@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::step::{command, output, root, run, step};
+use crate::step::{command, output, run, step};
 use crate::{artifact, need_root, packages, tools};
 
 /// Workspace members whose tests run natively; `xtask` has none.
@@ -59,12 +59,6 @@ pub fn tests(filters: &[String]) -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
-    step("install the browser's driver", || {
-        if root().join("e2e/browser/node_modules/playwright-core").exists() {
-            return Ok(());
-        }
-        run(command("npm").args(["ci", "--no-audit", "--no-fund", "--prefix", "e2e/browser"]))
-    })?;
     let packages = TESTED.iter().flat_map(|name| ["-p", name]);
     step("run the tests", || {
         if output(command("cargo").args(["nextest", "--version"])).is_some() {

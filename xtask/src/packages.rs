@@ -27,8 +27,7 @@ pub const RUN: &[Need] = &[("/usr/sbin/nft", "nftables"), ("/bin/busybox", "busy
 pub const TEST: &[Need] = &[
     ("/usr/bin/kubectl", "kubernetes-client"),
     ("/usr/bin/chromium", "chromium"),
-    ("/usr/bin/node", "nodejs"),
-    ("/usr/bin/npm", "npm"),
+    ("/usr/bin/chromedriver", "chromium-driver"),
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/xz", "xz-utils"),
     ("/usr/bin/curl", "curl"),
