@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! Entry point of the page.
+
+fn main() {
+    signalbox_frontend::run();
+}

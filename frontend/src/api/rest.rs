@@ -1,0 +1,100 @@
+//! The calls that change something. What they change comes back by the event stream, so their answers are not read.
+
+use gloo_net::http::{Request, RequestBuilder, Response};
+use signalbox_api::error::{ApiError, FieldCause};
+
+/// Why a call did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallError {
+    /// No answer came.
+    Away,
+    /// The server refused.
+    Refused(ApiError),
+}
+
+impl CallError {
+    /// One sentence.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Away => {
+                "The server did not answer. Nothing was changed; try again when the connection is back.".to_owned()
+            }
+            Self::Refused(error) => error.message.clone(),
+        }
+    }
+
+    /// The fields at fault.
+    pub fn causes(&self) -> &[FieldCause] {
+        match self {
+            Self::Away => &[],
+            Self::Refused(error) => &error.causes,
+        }
+    }
+}
+
+/// Whether a policy is only judged, or kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `dry_run=true`: judged, not kept.
+    Check,
+    /// Kept.
+    Apply,
+}
+
+impl Mode {
+    const fn query(self) -> &'static str {
+        match self {
+            Self::Check => "?dry_run=true",
+            Self::Apply => "",
+        }
+    }
+}
+
+/// Creates a policy from a manifest.
+pub async fn create_policy(yaml: &str, mode: Mode) -> Result<(), CallError> {
+    let request = Request::post(&format!("/api/v1/policies{}", mode.query()));
+    send_yaml(request, yaml).await
+}
+
+/// Replaces a policy by a manifest.
+pub async fn replace_policy(namespace: &str, name: &str, yaml: &str, mode: Mode) -> Result<(), CallError> {
+    let request = Request::put(&format!("/api/v1/policies/{namespace}/{name}{}", mode.query()));
+    send_yaml(request, yaml).await
+}
+
+/// Deletes a policy.
+pub async fn delete_policy(namespace: &str, name: &str) -> Result<(), CallError> {
+    outcome(Request::delete(&format!("/api/v1/policies/{namespace}/{name}")).send().await).await
+}
+
+/// Brings the cluster to a step of the lesson.
+pub async fn go_to_step(number: u32) -> Result<(), CallError> {
+    outcome(Request::post(&format!("/api/v1/lesson/steps/{number}")).send().await).await
+}
+
+/// Asks for a round of probes now.
+pub async fn ask_for_round() -> Result<(), CallError> {
+    outcome(Request::post("/api/v1/rounds").send().await).await
+}
+
+async fn send_yaml(request: RequestBuilder, yaml: &str) -> Result<(), CallError> {
+    let request = request.header("content-type", "application/yaml").body(yaml);
+    match request {
+        Ok(request) => outcome(request.send().await).await,
+        Err(_) => Err(CallError::Away),
+    }
+}
+
+async fn outcome(answer: Result<Response, gloo_net::Error>) -> Result<(), CallError> {
+    let Ok(answer) = answer else { return Err(CallError::Away) };
+    if answer.ok() {
+        return Ok(());
+    }
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    Err(CallError::Refused(serde_json::from_str(&text).unwrap_or_else(|_| ApiError {
+        status,
+        message: if text.trim().is_empty() { format!("The server answered with status {status}.") } else { text },
+        causes: Vec::new(),
+    })))
+}

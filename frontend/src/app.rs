@@ -1,0 +1,90 @@
+//! What is around the views: header, lesson, "why", the clock and the address bar.
+
+use std::time::Duration;
+
+use leptos::prelude::*;
+use leptos::{ev, html};
+
+use crate::api::events;
+use crate::browser;
+use crate::components::header::Header;
+use crate::components::lesson::LessonBar;
+use crate::components::why::Why;
+use crate::pages::map::MapPage;
+use crate::pages::matrix::MatrixPage;
+use crate::pages::policies::PoliciesPage;
+use crate::route::{Route, View};
+use crate::store::{Link, Store};
+
+/// The page.
+#[component]
+pub fn App() -> impl IntoView {
+    let store = Store::new();
+    provide_context(store);
+    let retry = StoredValue::new_local(events::follow(store));
+    let retry_now = move || retry.with_value(events::Retry::now);
+
+    let hash = window_event_listener(ev::hashchange, move |_| store.route.set(Route::parse(&browser::hash())));
+    let online = window_event_listener(ev::online, move |_| retry_now());
+    on_cleanup(move || {
+        hash.remove();
+        online.remove();
+    });
+    set_interval(move || store.now_ms.set(browser::now_ms()), Duration::from_secs(1));
+
+    let main = NodeRef::<html::Main>::new();
+    let skip = move |_| {
+        if let Some(main) = main.get() {
+            let _ = main.focus();
+        }
+    };
+    let kind = Memo::new(move |_| store.route.with(|route| Kind::of(&route.view)));
+    let stale = move || matches!(store.link.get(), Link::Lost { .. });
+    view! {
+        <button class="skip" on:click=skip>"Skip to the view"</button>
+        <Header retry=Callback::new(move |()| retry_now()) />
+        <LessonBar />
+        <Problems />
+        <div class="stage" class:stale=stale>
+            <main node_ref=main tabindex="-1">
+                {move || match kind.get() {
+                    Kind::Matrix => view! { <MatrixPage /> }.into_any(),
+                    Kind::Map => view! { <MapPage /> }.into_any(),
+                    Kind::Policies => view! { <PoliciesPage /> }.into_any(),
+                }}
+            </main>
+            <Why />
+        </div>
+    }
+}
+
+/// A view without what is open in it, so that opening something does not build the view anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Matrix,
+    Map,
+    Policies,
+}
+
+impl Kind {
+    const fn of(view: &View) -> Self {
+        match view {
+            View::Matrix => Self::Matrix,
+            View::Map => Self::Map,
+            View::Policies(_) => Self::Policies,
+        }
+    }
+}
+
+/// What is wrong with the server's own sight.
+#[component]
+fn Problems() -> impl IntoView {
+    let store = Store::here();
+    view! {
+        <Show when=move || store.problems.with(|problems| !problems.is_empty())>
+            <ul class="notice warn" role="status">
+                {move || store.problems.get().iter().map(|problem| view! { <li>{problem.clone()}</li> }).collect_view()}
+            </ul>
+        </Show>
+    }
+}

@@ -1,0 +1,170 @@
+//! The lesson as a frame of levers, always at hand.
+
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use signalbox_api::state::LessonStep;
+
+use super::header::ViewOnly;
+use super::icon::Icon;
+use crate::api::rest;
+use crate::browser;
+use crate::model::lesson::{self, Tally};
+use crate::store::Store;
+
+const MEMORY: &str = "signalbox.lesson";
+
+/// The bar; nothing where the server has no lesson.
+#[component]
+pub fn LessonBar() -> impl IntoView {
+    let store = Store::here();
+    let any = Memo::new(move |_| store.lesson.with(|steps| !steps.is_empty()));
+    view! {
+        <Show when=move || any.get()>
+            <Levers />
+        </Show>
+    }
+}
+
+#[component]
+fn Levers() -> impl IntoView {
+    let store = Store::here();
+    let busy = RwSignal::new(None::<u32>);
+    let failed = RwSignal::new(None::<String>);
+    let reading = RwSignal::new(None::<u32>);
+    let unfolded = RwSignal::new(browser::recall(MEMORY).as_deref() != Some("folded"));
+
+    let current = Memo::new(move |_| {
+        store.lesson.with(|steps| steps.iter().rev().find(|step| step.applied).map(|step| step.number))
+    });
+    let shown = Memo::new(move |_| {
+        let number = reading.get().or(current.get()).unwrap_or(0);
+        store.lesson.with(|steps| steps.iter().find(|step| step.number == number).cloned())
+    });
+    let tally = Memo::new(move |_| {
+        store.beat.track();
+        store.directory.with(|directory| {
+            store.with_cells(|cells| lesson::tally(directory, cells.values().map(|entry| &entry.cell)))
+        })
+    });
+    let numbers =
+        Memo::new(move |_| store.lesson.with(|steps| steps.iter().map(|step| step.number).collect::<Vec<_>>()));
+    let go = move |number: u32| {
+        reading.set(Some(number));
+        if busy.get_untracked().is_some() || !store.station.with_untracked(|station| station.writable) {
+            return;
+        }
+        busy.set(Some(number));
+        failed.set(None);
+        spawn_local(async move {
+            let answer = rest::go_to_step(number).await;
+            failed.set(answer.err().map(|error| error.message()));
+            busy.set(None);
+        });
+    };
+    let fold = move |_| {
+        unfolded.update(|unfolded| *unfolded = !*unfolded);
+        browser::remember(MEMORY, if unfolded.get_untracked() { "unfolded" } else { "folded" });
+    };
+    view! {
+        <section class="lesson" aria-label="Lesson">
+            <div class="levers" role="group" aria-label="Steps of the lesson">
+                <For each=move || numbers.get() key=|number| *number let:number>
+                    <Lever number current busy shown=Signal::derive(move || shown.with(|step| step.as_ref().map(|step| step.number))) go=Callback::new(go) />
+                </For>
+            </div>
+            <TallyLine tally />
+            <button
+                class="plain fold"
+                on:click=fold
+                aria-expanded=move || unfolded.get().to_string()
+                aria-controls="lesson-text"
+            >
+                <span>{move || if unfolded.get() { "Hide text" } else { "Text and YAML" }}</span>
+                <Icon name=Signal::derive(move || if unfolded.get() { "up" } else { "down" }) />
+            </button>
+            {move || failed.get().map(|error| view! { <p class="notice bad" role="alert">{error}</p> })}
+            <div id="lesson-text" class="lesson-text" hidden=move || !unfolded.get()>
+                {move || shown.get().map(|step| view! { <StepText step /> })}
+            </div>
+        </section>
+    }
+}
+
+#[component]
+fn Lever(
+    number: u32,
+    current: Memo<Option<u32>>,
+    busy: RwSignal<Option<u32>>,
+    shown: Signal<Option<u32>>,
+    go: Callback<u32>,
+) -> impl IntoView {
+    let store = Store::here();
+    let step = Memo::new(move |_| {
+        store.lesson.with(|steps| {
+            steps.iter().find(|step| step.number == number).map(|step| (step.title.clone(), step.applied))
+        })
+    });
+    let applied = move || step.with(|step| step.as_ref().is_some_and(|(_, applied)| *applied));
+    let state = move || match (busy.get() == Some(number), applied()) {
+        (true, _) => "under way",
+        (false, true) => "applied",
+        (false, false) => "not applied",
+    };
+    view! {
+        <button
+            class="lever"
+            class:on=applied
+            class:busy=move || busy.get() == Some(number)
+            class:reading=move || shown.get() == Some(number)
+            aria-current=move || (current.get() == Some(number)).then_some("step")
+            aria-busy=move || (busy.get() == Some(number)).to_string()
+            on:click=move |_| go.run(number)
+        >
+            <span class="number">{number}</span>
+            <span class="title">{move || step.with(|step| step.as_ref().map(|(title, _)| title.clone()))}</span>
+            <span class="state">{state}</span>
+        </button>
+    }
+}
+
+#[component]
+fn TallyLine(tally: Memo<Tally>) -> impl IntoView {
+    view! {
+        <p class="tally" role="status">
+            <b>{move || tally.get().open}</b>
+            {move || format!(" of {} open", tally.get().all)}
+            {move || match tally.get().disagree {
+                0 => None,
+                n => Some(view! { <span class="warn-text">{format!(" · {n} disagree")}</span> }),
+            }}
+            {move || match tally.get().unknown {
+                0 => None,
+                n => Some(format!(" · {n} unknown")),
+            }}
+        </p>
+    }
+}
+
+#[component]
+fn StepText(step: LessonStep) -> impl IntoView {
+    let store = Store::here();
+    let lines = step.yaml.lines().count();
+    view! {
+        <h2>{format!("Step {}: {}", step.number, step.title)}</h2>
+        {step.text.split("\n\n").map(|paragraph| view! { <p>{paragraph.to_owned()}</p> }).collect_view()}
+        {if step.yaml.trim().is_empty() {
+            view! { <p class="faint">"Nothing is applied in this step."</p> }.into_any()
+        } else {
+            view! {
+                <details class="yaml">
+                    <summary>{format!("What is applied ({lines} lines of YAML)")}</summary>
+                    <pre tabindex="0"><code>{step.yaml.clone()}</code></pre>
+                </details>
+            }
+            .into_any()
+        }}
+        <Show when=move || !store.station.with(|station| station.writable)>
+            <ViewOnly />
+        </Show>
+    }
+}

@@ -1,0 +1,22 @@
+//! What the page knows and how it reads, without a browser.
+//!
+//! - [`picture`]: the state that events change.
+//! - [`directory`]: the names of endpoints as people read them.
+//! - [`look`]: one cell as lamp, words and sentence.
+//! - [`grid`]: the matrix's rows and columns.
+//! - [`lesson`]: the lesson's checks counted.
+//! - [`plan`]: where things stand on the map; [`track`]: the lines between them.
+//! - [`draft`]: what was typed and not yet applied; [`check`]: what is wrong with it, line by line.
+//! - [`time`]: durations in words.
+
+pub mod directory;
+
+pub mod grid;
+pub mod lesson;
+pub mod look;
+pub mod picture;
+
+pub mod time;
+
+#[cfg(test)]
+pub(crate) mod sample;

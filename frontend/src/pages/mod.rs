@@ -1,0 +1,5 @@
+//! The views.
+
+pub mod map;
+pub mod matrix;
+pub mod policies;

@@ -1,0 +1,5 @@
+//! Policies.
+use leptos::prelude::*;
+/// Policies.
+#[component]
+pub fn PoliciesPage() -> impl IntoView {}
