@@ -189,6 +189,8 @@ fn flatten(value: Value, place: &Place<'_>, depth: usize, results: &mut Vec<Resu
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::Error,
+        // YAML 1.2: a namespace may be called `y` or `no`, and is a text.
+        strict_booleans: true,
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             max_documents: 1,

@@ -58,7 +58,7 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
         (Err(first), Err(second)) if first == second => return no_answer(vec![first]),
         (Err(first), Err(second)) => return no_answer(vec![first, second]),
     };
-    let (from_address, to_address) = addresses(&from, &to, connection.family);
+    let (from_address, to_address) = addresses(&from, &to, family(connection));
     let target = Target {
         protocol: connection.protocol,
         port: connection.port,
@@ -269,6 +269,15 @@ fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<End<'m>, St
             Ok(End::Host { node, addresses, name })
         }
     }
+}
+
+/// The family that is asked for. An end that is given by its address leaves no choice.
+fn family(connection: &Connection<'_>) -> Option<Family> {
+    let of = |party: &Party| match party {
+        Party::Address(address) => Some(Family::of(*address)),
+        Party::Pod(_) | Party::LocalNode => None,
+    };
+    connection.family.or_else(|| of(connection.to)).or_else(|| of(connection.from))
 }
 
 /// The addresses of both ends on one connection: of the family asked for, else of the first family of the

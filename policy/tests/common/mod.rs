@@ -72,7 +72,8 @@ pub fn pod(name: &str, labels: &str, addresses: &str, ports: &str) -> String {
 /// The same on a given node.
 pub fn pod_on(node: &str, name: &str, labels: &str, addresses: &str, ports: &str) -> String {
     let (namespace, name) = name.split_once('/').expect("a pod is written namespace/name");
-    let labels: serde_json::Map<String, Value> = pairs(labels).map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let labels: serde_json::Map<String, Value> =
+        pairs(labels).map(|(key, value)| (key.to_owned(), value.into())).collect();
     let ports: Vec<Value> = pairs(ports)
         .map(|(name, at)| {
             let (protocol, number) = at.split_once(' ').expect("a port is written with its protocol");
@@ -80,7 +81,8 @@ pub fn pod_on(node: &str, name: &str, labels: &str, addresses: &str, ports: &str
             serde_json::json!({"name": name, "protocol": protocol, "containerPort": number})
         })
         .collect();
-    let ips: Vec<Value> = addresses.split(',').filter(|ip| !ip.is_empty()).map(|ip| serde_json::json!({"ip": ip})).collect();
+    let ips: Vec<Value> =
+        addresses.split(',').filter(|ip| !ip.is_empty()).map(|ip| serde_json::json!({"ip": ip})).collect();
     let object = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"namespace": namespace, "name": name, "labels": labels},
@@ -92,8 +94,10 @@ pub fn pod_on(node: &str, name: &str, labels: &str, addresses: &str, ports: &str
 
 /// A namespace with labels.
 pub fn namespace(name: &str, labels: &str) -> String {
-    let labels: serde_json::Map<String, Value> = pairs(labels).map(|(key, value)| (key.to_owned(), value.into())).collect();
-    let object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let labels: serde_json::Map<String, Value> =
+        pairs(labels).map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let object =
+        serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
     format!("---\n{object}\n")
 }
 
