@@ -1,13 +1,23 @@
 //! The server: watches the cluster, plans and runs probes, keeps the matrix, and serves REST, events and the page.
 //!
-//! - [`config`]: what it can be told.
-//! - [`feed`]: what an enforcer in the same process tells it.
-//! - [`server`]: the wiring: [`start`] and [`Server`].
-//! - [`error`]: what can go wrong before it runs.
+//! - [`config`]: what it can be told; [`feed`]: what an enforcer in the same process tells it.
+//! - [`server`]: the wiring: [`start`] and [`Server`]; [`error`]: what can go wrong before it runs.
+//! - [`cluster`]: the cluster's objects, watched.
+//! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
+//! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
+//! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
+pub mod agent;
+pub mod cluster;
 pub mod config;
 pub mod error;
 pub mod feed;
+pub mod http;
+pub mod hub;
+mod kube_error;
+pub mod lesson;
+pub mod matrix;
+pub mod run;
 pub mod server;
 
 pub use config::Config;

@@ -1,14 +1,27 @@
 //! The wiring.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::objects::Kind;
+use crate::cluster::watch::watch as watch_kind;
 use crate::config::Config;
 use crate::error::Error;
 use crate::feed::KernelFeed;
+use crate::http::App;
+use crate::http::security::Gate;
+use crate::hub::Hub;
+use crate::lesson::Lesson;
+use crate::run::{Inputs, Runner};
+
+/// Messages that wait between two tasks at most.
+const QUEUE: usize = 4_096;
 
 /// A server that runs.
 pub struct Server {
@@ -24,19 +37,61 @@ pub struct Server {
 /// Where the address cannot be bound, or the token is empty.
 pub async fn start(
     config: Config,
-    _client: kube::Client,
-    _kernel: Option<KernelFeed>,
-    _shutdown: CancellationToken,
+    client: kube::Client,
+    kernel: Option<KernelFeed>,
+    shutdown: CancellationToken,
 ) -> Result<Server, Error> {
     if config.token.is_empty() {
         return Err(Error::NoToken);
     }
-    let listener = tokio::net::TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| Error::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
-    let (_sender, first_round) = watch::channel(false);
-    Ok(Server { address, token: config.token, first_round, tasks: Vec::new() })
+    let not_ours = |source| Error::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(not_ours)?;
+    let address = listener.local_addr().map_err(not_ours)?;
+    let token = config.token.clone();
+    let (first_round_sender, first_round) = watch::channel(false);
+    let hub = Arc::new(Hub::new(config.cluster.clone(), first_event()));
+    let lesson = Arc::new(Lesson::one());
+    let mut tasks = Vec::new();
+
+    let (changes_sender, changes) = mpsc::channel(QUEUE);
+    for kind in Kind::ALL {
+        tasks.push(tokio::spawn(watch_kind(client.clone(), kind, changes_sender.clone(), shutdown.clone())));
+    }
+    let (asks_sender, asks) = mpsc::channel(QUEUE);
+    let (words_sender, words) = mpsc::channel(QUEUE);
+    let (kernel, counts) = match kernel {
+        Some(KernelFeed { events, status, counts }) => (Some((events, status)), Some(counts)),
+        None => (None, None),
+    };
+    let app = App {
+        hub: hub.clone(),
+        client: client.clone(),
+        lesson: lesson.clone(),
+        asks: asks_sender,
+        counts,
+        gate: Arc::new(Gate::new(token.clone(), address)),
+        followers: Arc::new(Semaphore::new(config.max_followers)),
+        first_round: first_round.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let runner = Runner::new(config, client, hub, lesson, words_sender, first_round_sender);
+    let inputs = Inputs { changes, asks, kernel };
+    tasks.push(tokio::spawn(runner.run(inputs, words, shutdown.clone())));
+    tasks.push(tokio::spawn(async move {
+        let ended = axum::serve(listener, crate::http::router(app).into_make_service())
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the page can no longer be served");
+        }
+    }));
+    tracing::info!(%address, "serving");
+    Ok(Server { address, token, first_round, tasks })
+}
+
+/// Beyond every number that an earlier server can have given to an event: it gave fewer than one each microsecond.
+fn first_event() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
 }
 
 impl Server {

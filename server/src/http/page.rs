@@ -1,0 +1,139 @@
+//! The built page, as it was when this binary was built.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, SET_COOKIE, VARY,
+};
+use http::{Method, StatusCode};
+
+use super::App;
+use super::answer::Refusal;
+
+/// One file of the page.
+struct Asset {
+    /// From the page's root, without a leading slash.
+    path: &'static str,
+    /// Changes with the contents.
+    etag: &'static str,
+    /// As it is.
+    plain: &'static [u8],
+    /// Compressed by Brotli, where that was built.
+    brotli: Option<&'static [u8]>,
+    /// Compressed by gzip, where that was built.
+    gzip: Option<&'static [u8]>,
+}
+
+include!(concat!(env!("OUT_DIR"), "/page.rs"));
+
+const WITHOUT_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Signalbox</title>\
+    <p>This binary was built without its page. Run <code>cargo xtask build</code> and start it again. \
+    The API is there: <a href=\"/api/v1/state\">/api/v1/state</a>.</p></html>";
+
+/// `GET /` and everything that is no API. Paths that name no file are the page's own.
+pub async fn page(State(app): State<App>, request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Refusal::NoSuchMethod(format!("{} can only be read", request.uri().path())).into_response();
+    }
+    let path = request.uri().path().trim_start_matches('/');
+    if path.is_empty()
+        && let Some(token) = token(request.uri().query().unwrap_or_default())
+    {
+        if !app.gate.is_token(token) {
+            return Refusal::Forbidden("the token is not this server's; open the link that its ready line shows")
+                .into_response();
+        }
+        return ([(SET_COOKIE, app.gate.cookie()), (CACHE_CONTROL, "no-store".to_owned())], Redirect::to("/"))
+            .into_response();
+    }
+    serve(path, request.headers())
+}
+
+fn token(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+fn serve(path: &str, headers: &HeaderMap) -> Response {
+    let find = |path: &str| ASSETS.iter().find(|asset| asset.path == path);
+    // A path with a dot in its last part asks for a file, not for a view of the page.
+    let is_view = !path.rsplit('/').next().unwrap_or_default().contains('.');
+    let Some(asset) = find(path).or_else(|| if is_view { find("index.html") } else { None }) else {
+        if is_view {
+            return ([(CONTENT_TYPE, "text/html; charset=utf-8")], WITHOUT_PAGE).into_response();
+        }
+        return Refusal::NotFound(format!("the page has no file {path}")).into_response();
+    };
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (encoding, body) = match (asset.brotli, asset.gzip) {
+        (Some(brotli), _) if accepts(accepted, "br") => ("br", brotli),
+        (_, Some(gzip)) if accepts(accepted, "gzip") => ("gzip", gzip),
+        (_, _) => ("identity", asset.plain),
+    };
+    let etag = format!("\"{}-{encoding}\"", asset.etag);
+    let fixed = [
+        (ETAG, etag.as_str()),
+        (CACHE_CONTROL, "no-cache"),
+        (VARY, "accept-encoding"),
+        (CONTENT_TYPE, content_type(asset.path)),
+    ];
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag) {
+        return (StatusCode::NOT_MODIFIED, fixed).into_response();
+    }
+    if encoding == "identity" {
+        return (fixed, body).into_response();
+    }
+    ([(CONTENT_ENCODING, encoding)], fixed, body).into_response()
+}
+
+fn accepts(header: &str, encoding: &str) -> bool {
+    header.split(',').any(|item| {
+        let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+        let refused = parameters.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok()) == Some(0.0);
+        name.trim().eq_ignore_ascii_case(encoding) && !refused
+    })
+}
+
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "wasm" => "application/wasm",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "ico" => "image/x-icon",
+        "json" | "map" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "woff2" => "font/woff2",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_that_a_browser_takes() {
+        let cases = [
+            ("gzip, deflate, br", "br", true),
+            ("gzip;q=1.0, br;q=0", "br", false),
+            ("gzip", "br", false),
+            ("BR", "br", true),
+            ("", "gzip", false),
+        ];
+        for (header, encoding, expected) in cases {
+            assert_eq!(accepts(header, encoding), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn views_are_the_page_and_files_are_files() {
+        let status = |path| serve(path, &HeaderMap::new()).status();
+        assert_eq!(status(""), StatusCode::OK);
+        assert_eq!(status("policies/frontend"), StatusCode::OK);
+        assert_eq!(status("nothing.js"), StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,213 @@
+//! Policies: listed, applied, replaced, deleted. The API server judges; its words are passed on.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde::Deserialize;
+use serde_json::Value;
+use signalbox_api::rest::{ChangeAction, PolicyChange};
+use signalbox_api::state::PolicyInfo;
+
+use super::App;
+use super::answer::Refusal;
+use super::yaml::{self, Manifest};
+use crate::cluster::objects::Kind;
+
+/// Who applies, as `managedFields` has it.
+const MANAGER: &str = "signalbox";
+
+/// `?dry_run=true`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Mode {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `GET /api/v1/policies`.
+pub async fn list(State(app): State<App>) -> Json<Vec<PolicyInfo>> {
+    Json(app.hub.snapshot(false).policies)
+}
+
+/// `GET /api/v1/policies/{namespace}/{name}`.
+pub async fn one(
+    State(app): State<App>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Json<PolicyInfo>, Refusal> {
+    let policies = app.hub.snapshot(false).policies;
+    let found = policies.into_iter().find(|policy| policy.namespace == namespace && policy.name == name);
+    found.map(Json).ok_or_else(|| Refusal::NotFound(format!("there is no policy {namespace}/{name}")))
+}
+
+/// `POST /api/v1/policies`: applies each document.
+pub async fn apply(
+    State(app): State<App>,
+    Query(mode): Query<Mode>,
+    body: String,
+) -> Result<Json<Vec<PolicyChange>>, Refusal> {
+    let manifests = yaml::manifests(&body)?;
+    // All are judged before the first is kept, so that a bad one does not leave half of the rest applied.
+    if !mode.dry_run && manifests.len() > 1 {
+        for manifest in &manifests {
+            apply_one(&app.client, &manifest.namespace, &manifest.name, &manifest.value, Mode { dry_run: true })
+                .await
+                .map_err(|refusal| yaml::with_lines(refusal, &body, manifest))?;
+        }
+    }
+    let mut changes = Vec::with_capacity(manifests.len());
+    for manifest in &manifests {
+        let change = apply_one(&app.client, &manifest.namespace, &manifest.name, &manifest.value, mode).await;
+        changes.push(change.map_err(|refusal| yaml::with_lines(refusal, &body, manifest))?);
+    }
+    Ok(Json(changes))
+}
+
+/// `PUT /api/v1/policies/{namespace}/{name}`: it becomes what the body says, and nothing of what it was before stays.
+pub async fn replace(
+    State(app): State<App>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(mode): Query<Mode>,
+    body: String,
+) -> Result<(StatusCode, Json<PolicyChange>), Refusal> {
+    let manifest = only_one(yaml::manifests(&body)?)?;
+    if manifest.name != name || manifest.value.pointer("/metadata/namespace").is_some_and(|its| *its != namespace) {
+        return Err(Refusal::BadRequest(format!(
+            "the manifest is of {}/{}, the address of {namespace}/{name}; apply it as a new policy instead",
+            manifest.namespace, manifest.name
+        )));
+    }
+    let change = replace_one(&app.client, &namespace, &name, &manifest.value, mode).await;
+    let change = change.map_err(|refusal| yaml::with_lines(refusal, &body, &manifest))?;
+    let status = if change.action == ChangeAction::Created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(change)))
+}
+
+/// `DELETE /api/v1/policies/{namespace}/{name}`.
+pub async fn delete(
+    State(app): State<App>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(mode): Query<Mode>,
+) -> Result<Json<PolicyChange>, Refusal> {
+    delete_one(&app.client, &namespace, &name, mode).await.map(Json)
+}
+
+/// Applies one policy by server-side apply.
+pub async fn apply_one(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    manifest: &Value,
+    mode: Mode,
+) -> Result<PolicyChange, Refusal> {
+    let api = policies(client, namespace);
+    let before = api.get_opt(name).await?;
+    let params = PatchParams { dry_run: mode.dry_run, ..PatchParams::apply(MANAGER).force() };
+    let after = api.patch(name, &params, &Patch::Apply(clean(manifest))).await?;
+    Ok(changed(namespace, name, before.as_ref(), &after, mode))
+}
+
+/// Deletes one policy.
+pub async fn delete_one(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    mode: Mode,
+) -> Result<PolicyChange, Refusal> {
+    let params = DeleteParams { dry_run: mode.dry_run, ..DeleteParams::default() };
+    policies(client, namespace).delete(name, &params).await?;
+    tracing::info!(policy = %format_args!("{namespace}/{name}"), dry_run = mode.dry_run, "policy deleted");
+    Ok(PolicyChange {
+        kind: "NetworkPolicy".to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        action: ChangeAction::Deleted,
+        resource_version: None,
+        dry_run: mode.dry_run,
+    })
+}
+
+/// The policies of a namespace.
+pub fn policies(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &Kind::NetworkPolicy.resource())
+}
+
+async fn replace_one(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    manifest: &Value,
+    mode: Mode,
+) -> Result<PolicyChange, Refusal> {
+    let api = policies(client, namespace);
+    let params = PostParams { dry_run: mode.dry_run, field_manager: Some(MANAGER.to_owned()) };
+    // Whoever sends a version wants to be told if it is no longer the newest.
+    let version = manifest.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+    let mut object: DynamicObject = serde_json::from_value(clean(manifest))
+        .map_err(|error| Refusal::BadRequest(format!("the manifest has a form that no object has: {error}")))?;
+    object.metadata.namespace = Some(namespace.to_owned());
+    let before = api.get_opt(name).await?;
+    let after = match &before {
+        Some(before) => {
+            object.metadata.resource_version = version.or_else(|| before.metadata.resource_version.clone());
+            api.replace(name, &params, &object).await?
+        }
+        None => api.create(&params, &object).await?,
+    };
+    Ok(changed(namespace, name, before.as_ref(), &after, mode))
+}
+
+fn only_one(manifests: Vec<Manifest>) -> Result<Manifest, Refusal> {
+    let count = manifests.len();
+    let mut manifests = manifests.into_iter();
+    match (manifests.next(), count) {
+        (Some(manifest), 1) => Ok(manifest),
+        _ => Err(Refusal::BadRequest(format!("the text holds {count} policies; replace one at a time"))),
+    }
+}
+
+/// Without what the API server keeps itself.
+fn clean(manifest: &Value) -> Value {
+    let mut manifest = manifest.clone();
+    if let Some(object) = manifest.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation"] {
+            metadata.remove(field);
+        }
+    }
+    manifest
+}
+
+fn changed(
+    namespace: &str,
+    name: &str,
+    before: Option<&DynamicObject>,
+    after: &DynamicObject,
+    mode: Mode,
+) -> PolicyChange {
+    let action = match before {
+        None => ChangeAction::Created,
+        Some(before) if before.data == after.data && before.metadata.labels == after.metadata.labels => {
+            ChangeAction::Unchanged
+        }
+        Some(_) => ChangeAction::Configured,
+    };
+    let resource_version = after.metadata.resource_version.clone();
+    tracing::info!(
+        policy = %format_args!("{namespace}/{name}"),
+        resource_version,
+        dry_run = mode.dry_run,
+        ?action,
+        "policy applied"
+    );
+    PolicyChange {
+        kind: "NetworkPolicy".to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        action,
+        resource_version,
+        dry_run: mode.dry_run,
+    }
+}

@@ -1,0 +1,221 @@
+//! Who may ask, and what browsers are told to forbid (docs/adr/0004).
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{Method, Uri};
+
+use super::App;
+use super::answer::Refusal;
+
+/// The page runs its own scripts and WASM, talks to its own server, and is shown in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+const COOKIE_NAME: &str = "signalbox";
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Checks requests.
+#[derive(Debug)]
+pub struct Gate {
+    token: String,
+    listen: SocketAddr,
+}
+
+impl Gate {
+    /// For a server that listens on `listen`.
+    pub fn new(token: String, listen: SocketAddr) -> Self {
+        Self { token, listen }
+    }
+
+    /// Whether the request comes to a name of ours and from a page of ours.
+    ///
+    /// # Errors
+    /// Says which of the two does not hold.
+    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().unwrap_or_default(),
+            // HTTP/2 has the name in the URI instead.
+            (None, _) => uri.authority().map(http::uri::Authority::as_str).unwrap_or_default(),
+            (Some(_), Some(_)) => "",
+        };
+        if !self.is_own(host) {
+            return Err(Refusal::Forbidden("the request is for another host; use the link that the ready line shows"));
+        }
+        let own = |origin: &HeaderValue| {
+            let origin = origin.to_str().unwrap_or_default();
+            origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host)
+        };
+        if !headers.get_all(ORIGIN).iter().all(own) {
+            return Err(Refusal::Forbidden("the request comes from another page"));
+        }
+        // Browsers say so even where they send no Origin: scripts and images of another page.
+        let site = headers.get(SEC_FETCH_SITE).and_then(|site| site.to_str().ok()).unwrap_or("none");
+        let navigates = headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "navigate");
+        let opens_page = method == Method::GET && navigates && !uri.path().starts_with("/api/");
+        if !matches!(site, "none" | "same-origin") && !opens_page {
+            return Err(Refusal::Forbidden("the request comes from another page"));
+        }
+        Ok(())
+    }
+
+    /// Whether the request carries the token.
+    pub fn has_token(&self, headers: &HeaderMap) -> bool {
+        let bearer = headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        if bearer.is_some_and(|token| self.is_token(token)) {
+            return true;
+        }
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .any(|(name, value)| name == COOKIE_NAME && self.is_token(value))
+    }
+
+    /// Whether it is the token. Takes the same time for every wrong one of the same length.
+    pub fn is_token(&self, candidate: &str) -> bool {
+        let (known, candidate) = (self.token.as_bytes(), candidate.as_bytes());
+        if known.len() != candidate.len() {
+            return false;
+        }
+        let difference = known.iter().zip(candidate).fold(0_u8, |sum, (one, other)| sum | (one ^ other));
+        std::hint::black_box(difference) == 0
+    }
+
+    /// The cookie that lets a browser change things.
+    pub fn cookie(&self) -> String {
+        format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", self.token)
+    }
+
+    /// A name that nobody else can point at this machine: an address, or `localhost`.
+    fn is_own(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        if name.eq_ignore_ascii_case("localhost") {
+            return true;
+        }
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let Ok(address) = name.parse::<IpAddr>() else { return false };
+        address.is_loopback() || address == self.listen.ip() || self.listen.ip().is_unspecified()
+    }
+}
+
+/// Checks every request, and marks every answer.
+pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = match app.gate.check(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+    if is_api {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Lets only those pass who have the token.
+pub async fn need_token(State(app): State<App>, request: Request, next: Next) -> Response {
+    if app.gate.has_token(request.headers()) {
+        return next.run(request).await;
+    }
+    Refusal::NoToken("this changes the cluster and needs the token; open the link that the ready line shows")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(listen: &str) -> Gate {
+        Gate::new("secret".to_owned(), listen.parse().expect("an address"))
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).expect("a name"), HeaderValue::try_from(*value).expect("a value"))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn hosts_that_are_ours() {
+        let cases = [
+            ("127.0.0.1:8080", "localhost:8080", true),
+            ("127.0.0.1:8080", "LOCALHOST", true),
+            ("127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("127.0.0.1:8080", "[::1]:8080", true),
+            ("127.0.0.1:8080", "evil.example:8080", false),
+            ("127.0.0.1:8080", "localhost.evil.example", false),
+            ("127.0.0.1:8080", "127.0.0.1.evil.example", false),
+            ("127.0.0.1:8080", "192.0.2.7:8080", false),
+            ("192.0.2.7:8080", "192.0.2.7:8080", true),
+            ("0.0.0.0:8080", "192.0.2.7:8080", true),
+            ("0.0.0.0:8080", "evil.example:8080", false),
+            ("127.0.0.1:8080", "", false),
+        ];
+        for (listen, host, own) in cases {
+            let checked = gate(listen).check(&Method::GET, &Uri::from_static("/"), &headers(&[("host", host)]));
+            assert_eq!(checked.is_ok(), own, "{host} at {listen}");
+        }
+    }
+
+    #[test]
+    fn pages_that_are_ours() {
+        let cases: [(&[(&str, &str)], &str, bool); 9] = [
+            (&[], "/api/v1/state", true),
+            (&[("origin", "http://localhost:8080")], "/api/v1/state", true),
+            (&[("origin", "http://localhost:3000")], "/api/v1/state", false),
+            (&[("origin", "null")], "/api/v1/state", false),
+            (&[("origin", "http://localhost:8080"), ("origin", "http://evil.example")], "/", false),
+            (&[("sec-fetch-site", "same-origin")], "/api/v1/state", true),
+            (&[("sec-fetch-site", "cross-site")], "/api/v1/state", false),
+            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], "/?token=x", true),
+            (&[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], "/api/v1/state", false),
+        ];
+        for (pairs, path, own) in cases {
+            let mut all = headers(pairs);
+            all.insert(HOST, HeaderValue::from_static("localhost:8080"));
+            let uri = Uri::try_from(path).expect("a path");
+            assert_eq!(gate("127.0.0.1:8080").check(&Method::GET, &uri, &all).is_ok(), own, "{pairs:?} {path}");
+        }
+    }
+
+    #[test]
+    fn tokens() {
+        let cases: [(&[(&str, &str)], bool); 8] = [
+            (&[], false),
+            (&[("authorization", "Bearer secret")], true),
+            (&[("authorization", "bearer secret")], true),
+            (&[("authorization", "Bearer secreT")], false),
+            (&[("authorization", "Bearer secrets")], false),
+            (&[("authorization", "Basic secret")], false),
+            (&[("cookie", "a=b; signalbox=secret")], true),
+            (&[("cookie", "signalbox=; other=secret")], false),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(gate("127.0.0.1:1").has_token(&headers(pairs)), expected, "{pairs:?}");
+        }
+    }
+}

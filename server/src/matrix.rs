@@ -1,0 +1,30 @@
+//! The pure core: state in, commands out, without clock or socket.
+//!
+//! - [`core`]: the state machine that everything runs through.
+//! - [`model`]: rows, columns and cells, made from the cluster's objects.
+//! - [`parse`]: Kubernetes objects as the model needs them.
+//! - [`spec`]: what the policies say of each cell.
+//! - [`flights`]: probes in flight, and the kernel's events that belong to them.
+//! - [`rounds`]: when the next round starts, and why.
+//! - [`cells`]: the cells and the merging of facts into them.
+//! - [`agreement`]: whether a cell's facts agree.
+//! - [`controls`]: refused, or nobody listening?
+
+pub mod agreement;
+pub mod cells;
+pub mod controls;
+pub mod core;
+pub mod flights;
+pub mod model;
+pub mod parse;
+pub mod rounds;
+pub mod spec;
+
+/// A moment: for deadlines by a clock that only runs forward, for facts by the wall's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the server started.
+    pub tick: u64,
+    /// Unix milliseconds.
+    pub wall_ms: u64,
+}

@@ -1,0 +1,201 @@
+//! The cells and the merging of facts into them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, KernelFact, Outcome, ProbeFact, SpecFact};
+use signalbox_api::flow::Decision;
+use signalbox_api::kernel::FlowEvent;
+
+use super::agreement::{Age, classify};
+use super::flights::ProbeId;
+use super::model::Target;
+
+/// All cells.
+#[derive(Debug, Default)]
+pub struct Cells {
+    cells: BTreeMap<CellKey, State>,
+    dirty: BTreeSet<CellKey>,
+    gone: BTreeSet<CellKey>,
+    /// Probes that were sent before this moment may have met an older state of affairs.
+    settled_from: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    cell: Cell,
+    /// The newest probe, and when it was sent.
+    newest: Option<(ProbeId, u64)>,
+    /// When the probe was sent whose fact the cell shows.
+    shown: u64,
+}
+
+impl Cells {
+    /// Takes over which cells there are and what the policies say of them.
+    pub fn set_targets(&mut self, targets: &BTreeMap<CellKey, Target>, wall_ms: u64) {
+        let gone: Vec<CellKey> = self.cells.keys().filter(|key| !targets.contains_key(*key)).cloned().collect();
+        for key in gone {
+            self.cells.remove(&key);
+            self.dirty.remove(&key);
+            self.gone.insert(key);
+        }
+        for (key, target) in targets {
+            self.gone.remove(key);
+            let state = self.cells.entry(key.clone()).or_insert_with(|| {
+                self.dirty.insert(key.clone());
+                State { cell: new_cell(key, wall_ms), newest: None, shown: 0 }
+            });
+            if state.cell.spec.as_ref() != Some(&target.spec) {
+                let decision = |spec: &Option<SpecFact>| spec.as_ref().and_then(|spec| spec.decision);
+                if decision(&state.cell.spec) != target.spec.decision {
+                    state.cell.since_ms = wall_ms;
+                }
+                state.cell.spec = Some(target.spec.clone());
+                state.classify(self.settled_from);
+                self.dirty.insert(key.clone());
+            }
+        }
+    }
+
+    /// Something changed: probes sent before `from` settle no contradiction. Cells are classified anew.
+    pub fn unsettle(&mut self, from: u64) {
+        self.settled_from = from;
+        for (key, state) in &mut self.cells {
+            if state.classify(from) {
+                self.dirty.insert(key.clone());
+            }
+        }
+    }
+
+    /// A probe has been sent.
+    pub fn sent(&mut self, key: &CellKey, id: ProbeId, at: u64) {
+        if let Some(state) = self.cells.get_mut(key) {
+            state.newest = Some((id, at));
+        }
+    }
+
+    /// A probe has ended. Passed over where a newer one is under way.
+    pub fn probed(&mut self, key: &CellKey, id: ProbeId, fact: ProbeFact, kernel: Option<&FlowEvent>) {
+        let Some(state) = self.cells.get_mut(key) else { return };
+        let Some((_, sent)) = state.newest.filter(|(newest, _)| *newest == id) else { return };
+        state.shown = sent;
+        state.set_probe(fact);
+        match kernel {
+            Some(event) => {
+                state.cell.kernel = Some(kernel_fact(event));
+                state.strengthen();
+            }
+            None => state.drop_stale_kernel(),
+        }
+        state.classify(self.settled_from);
+        self.dirty.insert(key.clone());
+    }
+
+    /// The kernel told of a probe after it had ended.
+    pub fn judged(&mut self, key: &CellKey, id: ProbeId, kernel: &FlowEvent) {
+        let Some(state) = self.cells.get_mut(key) else { return };
+        if state.newest.is_none_or(|(newest, _)| newest != id) {
+            return;
+        }
+        state.cell.kernel = Some(kernel_fact(kernel));
+        state.strengthen();
+        state.classify(self.settled_from);
+        self.dirty.insert(key.clone());
+    }
+
+    /// No probe can run for this cell.
+    pub fn broken(&mut self, key: &CellKey, detail: &str, tick: u64, wall_ms: u64) {
+        let Some(state) = self.cells.get_mut(key) else { return };
+        let known = state.cell.probe.as_ref();
+        if known.is_some_and(|fact| fact.outcome == Outcome::ProbeBroken && fact.detail.as_deref() == Some(detail)) {
+            return;
+        }
+        state.newest = None;
+        state.shown = tick;
+        state.set_probe(ProbeFact {
+            outcome: Outcome::ProbeBroken,
+            evidence: Evidence::Answer,
+            latency_us: None,
+            seen_source: None,
+            detail: Some(detail.to_owned()),
+            at_ms: wall_ms,
+        });
+        state.cell.kernel = None;
+        state.classify(self.settled_from);
+        self.dirty.insert(key.clone());
+    }
+
+    /// Cells whose facts contradict each other while a change settles.
+    pub fn unsettled_contradictions(&self) -> BTreeSet<CellKey> {
+        let contradicts = |state: &&State| {
+            state.cell.agreement == Agreement::Unsettled && state.agreement(Age::Settled) == Agreement::Disagree
+        };
+        self.cells.values().filter(contradicts).map(|state| state.cell.key.clone()).collect()
+    }
+
+    /// All cells, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values().map(|state| &state.cell)
+    }
+
+    /// Takes the cells that changed, and those that are gone.
+    pub fn take_changes(&mut self) -> (Vec<Cell>, Vec<CellKey>) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let changed = dirty.iter().filter_map(|key| self.cells.get(key)).map(|state| state.cell.clone()).collect();
+        (changed, std::mem::take(&mut self.gone).into_iter().collect())
+    }
+}
+
+impl State {
+    fn set_probe(&mut self, fact: ProbeFact) {
+        if self.cell.probe.as_ref().map(|known| known.outcome) != Some(fact.outcome) {
+            self.cell.since_ms = fact.at_ms;
+        }
+        self.cell.probe = Some(fact);
+    }
+
+    /// A kernel's fact of an earlier probe stands only as long as nothing says otherwise.
+    fn drop_stale_kernel(&mut self) {
+        let probe = self.cell.probe.as_ref().and_then(|fact| fact.outcome.decision());
+        let spec = self.cell.spec.as_ref().and_then(|fact| fact.decision);
+        let kernel = self.cell.kernel.as_ref().map(|fact| fact.decision);
+        if kernel != probe || (spec.is_some() && kernel != spec) {
+            self.cell.kernel = None;
+        }
+    }
+
+    /// No answer, and the kernel says why.
+    fn strengthen(&mut self) {
+        let denied = self.cell.kernel.as_ref().is_some_and(|fact| fact.decision == Decision::Denied);
+        if let Some(fact) = &mut self.cell.probe
+            && fact.outcome == Outcome::Dropped
+            && denied
+        {
+            fact.evidence = Evidence::KernelEvent;
+        }
+    }
+
+    fn agreement(&self, age: Age) -> Agreement {
+        classify(self.cell.spec.as_ref(), self.cell.probe.as_ref(), self.cell.kernel.as_ref(), age)
+    }
+
+    fn classify(&mut self, settled_from: u64) -> bool {
+        let age = if self.shown < settled_from { Age::Changing } else { Age::Settled };
+        let agreement = self.agreement(age);
+        std::mem::replace(&mut self.cell.agreement, agreement) != agreement
+    }
+}
+
+fn new_cell(key: &CellKey, wall_ms: u64) -> Cell {
+    Cell { key: key.clone(), probe: None, spec: None, kernel: None, agreement: Agreement::Unsettled, since_ms: wall_ms }
+}
+
+fn kernel_fact(event: &FlowEvent) -> KernelFact {
+    KernelFact {
+        decision: event.decision,
+        direction: event.direction,
+        rule: event.rule.clone(),
+        isolated_by: event.isolated_by.clone(),
+        generation: event.generation,
+        at_ms: event.at_us / 1_000,
+    }
+}

@@ -1,0 +1,271 @@
+//! Probes in flight, and the kernel's events that belong to them.
+//!
+//! An event names a flow by its source's pod or address, port and protocol; where to it went says which of several
+//! connections from one port it is. Events and the agent's lines come by different ways, so either may be first.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use signalbox_api::cell::CellKey;
+use signalbox_api::flow::{Decision, Protocol};
+use signalbox_api::kernel::FlowEvent;
+
+/// How long an event waits for its probe, and a probe that has ended for its event.
+const KEEP_MS: u64 = 2_000;
+/// Events that wait at most. What is older goes first: the kernel's other events are none of ours.
+const MAX_EARLY: usize = 8_192;
+
+/// Names one probe. Unique as long as the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProbeId(pub u64);
+
+/// One probe.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    /// The cell that it is for.
+    pub cell: CellKey,
+    /// `namespace/name` of the pod that it starts from, if it is one.
+    pub pod: Option<String>,
+    /// Where its packets may go after translation.
+    pub destinations: Vec<SocketAddr>,
+    /// When it was sent.
+    pub sent: u64,
+    /// Until when an answer must be there.
+    pub deadline: u64,
+    /// Source and destination, before translation; absent until the agent tells.
+    pub started: Option<(SocketAddr, SocketAddr)>,
+    /// What the kernel said. A denial stays: what passes later belongs to another set of policies.
+    pub kernel: Option<FlowEvent>,
+    /// When it ended.
+    pub ended: Option<u64>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Flights {
+    flights: HashMap<ProbeId, Flight>,
+    by_port: HashMap<(Protocol, u16), Vec<ProbeId>>,
+    early: VecDeque<(u64, FlowEvent)>,
+}
+
+impl Flights {
+    /// A probe has been sent.
+    pub fn sent(&mut self, id: ProbeId, flight: Flight) {
+        self.flights.insert(id, flight);
+    }
+
+    /// One probe.
+    pub fn get(&self, id: ProbeId) -> Option<&Flight> {
+        self.flights.get(&id)
+    }
+
+    /// The agent told where a probe leaves from. Gives back whether an event was waiting for it.
+    pub fn started(&mut self, id: ProbeId, local: SocketAddr, remote: SocketAddr) -> bool {
+        let Some(flight) = self.flights.get_mut(&id) else { return false };
+        flight.started = Some((local, remote));
+        self.by_port.entry((flight.cell.protocol, local.port())).or_default().push(id);
+        let mut found = false;
+        self.early.retain(|(_, event)| {
+            let ours = belongs(flight, event);
+            if ours {
+                take(flight, event.clone());
+                found = true;
+            }
+            !ours
+        });
+        found
+    }
+
+    /// The kernel told something. Gives back the probe that it is about.
+    pub fn event(&mut self, event: FlowEvent, now: u64) -> Option<ProbeId> {
+        let candidates = self.by_port.get(&(event.protocol, event.source.port())).into_iter().flatten();
+        let newest =
+            candidates.copied().filter(|id| self.flights.get(id).is_some_and(|flight| belongs(flight, &event))).max();
+        let Some(id) = newest else {
+            if self.early.len() >= MAX_EARLY {
+                self.early.pop_front();
+            }
+            self.early.push_back((now, event));
+            return None;
+        };
+        if let Some(flight) = self.flights.get_mut(&id) {
+            take(flight, event);
+        }
+        Some(id)
+    }
+
+    /// A probe has ended. It is kept for events that come late.
+    pub fn ended(&mut self, id: ProbeId, now: u64) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.ended = Some(now);
+        }
+    }
+
+    /// Probes from one place that have not ended.
+    pub fn open_from(&self, from: &str) -> Vec<ProbeId> {
+        let open = self.flights.iter().filter(|(_, flight)| flight.ended.is_none() && flight.cell.from == from);
+        open.map(|(id, _)| *id).collect()
+    }
+
+    /// Probes whose deadline has passed.
+    pub fn overdue(&self, now: u64) -> Vec<ProbeId> {
+        let late = self.flights.iter().filter(|(_, flight)| flight.ended.is_none() && flight.deadline <= now);
+        late.map(|(id, _)| *id).collect()
+    }
+
+    /// The next deadline.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.flights.values().filter(|flight| flight.ended.is_none()).map(|flight| flight.deadline).min()
+    }
+
+    /// Forgets what is too old to matter.
+    pub fn expire(&mut self, now: u64) {
+        while self.early.front().is_some_and(|(at, _)| at + KEEP_MS < now) {
+            self.early.pop_front();
+        }
+        let before = self.flights.len();
+        self.flights.retain(|_, flight| flight.ended.is_none_or(|ended| ended + KEEP_MS >= now));
+        if self.flights.len() != before {
+            let flights = &self.flights;
+            self.by_port.retain(|_, ids| {
+                ids.retain(|id| flights.contains_key(id));
+                !ids.is_empty()
+            });
+        }
+    }
+}
+
+fn belongs(flight: &Flight, event: &FlowEvent) -> bool {
+    let Some((local, remote)) = flight.started else { return false };
+    if event.protocol != flight.cell.protocol || event.source.port() != local.port() {
+        return false;
+    }
+    let same_source = match (&event.source_pod, &flight.pod) {
+        (Some(event), Some(flight)) => event == flight,
+        _ => event.source.ip().to_canonical() == local.ip().to_canonical(),
+    };
+    let to = canonical(event.destination);
+    same_source && (to == canonical(remote) || flight.destinations.iter().any(|known| canonical(*known) == to))
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn take(flight: &mut Flight, event: FlowEvent) {
+    if flight.kernel.as_ref().is_some_and(|known| known.decision == Decision::Denied) {
+        return;
+    }
+    flight.kernel = Some(event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(from: &str, pod: Option<&str>, destinations: &[&str]) -> Flight {
+        Flight {
+            cell: CellKey { from: from.to_owned(), to: "service:b/s".to_owned(), port: 9000, protocol: Protocol::Tcp },
+            pod: pod.map(str::to_owned),
+            destinations: destinations.iter().map(|text| text.parse().expect("an address")).collect(),
+            sent: 0,
+            deadline: 3_000,
+            started: None,
+            kernel: None,
+            ended: None,
+        }
+    }
+
+    fn event(source: &str, pod: Option<&str>, destination: &str, decision: Decision) -> FlowEvent {
+        FlowEvent {
+            node: "lab".to_owned(),
+            decision,
+            direction: None,
+            protocol: Protocol::Tcp,
+            source: source.parse().expect("an address"),
+            destination: destination.parse().expect("an address"),
+            source_pod: pod.map(str::to_owned),
+            destination_pod: None,
+            rule: None,
+            isolated_by: Vec::new(),
+            reason: None,
+            generation: 1,
+            at_us: 0,
+        }
+    }
+
+    const LOCAL: &str = "10.244.0.5:40000";
+    const SERVICE: &str = "10.96.0.7:9000";
+    const BACKEND: &str = "10.244.0.9:9000";
+
+    fn start(flights: &mut Flights, id: u64) -> bool {
+        flights.started(ProbeId(id), LOCAL.parse().expect("an address"), SERVICE.parse().expect("an address"))
+    }
+
+    #[test]
+    fn which_event_is_whose() {
+        let cases = [
+            ("by pod, after translation", event(LOCAL, Some("a/x"), BACKEND, Decision::Denied), true),
+            ("by pod, before translation", event(LOCAL, Some("a/x"), SERVICE, Decision::Denied), true),
+            ("by address alone", event(LOCAL, None, BACKEND, Decision::Allowed), true),
+            ("masqueraded, by pod", event("10.244.0.1:40000", Some("a/x"), BACKEND, Decision::Allowed), true),
+            ("mapped address", event("[::ffff:10.244.0.5]:40000", None, BACKEND, Decision::Allowed), true),
+            ("another pod's", event(LOCAL, Some("a/y"), BACKEND, Decision::Denied), false),
+            ("another port's", event("10.244.0.5:40001", Some("a/x"), BACKEND, Decision::Denied), false),
+            ("the same port to somewhere else", event(LOCAL, Some("a/x"), "10.244.0.9:53", Decision::Denied), false),
+            ("another address", event("10.244.0.6:40000", None, BACKEND, Decision::Denied), false),
+        ];
+        for (what, event, ours) in cases {
+            let mut flights = Flights::default();
+            flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+            assert!(!start(&mut flights, 1));
+            assert_eq!(flights.event(event, 0).is_some(), ours, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_come_before_the_agent_tells_its_port() {
+        let mut flights = Flights::default();
+        flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+        assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Denied), 10), None);
+        assert!(start(&mut flights, 1));
+        let kernel = flights.get(ProbeId(1)).and_then(|flight| flight.kernel.clone()).expect("an event");
+        assert_eq!(kernel.decision, Decision::Denied);
+    }
+
+    #[test]
+    fn an_event_may_come_after_the_end_but_not_for_ever() {
+        let mut flights = Flights::default();
+        flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+        start(&mut flights, 1);
+        flights.ended(ProbeId(1), 100);
+        flights.expire(1_000);
+        assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Allowed), 1_000), Some(ProbeId(1)));
+        flights.expire(5_000);
+        assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Allowed), 5_000), None);
+    }
+
+    #[test]
+    fn events_of_others_do_not_pile_up() {
+        let mut flights = Flights::default();
+        for _ in 0..MAX_EARLY + 10 {
+            flights.event(event(LOCAL, None, BACKEND, Decision::Denied), 0);
+        }
+        assert_eq!(flights.early.len(), MAX_EARLY);
+        flights.expire(KEEP_MS + 1);
+        assert!(flights.early.is_empty());
+    }
+
+    #[test]
+    fn a_denial_stays_and_the_newest_probe_on_a_port_wins() {
+        let mut flights = Flights::default();
+        for id in [1, 2] {
+            flights.sent(ProbeId(id), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+            start(&mut flights, id);
+        }
+        assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Denied), 0), Some(ProbeId(2)));
+        flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Allowed), 0);
+        let kernel = flights.get(ProbeId(2)).and_then(|flight| flight.kernel.clone()).expect("an event");
+        assert_eq!(kernel.decision, Decision::Denied);
+    }
+}

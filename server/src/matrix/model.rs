@@ -1,0 +1,410 @@
+//! Rows, columns and cells, made from the cluster's objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
+use signalbox_api::cell::{CellKey, SpecFact};
+use signalbox_api::state::{Endpoint, EndpointKind, EndpointPort, NamespaceInfo, PolicyInfo};
+
+use super::parse::{self, Backend, Outside, Pod, Run, Service};
+use super::spec::{End, Judge, Way};
+use crate::cluster::objects::{Kind, Object, Objects};
+
+/// What the model needs to be told besides the objects.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespaces whose pods and Services are left out.
+    pub skip_namespaces: Vec<String>,
+    /// The domain that Services are resolved under.
+    pub cluster_domain: String,
+}
+
+/// The picture without the facts that probes bring.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Model {
+    /// All namespaces.
+    pub namespaces: Vec<NamespaceInfo>,
+    /// Rows and columns.
+    pub endpoints: Vec<Endpoint>,
+    /// All policies.
+    pub policies: Vec<PolicyInfo>,
+    /// Rows, by endpoint id.
+    pub vantages: BTreeMap<String, Vantage>,
+    /// What stands behind each cell.
+    pub targets: BTreeMap<CellKey, Target>,
+    /// Names that each pod resolves on its own.
+    pub dns_names: Vec<String>,
+    /// The newest `resourceVersion` of any policy.
+    pub policies_version: u64,
+    /// Every Service that selects pods has a ready one, and every pod runs.
+    pub complete: bool,
+}
+
+/// Where probes start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vantage {
+    /// How to reach it.
+    pub place: Place,
+    /// Changes when whatever ran there is gone.
+    pub instance: String,
+    /// Whether something can be run there.
+    pub run: Run,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where an agent is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a container of a pod.
+    Pod {
+        /// `metadata.namespace`.
+        namespace: String,
+        /// `metadata.name`.
+        name: String,
+        /// The container.
+        container: Option<String>,
+    },
+    /// On a host outside the cluster.
+    Outside {
+        /// `metadata.name`.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pod { namespace, name, .. } => write!(f, "{namespace}/{name}"),
+            Self::Outside { name } => write!(f, "outside/{name}"),
+        }
+    }
+}
+
+/// What stands behind a cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// A name or an address: what the probe connects to. Names end with a dot, so that no search domain is tried first.
+    pub host: String,
+    /// Where its packets may go after translation.
+    pub destinations: Vec<SocketAddr>,
+    /// The pods, as endpoint ids, that have to listen, with the port.
+    pub listeners: Vec<(String, u16)>,
+    /// A Service with nobody behind it.
+    pub deserted: bool,
+    /// What the policies say.
+    pub spec: SpecFact,
+}
+
+/// Makes the picture.
+pub fn build(objects: &Objects, options: &Options) -> Model {
+    let values = |kind| objects.of(kind).map(|object: &Object| &object.value);
+    let judged = [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy];
+    let judge = Judge::new(judged.into_iter().flat_map(values));
+    let shown = |object: &&Object| !options.skip_namespaces.contains(&object.key.namespace);
+    let pods: Vec<Pod> = objects.of(Kind::Pod).filter(shown).filter_map(parse::pod).collect();
+    let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();
+    let backends: Vec<Backend> = objects.of(Kind::EndpointSlice).filter(shown).flat_map(parse::backends).collect();
+    let outside: Vec<Outside> = objects.of(Kind::ExternalHost).map(parse::outside).collect();
+
+    let mut model = Model {
+        namespaces: objects.of(Kind::Namespace).map(namespace_info).collect(),
+        policies: objects.of(Kind::NetworkPolicy).map(|object| policy_info(object, &judge)).collect(),
+        policies_version: objects.of(Kind::NetworkPolicy).map(|object| object.version).max().unwrap_or(0),
+        ..Model::default()
+    };
+    for pod in &pods {
+        let id = pod_id(&pod.namespace, &pod.name);
+        model.endpoints.push(pod_endpoint(pod));
+        let place =
+            Place::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), container: pod.container.clone() };
+        model.vantages.insert(
+            id,
+            Vantage { place, instance: pod.instance.clone(), run: pod.run.clone(), addresses: pod.addresses.clone() },
+        );
+    }
+    for service in &services {
+        let behind: Vec<&Backend> = backends.iter().filter(|backend| belongs(backend, service)).collect();
+        model.endpoints.push(service_endpoint(service, &behind));
+    }
+    for host in &outside {
+        model.endpoints.push(outside_endpoint(host));
+        if host.spec.vantage {
+            let vantage = Vantage {
+                place: Place::Outside { name: host.name.clone() },
+                instance: String::new(),
+                run: Run::Running,
+                addresses: host.spec.addresses.clone(),
+            };
+            model.vantages.insert(outside_id(&host.name), vantage);
+        }
+    }
+    let service_name =
+        |service: &Service| format!("{}.{}.svc.{}", service.name, service.namespace, options.cluster_domain);
+    model.dns_names.extend(services.first().map(service_name));
+    model.dns_names.extend(outside.iter().filter_map(|host| host.spec.names.first().cloned()));
+    let served = |service: &Service| {
+        !service.selects || backends.iter().any(|backend| belongs(backend, service) && backend.ready)
+    };
+    model.complete = services.iter().all(served) && pods.iter().all(|pod| pod.ready && pod.run == Run::Running);
+
+    let mut columns: Vec<Column> = Vec::new();
+    columns.extend(pods.iter().flat_map(pod_columns));
+    columns.extend(
+        services.iter().flat_map(|service| service_columns(service, &absolute(&service_name(service)), &backends)),
+    );
+    columns.extend(outside.iter().flat_map(outside_columns));
+    let sources = model.vantages.iter().map(|(id, vantage)| (id, vantage.source()));
+    let mut targets = BTreeMap::new();
+    for (from, source) in sources {
+        for column in &columns {
+            if let Some((key, target)) = cell(from, &source, column, &judge) {
+                targets.insert(key, target);
+            }
+        }
+    }
+    model.targets = targets;
+    model
+}
+
+impl Vantage {
+    fn source(&self) -> End {
+        let pod = match &self.place {
+            Place::Pod { namespace, name, .. } => Some((namespace.clone(), name.clone())),
+            Place::Outside { .. } => None,
+        };
+        End { pod, address: self.addresses.first().copied(), port: 0 }
+    }
+}
+
+/// A column of the matrix: one port of one endpoint.
+struct Column {
+    id: String,
+    port: EndpointPort,
+    way: Way,
+    /// What pods connect to, and what hosts outside connect to. Absent: they have no way there.
+    from_pods: Option<String>,
+    from_outside: Option<String>,
+    ends: Vec<End>,
+    /// Ends, and those that get no connections now.
+    destinations: Vec<SocketAddr>,
+}
+
+fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(CellKey, Target)> {
+    let is_pod = source.pod.is_some();
+    let host = if is_pod { column.from_pods.clone() } else { column.from_outside.clone() }?;
+    let spec = judge.judge(source, &column.ends, column.port.protocol, column.way);
+    let listeners = column.ends.iter().filter_map(|end| {
+        let (namespace, name) = end.pod.as_ref()?;
+        Some((pod_id(namespace, name), end.port))
+    });
+    let target = Target {
+        host,
+        destinations: column.destinations.clone(),
+        listeners: listeners.collect(),
+        deserted: column.way == Way::ThroughService && column.ends.is_empty(),
+        spec,
+    };
+    let key = CellKey {
+        from: from.to_owned(),
+        to: column.id.clone(),
+        port: column.port.port,
+        protocol: column.port.protocol,
+    };
+    Some((key, target))
+}
+
+fn pod_columns(pod: &Pod) -> Vec<Column> {
+    let Some(address) = pod.addresses.first().copied() else { return Vec::new() };
+    let column = |port: &EndpointPort| Column {
+        id: pod_id(&pod.namespace, &pod.name),
+        port: port.clone(),
+        way: Way::Direct,
+        from_pods: Some(address.to_string()),
+        from_outside: Some(address.to_string()),
+        ends: vec![End {
+            pod: Some((pod.namespace.clone(), pod.name.clone())),
+            address: Some(address),
+            port: port.port,
+        }],
+        destinations: vec![SocketAddr::new(address, port.port)],
+    };
+    pod.ports.iter().map(column).collect()
+}
+
+fn service_columns(service: &Service, dns: &str, backends: &[Backend]) -> Vec<Column> {
+    let outside = service.outside_addresses.first().or(service.cluster_addresses.first());
+    let column = |port: &EndpointPort| {
+        let behind: BTreeSet<&Backend> = backends
+            .iter()
+            .filter(|backend| belongs(backend, service))
+            .filter(|backend| {
+                backend.port_name == port.name.as_deref().unwrap_or_default() && backend.protocol == port.protocol
+            })
+            .collect();
+        // A headless Service translates nothing: whoever connects to its port comes to that port of the pod.
+        let real = |backend: &Backend| if service.headless { port.port } else { backend.port };
+        Column {
+            id: service_id(&service.namespace, &service.name),
+            port: port.clone(),
+            way: Way::ThroughService,
+            from_pods: Some(dns.to_owned()),
+            from_outside: outside.map(IpAddr::to_string),
+            ends: behind
+                .iter()
+                .filter(|backend| backend.ready)
+                .map(|backend| End { pod: backend.pod.clone(), address: Some(backend.address), port: real(backend) })
+                .collect(),
+            destinations: behind.iter().map(|backend| SocketAddr::new(backend.address, real(backend))).collect(),
+        }
+    };
+    service.ports.iter().map(column).collect()
+}
+
+fn outside_columns(host: &Outside) -> Vec<Column> {
+    let name = host.spec.names.first().map(|name| absolute(name));
+    let Some(to) = name.or(host.spec.addresses.first().map(IpAddr::to_string)) else {
+        return Vec::new();
+    };
+    let column = |port: &EndpointPort| Column {
+        id: outside_id(&host.name),
+        port: port.clone(),
+        way: Way::Direct,
+        from_pods: Some(to.clone()),
+        from_outside: None,
+        ends: host
+            .spec
+            .addresses
+            .iter()
+            .map(|address| End { pod: None, address: Some(*address), port: port.port })
+            .collect(),
+        destinations: host.spec.addresses.iter().map(|address| SocketAddr::new(*address, port.port)).collect(),
+    };
+    host.spec.ports.iter().map(column).collect()
+}
+
+/// A name that no search domain is appended to.
+pub fn absolute(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
+}
+
+fn belongs(backend: &Backend, service: &Service) -> bool {
+    backend.service.0 == service.namespace && backend.service.1 == service.name
+}
+
+fn pod_id(namespace: &str, name: &str) -> String {
+    format!("pod:{namespace}/{name}")
+}
+
+fn service_id(namespace: &str, name: &str) -> String {
+    format!("service:{namespace}/{name}")
+}
+
+fn outside_id(name: &str) -> String {
+    format!("outside:{name}")
+}
+
+fn pod_endpoint(pod: &Pod) -> Endpoint {
+    Endpoint {
+        id: pod_id(&pod.namespace, &pod.name),
+        kind: EndpointKind::Pod,
+        namespace: Some(pod.namespace.clone()),
+        name: pod.name.clone(),
+        workload: format!("{}/{}", pod.namespace, pod.workload),
+        addresses: pod.addresses.clone(),
+        ports: pod.ports.clone(),
+        labels: pod.labels.clone(),
+        ready: pod.ready,
+        vantage: true,
+        backends: Vec::new(),
+        problem: match &pod.run {
+            Run::Starting => Some("starting".to_owned()),
+            Run::Running => None,
+            Run::Stopped(why) => Some(why.clone()),
+        },
+    }
+}
+
+fn service_endpoint(service: &Service, behind: &[&Backend]) -> Endpoint {
+    let pods: BTreeSet<String> =
+        behind.iter().filter_map(|backend| backend.pod.as_ref()).map(|(ns, name)| pod_id(ns, name)).collect();
+    let ready = behind.iter().any(|backend| backend.ready);
+    Endpoint {
+        id: service_id(&service.namespace, &service.name),
+        kind: EndpointKind::Service,
+        namespace: Some(service.namespace.clone()),
+        name: service.name.clone(),
+        workload: format!("{}/{}", service.namespace, service.name),
+        addresses: service.cluster_addresses.clone(),
+        ports: service.ports.clone(),
+        labels: service.labels.clone(),
+        ready,
+        vantage: false,
+        backends: pods.into_iter().collect(),
+        problem: (!ready).then(|| "no ready pod is behind it".to_owned()),
+    }
+}
+
+fn outside_endpoint(host: &Outside) -> Endpoint {
+    Endpoint {
+        id: outside_id(&host.name),
+        kind: EndpointKind::Outside,
+        namespace: None,
+        name: host.name.clone(),
+        workload: format!("outside/{}", host.name),
+        addresses: host.spec.addresses.clone(),
+        ports: host.spec.ports.clone(),
+        labels: host.labels.clone(),
+        ready: true,
+        vantage: host.spec.vantage,
+        backends: Vec::new(),
+        problem: host.problem.clone(),
+    }
+}
+
+fn namespace_info(object: &Object) -> NamespaceInfo {
+    let labels = object.value.pointer("/metadata/labels").cloned().unwrap_or_default();
+    NamespaceInfo { name: object.key.name.clone(), labels: serde_json::from_value(labels).unwrap_or_default() }
+}
+
+fn policy_info(object: &Object, judge: &Judge) -> PolicyInfo {
+    let (namespace, name) = (&object.key.namespace, &object.key.name);
+    let selects = judge.cluster().selected_by(namespace, name);
+    let own = format!("{namespace}/{name}");
+    PolicyInfo {
+        kind: "NetworkPolicy".to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        resource_version: object.version.to_string(),
+        yaml: yaml(&object.value),
+        summary: judge.cluster().summary(namespace, name).unwrap_or_default(),
+        selects: selects.iter().map(|pod| pod_id(&pod.namespace, &pod.name)).collect(),
+        unknown: judge.cluster().unknowns().iter().filter(|unknown| unknown.contains(&own)).cloned().collect(),
+    }
+}
+
+/// The manifest as someone would have written it.
+fn yaml(value: &Value) -> String {
+    let mut value = value.clone();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink"] {
+            metadata.remove(field);
+        }
+        let bare = metadata.get_mut("annotations").and_then(Value::as_object_mut).is_some_and(|annotations| {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            annotations.is_empty()
+        });
+        if bare {
+            metadata.remove("annotations");
+        }
+    }
+    match serde_saphyr::to_string(&value) {
+        Ok(text) => text,
+        // JSON is YAML, too.
+        Err(_unprintable) => value.to_string(),
+    }
+}

@@ -1,0 +1,354 @@
+//! The one task that owns the core: what happens comes in here, what is to be done goes out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use signalbox_api::kernel::{EnforcerStatus, FlowEvent};
+use signalbox_api::state::LessonStep;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::{Agent, Said, Word};
+use crate::cluster::objects::{Change, Kind, Objects};
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::lesson::Lesson;
+use crate::matrix::Now;
+use crate::matrix::core::{Command, Core, Difference, Options};
+use crate::matrix::model;
+use crate::matrix::rounds::Catch;
+
+/// Inputs that are taken together before browsers are told.
+const BATCH: usize = 2_048;
+/// Batches of requests that an agent may lag behind.
+const AGENT_QUEUE: usize = 256;
+/// How far the enforcer may be ahead of the server's own watch, in milliseconds.
+const ENFORCER_LEAD_MS: u64 = 100;
+
+/// Where everything comes from.
+pub struct Inputs {
+    /// From the watches.
+    pub changes: mpsc::Receiver<Change>,
+    /// Who wants a round.
+    pub asks: mpsc::Receiver<oneshot::Sender<()>>,
+    /// From the kernel, if someone enforces in this process.
+    pub kernel: Option<(broadcast::Receiver<FlowEvent>, watch::Receiver<EnforcerStatus>)>,
+}
+
+/// The task's state.
+pub struct Runner {
+    core: Core,
+    objects: Objects,
+    hub: Arc<Hub>,
+    client: kube::Client,
+    config: Config,
+    lesson: Arc<Lesson>,
+    model_options: model::Options,
+    started: Instant,
+    agents: BTreeMap<String, (mpsc::Sender<Vec<signalbox_api::probe::Request>>, CancellationToken)>,
+    words: mpsc::Sender<Word>,
+    tasks: TaskTracker,
+    asks: BTreeMap<u64, oneshot::Sender<()>>,
+    next_ask: u64,
+    first_round: watch::Sender<bool>,
+    generations: VecDeque<(u64, u32)>,
+    stale: Stale,
+    problems: Vec<String>,
+    steps: Vec<LessonStep>,
+    lost_events: u64,
+}
+
+/// What has to be looked at anew before the core goes on.
+#[derive(Default)]
+struct Stale {
+    objects: bool,
+    policy: Option<Catch>,
+    problems: bool,
+}
+
+impl Runner {
+    /// Nothing is known yet. `words` is where the agents write to.
+    pub fn new(
+        config: Config,
+        client: kube::Client,
+        hub: Arc<Hub>,
+        lesson: Arc<Lesson>,
+        words: mpsc::Sender<Word>,
+        first_round: watch::Sender<bool>,
+    ) -> Self {
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let options = Options {
+            interval_ms: millis(config.interval),
+            probe_timeout_ms: u32::try_from(config.probe_timeout.as_millis()).unwrap_or(u32::MAX),
+            settle_ms: millis(config.settle),
+            first_round_wait_ms: millis(config.first_round_wait),
+        };
+        let model_options = model::Options {
+            skip_namespaces: config.skip_namespaces.clone(),
+            cluster_domain: config.cluster_domain.clone(),
+        };
+        Self {
+            core: Core::new(options),
+            objects: Objects::default(),
+            hub,
+            client,
+            config,
+            lesson,
+            model_options,
+            started: Instant::now(),
+            agents: BTreeMap::new(),
+            words,
+            tasks: TaskTracker::new(),
+            asks: BTreeMap::new(),
+            next_ask: 1,
+            first_round,
+            generations: VecDeque::new(),
+            stale: Stale::default(),
+            problems: Vec::new(),
+            steps: Vec::new(),
+            lost_events: 0,
+        }
+    }
+
+    /// Runs until `shutdown`, and ends all agents then.
+    pub async fn run(mut self, mut inputs: Inputs, mut words: mpsc::Receiver<Word>, shutdown: CancellationToken) {
+        let (mut events, mut status) = match inputs.kernel.take() {
+            Some((events, status)) => (Some(events), Some(status)),
+            None => (None, None),
+        };
+        if let Some(status) = &mut status {
+            self.enforcer(status.borrow_and_update().clone());
+        }
+        loop {
+            self.settle();
+            let now = self.now();
+            let wake = self.core.next_wake(now).map(|at| at.saturating_sub(now.tick).max(1));
+            let sleep = async {
+                match wake {
+                    Some(wait) => tokio::time::sleep(std::time::Duration::from_millis(wait)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(change) = inputs.changes.recv() => {
+                    self.change(change);
+                    drain(&mut inputs.changes, |change| self.change(change));
+                }
+                Some(word) = words.recv() => {
+                    self.word(word);
+                    drain(&mut words, |word| self.word(word));
+                }
+                Some(ask) = inputs.asks.recv() => self.ask(ask),
+                event = next_event(&mut events) => {
+                    self.flow(event);
+                    // Take what is there at once, so that one wake serves a whole round.
+                    while let Some(Ok(event)) = events.as_mut().map(broadcast::Receiver::try_recv) {
+                        self.flow(Some(event));
+                    }
+                }
+                fresh = next_status(&mut status) => match fresh {
+                    Some(fresh) => self.enforcer(fresh),
+                    None => status = None,
+                },
+                () = sleep => {}
+            }
+        }
+        for (_, stop) in self.agents.values() {
+            stop.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn now(&self) -> Now {
+        let tick = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { tick, wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// Brings the core up to date, does what it wants done, and tells the browsers.
+    fn settle(&mut self) {
+        let now = self.now();
+        if std::mem::take(&mut self.stale.objects) {
+            let model = model::build(&self.objects, &self.model_options);
+            let policy = self.stale.policy.take();
+            if let Some(catch) = policy {
+                tracing::debug!(?catch, resource_version = model.policies_version, "policies changed");
+            }
+            self.core.model(model, Difference { synced: self.objects.is_synced(), policy }, now);
+            let steps = self.lesson.steps(&self.objects);
+            if steps != self.steps {
+                self.steps.clone_from(&steps);
+                self.core.lesson(steps);
+            }
+        }
+        if std::mem::take(&mut self.stale.problems) {
+            let mut problems: Vec<String> = self.objects.problems().map(str::to_owned).collect();
+            if self.lost_events > 0 {
+                problems.push(format!(
+                    "{} of the kernel's events came faster than they could be read since the start",
+                    self.lost_events
+                ));
+            }
+            if problems != self.problems {
+                self.problems.clone_from(&problems);
+                self.core.problems(problems);
+            }
+        }
+        self.core.advance(now);
+        loop {
+            let commands = self.core.take_commands();
+            if commands.is_empty() {
+                break;
+            }
+            // Events first: whoever is told that a round has ended must find it in the picture.
+            let events = self.core.take_events();
+            self.hub.publish(events, self.core.counts());
+            for command in commands {
+                self.command(command);
+            }
+        }
+        let events = self.core.take_events();
+        self.hub.publish(events, self.core.counts());
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::StartAgent { at, epoch, place } => {
+                let stop = CancellationToken::new();
+                let (requests, queue) = mpsc::channel(AGENT_QUEUE);
+                let agent = Agent {
+                    client: self.client.clone(),
+                    place,
+                    command: self.config.probe_command.clone(),
+                    at: at.clone(),
+                    epoch,
+                    words: self.words.clone(),
+                };
+                self.tasks.spawn(agent.run(queue, stop.clone()));
+                if let Some((_, old)) = self.agents.insert(at, (requests, stop)) {
+                    old.cancel();
+                }
+            }
+            Command::StopAgent { at } => {
+                if let Some((_, stop)) = self.agents.remove(&at) {
+                    stop.cancel();
+                }
+            }
+            Command::Send { at, requests } => {
+                let Some((queue, _)) = self.agents.get(&at) else { return };
+                // The probes' own deadlines tell what is lost here.
+                if let Err(error) = queue.try_send(requests) {
+                    tracing::warn!(at, %error, "the agent does not keep up");
+                }
+            }
+            Command::Answer { ask } => {
+                if let Some(asker) = self.asks.remove(&ask) {
+                    // Whoever asked may have gone.
+                    let _gone = asker.send(());
+                }
+            }
+            Command::FirstRound => {
+                tracing::info!(after_ms = self.now().tick, "the first matrix stands");
+                self.first_round.send_replace(true);
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        let catch = match &change {
+            Change::All(Kind::NetworkPolicy, policies) => {
+                policies.iter().map(|policy| policy.version).max().map(Catch::Version)
+            }
+            Change::Applied(Kind::NetworkPolicy, policy) => Some(Catch::Version(policy.version)),
+            Change::Deleted(Kind::NetworkPolicy, policy) => Some(Catch::Gone(policy.version, self.generation_before())),
+            Change::All(..) | Change::Applied(..) | Change::Deleted(..) | Change::Lost(..) | Change::Healed(_) => None,
+        };
+        self.stale.problems = true;
+        if self.objects.apply(change) {
+            self.stale.objects = true;
+            self.stale.policy = catch.or(self.stale.policy);
+        }
+    }
+
+    /// The generation before the enforcer can have seen what the server sees now.
+    fn generation_before(&self) -> u32 {
+        let then = self.now().tick.saturating_sub(ENFORCER_LEAD_MS);
+        let older = self.generations.iter().rev().find(|(at, _)| *at <= then);
+        older.or(self.generations.front()).map_or(0, |(_, generation)| *generation)
+    }
+
+    fn word(&mut self, word: Word) {
+        let now = self.now();
+        match word.said {
+            Said::Line(line) => self.core.agent_line(&word.at, word.epoch, line, now),
+            Said::Lost(detail) => self.core.agent_down(&word.at, word.epoch, detail, now),
+        }
+    }
+
+    fn ask(&mut self, asker: oneshot::Sender<()>) {
+        let id = self.next_ask;
+        self.next_ask += 1;
+        self.asks.insert(id, asker);
+        let now = self.now();
+        self.core.ask(id, now);
+    }
+
+    fn flow(&mut self, event: Option<FlowEvent>) {
+        match event {
+            Some(event) => {
+                let now = self.now();
+                self.core.flow(event, now);
+            }
+            None => {
+                self.lost_events += 1;
+                self.stale.problems = true;
+            }
+        }
+    }
+
+    fn enforcer(&mut self, status: EnforcerStatus) {
+        let now = self.now();
+        if self.generations.back().map(|(_, known)| *known) != Some(status.generation) {
+            self.generations.push_back((now.tick, status.generation));
+            if self.generations.len() > 64 {
+                self.generations.pop_front();
+            }
+        }
+        self.core.enforcer(status, now);
+    }
+}
+
+fn drain<T>(queue: &mut mpsc::Receiver<T>, mut take: impl FnMut(T)) {
+    for _ in 0..BATCH {
+        let Ok(next) = queue.try_recv() else { return };
+        take(next);
+    }
+}
+
+/// The next event; `None` where some were lost. Never resolves where nobody enforces.
+async fn next_event(events: &mut Option<broadcast::Receiver<FlowEvent>>) -> Option<FlowEvent> {
+    let Some(receiver) = events else { return std::future::pending().await };
+    match receiver.recv().await {
+        Ok(event) => Some(event),
+        Err(RecvError::Lagged(lost)) => {
+            tracing::warn!(lost, "the kernel's events came too fast");
+            None
+        }
+        Err(RecvError::Closed) => {
+            *events = None;
+            std::future::pending().await
+        }
+    }
+}
+
+/// The enforcer's next condition; `None` once it has ended. Never resolves where nobody enforces.
+async fn next_status(status: &mut Option<watch::Receiver<EnforcerStatus>>) -> Option<EnforcerStatus> {
+    let Some(receiver) = status else { return std::future::pending().await };
+    receiver.changed().await.ok()?;
+    Some(receiver.borrow_and_update().clone())
+}
