@@ -1,8 +1,11 @@
 //! The lab's Kubernetes API: one process, one machine, real enough for `kubectl` and the `kube` crate.
 //!
-//! - [`auth`]: credentials, and who may ask at all
-//! - [`serve`]: connections
-//! - [`status`]: errors as Kubernetes words them
+//! - `serve`, `auth`: connections, and who may ask at all
+//! - `routes`, `path`, `negotiate`: a request's way to an answer
+//! - `kinds`: what is served, with schemas and defaults; `discovery`, `openapi`: how the API tells
+//! - `store`, `journal`: the objects, in memory and on disk; `watch`, `selector`: who sees which change
+//! - `decode`, `write`, `delete`, `patch`, `validate`: what happens to an object on its way into the store
+//! - `table`: what `kubectl get` prints; [`status`]: errors as Kubernetes words them
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,8 +15,25 @@ use signalbox_lab_streaming::runtime::PodRuntime;
 use tokio_util::sync::CancellationToken;
 
 mod auth;
+mod decode;
+mod delete;
+mod discovery;
+mod journal;
+mod kinds;
+mod negotiate;
+mod object;
+mod openapi;
+mod patch;
+mod path;
+mod routes;
+mod selector;
 mod serve;
 pub mod status;
+mod store;
+mod table;
+mod validate;
+mod watch;
+mod write;
 
 /// Where the API listens and what it remembers.
 #[derive(Clone, Debug)]
@@ -45,6 +65,15 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+    /// Another process uses the state directory.
+    #[error("another lab is using {path}; end it, or choose another state directory")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The namespaces that every cluster has cannot be made.
+    #[error("cannot set up the cluster's namespaces: {0}")]
+    Namespaces(String),
     /// The certificate authority cannot be made or read.
     #[error("cannot make a certificate: {0}; remove the state directory's `credentials` to start with new ones")]
     Certificate(#[source] rcgen::Error),
@@ -72,19 +101,13 @@ pub async fn start(
     let bind = |source| Error::Bind { address: config.listen, source };
     let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
-    let gate = Arc::new(auth::Gate::new(&credentials.token, address));
-    let _ = runtime;
-    let app = axum::Router::new().fallback(async || status::Status::no_such_path()).layer(axum::middleware::from_fn(
-        move |request: axum::extract::Request, next: axum::middleware::Next| {
-            let gate = gate.clone();
-            async move {
-                match gate.check(request.uri(), request.headers()) {
-                    Ok(()) => next.run(request).await,
-                    Err(status) => axum::response::IntoResponse::into_response(status),
-                }
-            }
-        },
-    ));
+    let (journal, remembered) = journal::Journal::open(&config.state_dir, config.fresh)?;
+    let store = Arc::new(store::Store::new(journal, remembered));
+    for namespace in delete::KEPT_NAMESPACES {
+        write::ensure_namespace(&store, namespace).map_err(|status| Error::Namespaces(status.message))?;
+    }
+    let gate = auth::Gate::new(&credentials.token, address);
+    let app = routes::router(Arc::new(routes::Api::new(store, runtime, gate, address, shutdown.clone())));
     let task = tokio::spawn(serve::serve(listener, tls, app, shutdown));
     Ok(ApiServer { credentials, address, task })
 }
