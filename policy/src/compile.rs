@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::identity::{Holder, IdentityAllocator};
 use crate::model::{Model, PodIndex, Standing};
-use crate::names::{Direction, Protocol, RuleRef};
+use crate::names::{Direction, PolicyRef, Protocol, RuleRef};
 use crate::peer::Peer;
 use crate::pod::Pod;
 use crate::policy::Rule;
@@ -242,6 +242,9 @@ type RuleKey = (usize, Direction, usize, Option<usize>, Option<usize>);
 /// What an entry asks for.
 type Condition = (Option<Identity>, Option<Protocol>, Option<(u16, u16)>);
 
+/// One direction of a group: who isolates, and what is allowed by which rule.
+type Conditions = (Vec<PolicyRef>, BTreeMap<Condition, RuleKey>);
+
 /// What tells one group from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct GroupKey<'m> {
@@ -255,7 +258,8 @@ struct Groups<'m, 'p> {
     model: &'m Model,
     peers: &'p Peers<'m>,
     keys: HashMap<GroupKey<'m>, GroupId>,
-    sides: Vec<[(Vec<crate::names::PolicyRef>, BTreeMap<Condition, RuleKey>); 2]>,
+    /// Ingress and egress of each group.
+    sides: Vec<[Conditions; 2]>,
 }
 
 impl<'m> Groups<'m, '_> {

@@ -45,7 +45,7 @@ pub fn parse_documents(text: &str, source: &str) -> Vec<Result<Value, DocumentEr
         return vec![Err(place(1, 1).error(1, 1, reason, "split it into several files"))];
     }
     let mut results = Vec::new();
-    for (index, chunk) in chunks(text).enumerate() {
+    for (index, chunk) in chunks(text).into_iter().enumerate() {
         let here = place(index + 1, chunk.line);
         if index == MAX_DOCUMENTS {
             let reason = format!("there are more than {MAX_DOCUMENTS} documents");
@@ -85,31 +85,25 @@ impl Place<'_> {
     }
 }
 
-/// Cuts the text at its document markers. The text behind a `---` belongs to the document that it starts.
-fn chunks(text: &str) -> impl Iterator<Item = Chunk<'_>> {
-    let mut starts = vec![(0, 1)];
-    let mut offset = 0;
+/// Cuts the text at its document markers. The text behind a `---` belongs to the document that it starts; what stands
+/// before the first one is a document of its own only if it holds more than comments and directives.
+fn chunks(text: &str) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 1, 0);
+    let mut marked = false;
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        let is_marker =
-            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-        if is_marker {
-            // A marker before anything but comments and directives starts the first document, not a second one.
-            let (start, _) = starts[starts.len() - 1];
-            if starts.len() == 1 && is_blank(&text[start..offset]) {
-                starts.clear();
-                starts.push((0, 1));
-                if offset > 0 || index == 0 {
-                    starts.clear();
-                    starts.push((offset, index + 1));
-                }
-            } else {
-                starts.push((offset, index + 1));
+        let rest = line.strip_prefix("---");
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
+            let before = &text[start..offset];
+            if marked || !is_blank(before) {
+                chunks.push(Chunk { text: before, line: start_line });
             }
+            (start, start_line, marked) = (offset, index + 1, true);
         }
         offset += line.len();
     }
-    let ends: Vec<usize> = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]).collect();
-    starts.into_iter().zip(ends).map(|((start, line), end)| Chunk { text: &text[start..end], line })
+    chunks.push(Chunk { text: &text[start..], line: start_line });
+    chunks
 }
 
 /// Whether there is nothing but comments, markers and directives.

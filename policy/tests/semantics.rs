@@ -1,6 +1,8 @@
 //! One test or more for each point of the list of what others get wrong; the number in a test's name is the point's.
 //! Points 12, 17, 18, 19 and 22 concern the kernel alone, 23 the tiers around NetworkPolicy.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 mod common;
 
 use std::net::IpAddr;

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use crate::label::Labels;
 use crate::namespace::Namespace;
 use crate::parse::node::{Node, Problems};
 use crate::parse::object;
@@ -16,7 +15,7 @@ pub(crate) fn namespace(value: &Value) -> (Option<Namespace>, Vec<Problem>) {
     let labels = object::labels(&root, &mut problems);
     let namespace = name.map(|name| {
         let is_understood = labels.is_some();
-        Namespace { is_understood, ..Namespace::new(name, labels.unwrap_or_else(Labels::new)) }
+        Namespace { is_understood, ..Namespace::new(name, labels.unwrap_or_default()) }
     });
     (namespace, problems.into_list())
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::label::Labels;
 use crate::names::PodRef;
 use crate::parse::node::{Node, Problems};
 use crate::parse::problem::Problem;
@@ -65,7 +64,7 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
     let is_understood = labels.is_some();
     let pod = namespace.zip(name).map(|(namespace, name)| Pod {
         id: PodRef { namespace, name },
-        labels: labels.unwrap_or_else(Labels::new),
+        labels: labels.unwrap_or_default(),
         node,
         is_host_network,
         addresses,

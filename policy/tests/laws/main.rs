@@ -1,6 +1,8 @@
 //! Laws that hold for any cluster: the engine agrees with a naive evaluator that was written from the API's text, and
 //! the tables agree with the engine. `PROPTEST_CASES` sets how many clusters are tried.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 mod generate;
 mod naive;
 

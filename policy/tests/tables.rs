@@ -1,0 +1,138 @@
+//! The tables: what shares an identity or a group, and what stays the same from one compile to the next.
+
+mod common;
+
+use common::{namespace, pod, pod_on, policy, sound};
+use signalbox_policy::tables::{Entry, Identity, RuleId, Tables};
+use signalbox_policy::{IdentityAllocator, Protocol};
+
+fn identity(tables: &Tables, address: &str) -> Identity {
+    tables.identity_of(address.parse().expect("an address"))
+}
+
+#[test]
+fn without_policies_nothing_is_isolated_and_all_share_one_identity() {
+    let tables =
+        sound(&(pod("x/a", "app=a", "10.0.0.1", "") + &pod_on("n2", "y/b", "app=b", "10.0.0.2", ""))).compile("n1");
+    assert_eq!(tables.groups.len(), 1);
+    assert!(tables.groups[0].ingress.isolated_by.is_empty() && tables.groups[0].egress.isolated_by.is_empty());
+    assert_eq!(tables.addresses.len(), 2, "pods of other nodes are peers, too");
+    assert_eq!(identity(&tables, "10.0.0.1"), identity(&tables, "10.0.0.2"));
+    assert_eq!(identity(&tables, "10.0.0.1"), Identity::FIRST);
+    assert_eq!(tables.pods.len(), 1, "of its own pods only");
+    assert_eq!((tables.rules, tables.blocks), (vec![], vec![]));
+}
+
+#[test]
+fn only_what_a_rule_of_this_node_tells_apart_is_told_apart() {
+    let text = namespace("x", "")
+        + &pod("x/web-1", "app=web,hash=1", "10.0.0.1", "")
+        + &pod("x/web-2", "app=web,hash=2", "10.0.0.2", "")
+        + &pod("x/db", "app=db", "10.0.0.3", "")
+        + &pod_on("n2", "y/far", "", "10.0.1.1", "")
+        + &policy(
+            "x/db",
+            "{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]}",
+        )
+        + &policy(
+            "y/far",
+            "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {hash: '1'}}}]}]}",
+        );
+    let cluster = sound(&text);
+    let here = cluster.compile("n1");
+    assert_eq!(identity(&here, "10.0.0.1"), identity(&here, "10.0.0.2"), "the other node's rule does not count here");
+    assert_ne!(identity(&here, "10.0.0.1"), identity(&here, "10.0.0.3"));
+    assert_eq!(here.groups.len(), 2, "both web pods share a group");
+    assert_eq!(here.rules.len(), 1);
+    let there = cluster.compile("n2");
+    assert_ne!(identity(&there, "10.0.0.1"), identity(&there, "10.0.0.2"));
+}
+
+#[test]
+fn blocks_and_exceptions_are_all_named_and_the_longest_prefix_wins() {
+    let spec = "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}, {ipBlock: {cidr: 10.1.2.0/24}}]}]}";
+    let tables = sound(&(pod("x/a", "", "10.9.9.9", "") + &policy("x/np", spec))).compile("n1");
+    let nets: Vec<String> = tables.blocks.iter().map(|(net, _)| net.to_string()).collect();
+    assert_eq!(nets, ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24"]);
+    let allowed: Vec<Identity> = tables.groups[0].ingress.entries.iter().filter_map(|entry| entry.peer).collect();
+    for (address, open) in
+        [("10.2.0.1", true), ("10.1.0.1", false), ("10.1.2.3", true), ("11.0.0.1", false), ("10.9.9.9", true)]
+    {
+        assert_eq!(allowed.contains(&identity(&tables, address)), open, "{address}");
+    }
+    assert_eq!(identity(&tables, "11.0.0.1"), Identity::WORLD);
+}
+
+#[test]
+fn entries_say_each_thing_once_and_name_the_first_rule() {
+    let spec = "{podSelector: {}, ingress: [{ports: [{port: 80}, {port: 443, protocol: UDP}]}, {ports: [{port: 80}, {protocol: SCTP}]}, {from: [], ports: []}]}";
+    let tables = sound(&(pod("x/a", "", "10.0.0.1", "") + &policy("x/np", spec))).compile("n1");
+    let entry = |protocol, ports, rule| Entry { peer: None, protocol, ports, rule: RuleId(rule) };
+    assert_eq!(
+        tables.groups[0].ingress.entries,
+        [
+            entry(Some(Protocol::Tcp), Some((80, 80)), 0),
+            entry(Some(Protocol::Udp), Some((443, 443)), 1),
+            entry(Some(Protocol::Sctp), None, 2),
+            entry(None, None, 3),
+        ]
+    );
+    assert_eq!(
+        tables.rules.iter().map(|rule| (rule.rule, rule.port)).collect::<Vec<_>>(),
+        [(0, Some(0)), (0, Some(1)), (1, Some(1)), (2, None)]
+    );
+}
+
+#[test]
+fn unchanged_peers_keep_their_identities() {
+    let base = pod("x/a", "app=a", "10.0.0.1", "")
+        + &pod("x/b", "app=b", "10.0.0.2", "")
+        + &pod("x/c", "app=c", "10.0.0.3", "");
+    let from = |app: &str| {
+        format!("{{podSelector: {{}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: {app}}}}}}}]}}]}}")
+    };
+    let mut identities = IdentityAllocator::default();
+    let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+    let mut compile = |text: &str| {
+        let tables = sound(text).compile_with("n1", &mut identities);
+        addresses.map(|address| identity(&tables, address).0)
+    };
+    // All alike; then one is told apart, and the most keep the number; then another one; then none again.
+    assert_eq!(compile(&base), [2, 2, 2]);
+    assert_eq!(compile(&(base.clone() + &policy("x/np1", &from("a")))), [3, 2, 2]);
+    assert_eq!(compile(&(base.clone() + &policy("x/np1", &from("a")) + &policy("x/np0", &from("b")))), [3, 2, 4]);
+    // A pod comes, and one goes: nobody else changes.
+    let grown = base.clone() + &pod("x/d", "app=a", "10.0.0.4", "");
+    assert_eq!(compile(&(grown.clone() + &policy("x/np1", &from("a")) + &policy("x/np0", &from("b")))), [3, 2, 4]);
+    // Numbers that are given up do not come back at once with another meaning.
+    assert_eq!(compile(&(base.clone() + &policy("x/np1", &from("a")))), [3, 2, 2]);
+    assert_eq!(compile(&(base.clone() + &policy("x/np1", &from("a")) + &policy("x/np0", &from("c")))), [3, 2, 5]);
+}
+
+#[test]
+fn compiling_twice_gives_the_same() {
+    let text = pod("x/a", "app=a", "10.0.0.1,fd00::1", "http=TCP 80")
+        + &pod("x/b", "app=b", "10.0.0.2", "http=TCP 81")
+        + &policy(
+            "x/np",
+            "{podSelector: {}, egress: [{ports: [{port: http}]}, {to: [{ipBlock: {cidr: 10.0.0.0/8}}]}], ingress: [{ports: [{port: http}]}]}",
+        );
+    let cluster = sound(&text);
+    assert_eq!(cluster.compile("n1"), cluster.compile("n1"));
+    let mut identities = IdentityAllocator::default();
+    let first = cluster.compile_with("n1", &mut identities);
+    assert_eq!(first, cluster.compile_with("n1", &mut identities));
+    assert_eq!(first, cluster.compile("n1"));
+    // The order of the objects does not matter.
+    let mut objects = common::objects(&text);
+    objects.reverse();
+    assert_eq!(signalbox_policy::Cluster::from_objects(&objects).compile("n1"), first);
+}
+
+#[test]
+fn a_pod_without_an_address_has_a_group_already() {
+    let text = pod("x/new", "", "", "") + &policy("x/np", "{podSelector: {}}");
+    let tables = sound(&text).compile("n1");
+    assert!(tables.pods[0].addresses.is_empty());
+    assert_eq!(tables.groups[tables.pods[0].group.0 as usize].ingress.isolated_by.len(), 1);
+}
