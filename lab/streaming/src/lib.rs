@@ -21,8 +21,11 @@
 mod exec;
 mod logs;
 mod query;
+mod relay;
 pub mod runtime;
+mod spdy;
 mod status;
+mod websocket;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;

@@ -34,9 +34,7 @@ where
         Ok(log) => {
             let frames = ReaderStream::with_capacity(log.take(limit), CHUNK).map_ok(Frame::data);
             let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             response
         }
         Err(error) => error.into(),

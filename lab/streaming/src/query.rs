@@ -72,16 +72,7 @@ impl ExecQuery {
         if !(stdin || stdout || stderr) {
             return Err(QueryError::NoStream);
         }
-        Ok(Self {
-            container,
-            request: ExecRequest {
-                command,
-                stdin,
-                tty,
-            },
-            stdout,
-            stderr,
-        })
+        Ok(Self { container, request: ExecRequest { command, stdin, tty }, stdout, stderr })
     }
 }
 
@@ -115,34 +106,18 @@ fn boolean(parameter: &'static str, value: &str) -> Result<bool, QueryError> {
     match value {
         "" | "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        _ => Err(QueryError::Invalid {
-            parameter,
-            value: value.to_owned(),
-            expected: "true or false",
-        }),
+        _ => Err(QueryError::Invalid { parameter, value: value.to_owned(), expected: "true or false" }),
     }
 }
 
-fn number<N: TryFrom<u64>>(
-    parameter: &'static str,
-    value: &str,
-    least: u64,
-) -> Result<N, QueryError> {
-    let expected = if least == 0 {
-        "a number that is not negative"
-    } else {
-        "a number greater than 0"
-    };
+fn number<N: TryFrom<u64>>(parameter: &'static str, value: &str, least: u64) -> Result<N, QueryError> {
+    let expected = if least == 0 { "a number that is not negative" } else { "a number greater than 0" };
     value
         .parse::<u64>()
         .ok()
         .filter(|number| *number >= least)
         .and_then(|number| N::try_from(number).ok())
-        .ok_or_else(|| QueryError::Invalid {
-            parameter,
-            value: value.to_owned(),
-            expected,
-        })
+        .ok_or_else(|| QueryError::Invalid { parameter, value: value.to_owned(), expected })
 }
 
 #[cfg(test)]
@@ -156,27 +131,14 @@ mod tests {
         };
         let sh = |stdin, tty, stdout, stderr| ExecQuery {
             container: None,
-            request: ExecRequest {
-                command: vec!["sh".into()],
-                stdin,
-                tty,
-            },
+            request: ExecRequest { command: vec!["sh".into()], stdin, tty },
             stdout,
             stderr,
         };
         check("command=sh&stdout=true", Ok(sh(false, false, true, false)));
-        check(
-            "command=sh&stdin=1&stdout=1&stderr=1&tty=false",
-            Ok(sh(true, false, true, true)),
-        );
-        check(
-            "command=sh&stdin=true&stdout=true&stderr=true&tty=true",
-            Ok(sh(true, true, true, false)),
-        );
-        check(
-            "command=sh&stdout&other=3",
-            Ok(sh(false, false, true, false)),
-        );
+        check("command=sh&stdin=1&stdout=1&stderr=1&tty=false", Ok(sh(true, false, true, true)));
+        check("command=sh&stdin=true&stdout=true&stderr=true&tty=true", Ok(sh(true, true, true, false)));
+        check("command=sh&stdout&other=3", Ok(sh(false, false, true, false)));
         check(
             "container=web&command=sh&command=-c&command=echo+a%20%26%3D%C3%A9&stderr=true",
             Ok(ExecQuery {
@@ -196,19 +158,14 @@ mod tests {
         check("command=sh&tty=true&stderr=true", Err(QueryError::NoStream));
         check(
             "command=sh&stdout=yes",
-            Err(QueryError::Invalid {
-                parameter: "stdout",
-                value: "yes".into(),
-                expected: "true or false",
-            }),
+            Err(QueryError::Invalid { parameter: "stdout", value: "yes".into(), expected: "true or false" }),
         );
     }
 
     #[test]
     fn log_queries() {
-        let parsed = LogQuery::parse(
-            "follow=true&tailLines=0&timestamps=true&sinceSeconds=60&container=c&limitBytes=9",
-        );
+        let parsed =
+            LogQuery::parse("follow=true&tailLines=0&timestamps=true&sinceSeconds=60&container=c&limitBytes=9");
         assert_eq!(
             parsed,
             Ok(LogQuery {
@@ -224,13 +181,7 @@ mod tests {
             })
         );
         assert_eq!(LogQuery::parse(""), Ok(LogQuery::default()));
-        for bad in [
-            "tailLines=-1",
-            "sinceSeconds=0",
-            "limitBytes=0",
-            "tailLines=x",
-            "follow=2",
-        ] {
+        for bad in ["tailLines=-1", "sinceSeconds=0", "limitBytes=0", "tailLines=x", "follow=2"] {
             assert!(LogQuery::parse(bad).is_err(), "{bad}");
         }
     }

@@ -111,16 +111,8 @@ pub enum RuntimeError {
 /// A node's runtime, as the API server sees it.
 pub trait PodRuntime: Send + Sync + 'static {
     /// Starts a command beside the target's own process.
-    fn exec(
-        &self,
-        target: Target,
-        request: ExecRequest,
-    ) -> BoxFuture<'_, Result<ExecSession, RuntimeError>>;
+    fn exec(&self, target: Target, request: ExecRequest) -> BoxFuture<'_, Result<ExecSession, RuntimeError>>;
 
     /// Opens the log of the target's own process.
-    fn logs(
-        &self,
-        target: Target,
-        request: LogRequest,
-    ) -> BoxFuture<'_, Result<Output, RuntimeError>>;
+    fn logs(&self, target: Target, request: LogRequest) -> BoxFuture<'_, Result<Output, RuntimeError>>;
 }

@@ -17,18 +17,13 @@ pub fn failure(code: StatusCode, reason: &str, message: &str) -> http::Response<
     });
     let mut response = http::Response::new(full(status.to_string()));
     *response.status_mut() = code;
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 
 /// A body that is there at once.
 pub fn full(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl From<QueryError> for http::Response<Body> {
@@ -58,18 +53,13 @@ pub fn of_exit(exit: &ExitStatus) -> Value {
     };
     match exit {
         ExitStatus::Code(0) => json!({"metadata": {}, "status": "Success"}),
-        ExitStatus::Code(code) => non_zero(
-            *code,
-            format!("command terminated with non-zero exit code: exit status {code}"),
-        ),
+        ExitStatus::Code(code) => {
+            non_zero(*code, format!("command terminated with non-zero exit code: exit status {code}"))
+        }
         // As a shell counts: kubectl can only hand on a number.
-        ExitStatus::Signal(signal) => non_zero(
-            128 + signal,
-            format!(
-                "command terminated by signal {signal}: exit status {}",
-                128 + signal
-            ),
-        ),
+        ExitStatus::Signal(signal) => {
+            non_zero(128 + signal, format!("command terminated by signal {signal}: exit status {}", 128 + signal))
+        }
         ExitStatus::Failed(why) => json!({
             "metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": why,
         }),
