@@ -1,2 +1,9 @@
-//! Placeholder.
-fn main() {}
+//! `signalbox`: the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The lab's pods begin as this program, started anew: that has to come before any thread.
+    signalbox_lab_node::run_if_reexec();
+    signalbox_lab::cli::run()
+}

@@ -1,0 +1,88 @@
+//! The command line. Each subcommand is a file.
+
+mod completions;
+mod duration;
+mod lab;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  signalbox lab                      run a lab on this machine, as root
+  signalbox test                     try the lesson's 18 connections in it
+  signalbox test -o junit            the same, for a CI system
+  signalbox completions bash         completions for your shell";
+
+/// Who can talk to whom in a Kubernetes cluster: shown live, tested with real connections, enforced in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "signalbox", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Lab(lab::Args),
+    Test(test::Args),
+    Completions(completions::Args),
+}
+
+/// Parses the command line and runs what it asks for.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Lab(args) => lab::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Prints an error with its causes, those that it does not already name.
+fn complain(error: &dyn std::error::Error) {
+    use owo_colors::OwoColorize;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    anstream::eprintln!("{} {text}", "error:".red().bold());
+}
+
+/// Logs go to standard error, `SIGNALBOX_LOG` chooses them as `RUST_LOG` does elsewhere.
+fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("SIGNALBOX_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_shows_examples() {
+        let mut command = Cli::command();
+        for name in ["lab", "test", "completions"] {
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.contains("Examples:"), "{name}:\n{help}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Asks the server for a round of probes, and for what it knows then.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use signalbox_api::error::ApiError;
+use signalbox_api::state::Snapshot;
+use tokio::net::TcpStream;
+
+use crate::lab::kubeconfig::ServerEntry;
+
+/// Far above the picture of the largest cluster that a lab holds.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+
+/// Why the server gave no picture.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("the kubeconfig's server entry {0:?} is no http:// URL: name the kubeconfig that `signalbox lab` has written")]
+    Url(String),
+    #[error("no answer from {url}: {source}; does `signalbox lab` still run?")]
+    Connect { url: String, source: std::io::Error },
+    #[error("{url}: the connection broke: {source}; does `signalbox lab` still run?")]
+    Broken { url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{url} answered {status}: {message}")]
+    Refused { url: String, status: StatusCode, message: String },
+    #[error("{url} answered what this version does not understand: {source}; are lab and command of the same version?")]
+    Answer { url: String, source: serde_json::Error },
+    #[error("{url}: no round of probes within {} s; give it more with --timeout", after.as_secs())]
+    Late { url: String, after: Duration },
+}
+
+/// Has a round run and returns the picture after it.
+pub(super) async fn round(server: &ServerEntry, timeout: Duration) -> Result<Snapshot, Error> {
+    let both = async {
+        send(server, Method::POST, "/api/v1/rounds").await?;
+        let url = format!("{}/api/v1/state", server.server);
+        let body = send(server, Method::GET, "/api/v1/state").await?;
+        serde_json::from_slice(&body).map_err(|source| Error::Answer { url, source })
+    };
+    let late = |_| Error::Late { url: server.server.clone(), after: timeout };
+    tokio::time::timeout(timeout, both).await.map_err(late)?
+}
+
+async fn send(server: &ServerEntry, method: Method, path: &str) -> Result<Bytes, Error> {
+    let url = format!("{}{path}", server.server);
+    let wrong = || Error::Url(server.server.clone());
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(wrong)?;
+    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let stream =
+        TcpStream::connect(address).await.map_err(|source| Error::Connect { url: server.server.clone(), source })?;
+    let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Broken { url: url.clone(), source };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.into()))?;
+    // It ends with the answer; its error shows there.
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, authority.as_str())
+        .header(AUTHORIZATION, format!("Bearer {}", server.token))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| broken(error.into()))?;
+    let answer = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(broken)?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = serde_json::from_slice::<ApiError>(&body).map_or_else(
+        |_| String::from_utf8_lossy(&body).chars().take(300).collect(),
+        |error| error.message,
+    );
+    Err(Error::Refused { url, status, message })
+}

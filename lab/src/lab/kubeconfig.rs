@@ -1,0 +1,92 @@
+//! The kubeconfig file: written for `kubectl`, and read by `signalbox test`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use kube::config::Kubeconfig;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::state::write_private;
+
+/// The name of our entry in `extensions`.
+pub const EXTENSION: &str = "signalbox.dev";
+
+/// Where the server is that holds probe's and kernel's facts of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerEntry {
+    /// The server's URL.
+    pub server: String,
+    /// What it asks for.
+    pub token: String,
+}
+
+impl ServerEntry {
+    /// The entry of the kubeconfig's current context, or any if no context is current.
+    #[must_use]
+    pub fn find(kubeconfig: &Kubeconfig) -> Option<Self> {
+        let current = kubeconfig.current_context.as_deref();
+        let of_context = kubeconfig
+            .contexts
+            .iter()
+            .filter(|context| current.is_none_or(|current| current == context.name))
+            .filter_map(|context| context.context.as_ref()?.extensions.as_ref())
+            .flatten();
+        let of_file = kubeconfig.extensions.iter().flatten();
+        let entry = of_context.chain(of_file).find(|extension| extension.name == EXTENSION)?;
+        serde_json::from_value(entry.extension.clone()).ok()
+    }
+}
+
+/// Refuses a file that somebody else has written.
+pub(crate) fn check_ours(path: &Path) -> Result<(), Error> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(Error::ForeignKubeconfig(path.to_owned())),
+        Err(source) => return Err(Error::Kubeconfig { path: path.to_owned(), source }),
+    };
+    let ours = Kubeconfig::from_yaml(&text).is_ok_and(|kubeconfig| ServerEntry::find(&kubeconfig).is_some());
+    if ours || text.trim().is_empty() { Ok(()) } else { Err(Error::ForeignKubeconfig(path.to_owned())) }
+}
+
+/// Writes it in one step, for the owner's eyes only.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
+    write_private(path, text.as_bytes()).map_err(|source| Error::Kubeconfig { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts:\n- name: a\n  context:\n    cluster: a\n    user: a\n    extensions:\n    - name: signalbox.dev\n      extension: {server: 'http://127.0.0.1:1', token: t}\n";
+
+    #[test]
+    fn only_our_own_file_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases: &[(&str, Option<&str>, bool)] = &[
+            ("no file", None, true),
+            ("an empty one", Some(""), true),
+            ("ours", Some(OURS), true),
+            ("somebody's kubeconfig", Some("apiVersion: v1\nkind: Config\nclusters: []\n"), false),
+            ("no kubeconfig at all", Some("dear diary: [\n"), false),
+        ];
+        for (name, text, allowed) in cases {
+            let path = folder.path().join(name);
+            if let Some(text) = text {
+                fs::write(&path, text).unwrap();
+            }
+            assert_eq!(check_ours(&path).is_ok(), *allowed, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_current_contexts_server_is_found() {
+        let kubeconfig = Kubeconfig::from_yaml(OURS).unwrap();
+        let entry = ServerEntry { server: "http://127.0.0.1:1".into(), token: "t".into() };
+        assert_eq!(ServerEntry::find(&kubeconfig), Some(entry));
+        let other = Kubeconfig { current_context: Some("b".into()), ..kubeconfig };
+        assert_eq!(ServerEntry::find(&other), None);
+    }
+}

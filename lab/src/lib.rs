@@ -1,0 +1,9 @@
+//! The lab: an embedded cluster, the enforcer and the server in one process; and the command line around it.
+//!
+//! - [`lab`]: starts all parts in the right order, and ends them.
+//! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
+//! - [`cli`]: the subcommands of `signalbox`.
+
+pub mod cli;
+pub mod controllers;
+pub mod lab;
