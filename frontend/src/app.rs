@@ -26,9 +26,17 @@ pub fn App() -> impl IntoView {
 
     let hash = window_event_listener(ev::hashchange, move |_| store.route.set(Route::parse(&browser::hash())));
     let online = window_event_listener(ev::online, move |_| retry_now());
+    let click = window_event_listener(ev::click, move |event| browser::close_pops(event.target()));
+    let escape = window_event_listener(ev::keydown, move |event| {
+        if event.key() == "Escape" {
+            browser::close_pops(None);
+        }
+    });
     on_cleanup(move || {
         hash.remove();
         online.remove();
+        click.remove();
+        escape.remove();
     });
     set_interval(move || store.now_ms.set(browser::now_ms()), Duration::from_secs(1));
 

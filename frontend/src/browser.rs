@@ -70,6 +70,27 @@ pub fn focus(selector: &str) {
     }
 }
 
+/// Closes what hangs open over the page, but not what the reader is in.
+pub fn close_pops(touched: Option<web_sys::EventTarget>) {
+    let touched = touched.and_then(|target| target.dyn_into::<web_sys::Node>().ok());
+    let details = document().get_elements_by_tag_name("details");
+    for pop in (0..details.length()).filter_map(|at| details.item(at)) {
+        let classes = pop.class_list();
+        let hangs = classes.contains("chip") || classes.contains("legend");
+        if hangs && !pop.contains(touched.as_ref()) {
+            let _ = pop.remove_attribute("open");
+        }
+    }
+}
+
+/// Moves an element through keyframes. Where the browser cannot, the element stays where it is.
+pub fn animate(element: &web_sys::Element, keyframes: &js_sys::Object, duration_ms: f64) {
+    let animate = js_sys::Reflect::get(element, &"animate".into()).ok();
+    if let Some(animate) = animate.and_then(|found| found.dyn_into::<js_sys::Function>().ok()) {
+        let _ = animate.call2(element, keyframes, &duration_ms.into());
+    }
+}
+
 fn storage() -> Option<web_sys::Storage> {
     window().local_storage().ok().flatten()
 }

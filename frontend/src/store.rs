@@ -10,9 +10,10 @@ use signalbox_api::state::{DnsFact, Event, FlowPulse, LessonStep, PolicyInfo, Ro
 
 use crate::browser;
 use crate::model::directory::Directory;
+use crate::model::draft::{self, Draft};
 use crate::model::grid::Wish;
 use crate::model::picture::{Entry, Part, Picture, Station};
-use crate::route::Route;
+use crate::route::{Edited, Route};
 
 /// How the page stands with the server.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +77,8 @@ pub struct Store {
     pub wish: RwSignal<Wish>,
     /// Connections that are on their way on the map.
     pub runners: RwSignal<Vec<Runner>>,
+    /// What was typed and not yet applied.
+    pub drafts: RwSignal<HashMap<Edited, Draft>>,
     /// The first snapshot is here.
     pub loaded: RwSignal<bool>,
     picture: StoredValue<Picture>,
@@ -102,6 +105,7 @@ impl Store {
             beat: RwSignal::new(0),
             wish: RwSignal::default(),
             runners: RwSignal::default(),
+            drafts: RwSignal::new(recalled_drafts()),
             loaded: RwSignal::new(false),
             picture: StoredValue::new(Picture::default()),
             cells: StoredValue::new(HashMap::new()),
@@ -213,6 +217,35 @@ impl Store {
         self.go(&Route::to(view));
     }
 
+    /// Keeps a draft, here and in the browser's memory.
+    pub fn keep_draft(self, edited: &Edited, draft: Draft) {
+        if draft.is_dirty() {
+            if let Ok(text) = serde_json::to_string(&draft) {
+                browser::remember(&draft::memory_key(edited), &text);
+            }
+        } else {
+            browser::forget(&draft::memory_key(edited));
+        }
+        self.drafts.update(|drafts| {
+            drafts.insert(edited.clone(), draft);
+        });
+    }
+
+    /// Throws a draft away.
+    pub fn drop_draft(self, edited: &Edited) {
+        browser::forget(&draft::memory_key(edited));
+        self.drafts.update(|drafts| {
+            drafts.remove(edited);
+        });
+    }
+
+    /// One policy.
+    pub fn policy(self, edited: &Edited) -> Option<PolicyInfo> {
+        let Edited::Existing(namespace, name) = edited else { return None };
+        self.policies
+            .with(|all| all.iter().find(|policy| policy.namespace == *namespace && policy.name == *name).cloned())
+    }
+
     /// The store of this page.
     pub fn here() -> Self {
         expect_context()
@@ -223,4 +256,12 @@ impl Default for Store {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn recalled_drafts() -> HashMap<Edited, Draft> {
+    let read = |key: String| {
+        let draft = serde_json::from_str(&browser::recall(&key)?).ok()?;
+        Some((draft::edited_by_key(&key)?, draft))
+    };
+    browser::remembered(draft::MEMORY).into_iter().filter_map(read).collect()
 }

@@ -23,6 +23,17 @@ impl CallError {
         }
     }
 
+    /// The same for a text that has one line less, behind this one.
+    pub fn without_line_behind(mut self, behind: usize) -> Self {
+        if let Self::Refused(error) = &mut self {
+            let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+            for line in error.causes.iter_mut().filter_map(|cause| cause.line.as_mut()) {
+                *line -= u32::from(*line > behind);
+            }
+        }
+        self
+    }
+
     /// The fields at fault.
     pub fn causes(&self) -> &[FieldCause] {
         match self {

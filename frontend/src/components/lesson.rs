@@ -101,14 +101,17 @@ fn Lever(
     let store = Store::here();
     let step = Memo::new(move |_| {
         store.lesson.with(|steps| {
-            steps.iter().find(|step| step.number == number).map(|step| (step.title.clone(), step.applied))
+            let empty = |step: &LessonStep| step.yaml.trim().is_empty();
+            // A step that applies nothing is always applied: it is in force only while nothing else is.
+            let on = |step: &LessonStep| step.applied && (!empty(step) || current.get() == Some(number));
+            steps.iter().find(|step| step.number == number).map(|step| (step.title.clone(), on(step)))
         })
     });
     let applied = move || step.with(|step| step.as_ref().is_some_and(|(_, applied)| *applied));
     let state = move || match (busy.get() == Some(number), applied()) {
         (true, _) => "under way",
-        (false, true) => "applied",
-        (false, false) => "not applied",
+        (false, true) => "in force",
+        (false, false) => "not in force",
     };
     view! {
         <button
@@ -121,7 +124,7 @@ fn Lever(
             on:click=move |_| go.run(number)
         >
             <span class="number">{number}</span>
-            <span class="title">{move || step.with(|step| step.as_ref().map(|(title, _)| title.clone()))}</span>
+            <span class="title" title=move || step.with(|step| step.as_ref().map(|(title, _)| title.clone()))>{move || step.with(|step| step.as_ref().map(|(title, _)| title.clone()))}</span>
             <span class="state">{state}</span>
         </button>
     }
@@ -153,7 +156,7 @@ fn StepText(step: LessonStep) -> impl IntoView {
         <h2>{format!("Step {}: {}", step.number, step.title)}</h2>
         {step.text.split("\n\n").map(|paragraph| view! { <p>{paragraph.to_owned()}</p> }).collect_view()}
         {if step.yaml.trim().is_empty() {
-            view! { <p class="faint">"Nothing is applied in this step."</p> }.into_any()
+            view! { <p class="faint">"This step applies nothing, and takes away what the others applied."</p> }.into_any()
         } else {
             view! {
                 <details class="yaml">

@@ -23,12 +23,20 @@ pub fn Why() -> impl IntoView {
     let store = Store::here();
     let key = Memo::new(move |_| store.route.with(|route| route.why.clone()));
     let escape = window_event_listener(ev::keydown, move |event| {
-        if event.key() == "Escape" && key.with_untracked(Option::is_some) && !event.default_prevented() {
-            store.close_why();
+        if event.key() == "Escape"
+            && let Some(key) = key.get_untracked()
+        {
+            leave(store, &key);
         }
     });
     on_cleanup(move || escape.remove());
     move || key.get().map(|key| view! { <Panel key /> })
+}
+
+/// Closes the panel and gives the focus back to the cell.
+fn leave(store: Store, key: &CellKey) {
+    store.close_why();
+    browser::focus(&format!("[data-key='{}']", print_key(key)));
 }
 
 #[component]
@@ -47,11 +55,7 @@ fn Panel(key: CellKey) -> impl IntoView {
     heading.on_load(|heading| {
         let _ = heading.focus();
     });
-    let back = format!("[data-key='{}']", print_key(&key));
-    let close = move |_| {
-        store.close_why();
-        browser::focus(&back);
-    };
+    let close = move |_| leave(store, &key);
     view! {
         <aside class="why" aria-labelledby="why-title">
             <div class="why-head">
@@ -93,7 +97,7 @@ fn facts(store: Store, entry: &Arc<Entry>) -> impl IntoView + use<> {
             <Icon name=lamp.name() />
             <p>
                 <b>{headline}</b>
-                <span class="faint">{move || format!("so since: {}", time::ago(since, store.now_ms.get()))}</span>
+                <span class="faint">{move || format!("changed {}", time::ago(since, store.now_ms.get()))}</span>
             </p>
         </div>
         <div class="facts">{spec_card(cell)} {probe_card(store, cell)} {kernel_card(store, cell)}</div>

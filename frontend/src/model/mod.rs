@@ -9,14 +9,16 @@
 //! - [`draft`]: what was typed and not yet applied; [`check`]: what is wrong with it, line by line.
 //! - [`time`]: durations in words.
 
+pub mod check;
 pub mod directory;
-
+pub mod draft;
 pub mod grid;
 pub mod lesson;
 pub mod look;
 pub mod picture;
-
+pub mod plan;
 pub mod time;
+pub mod track;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -372,7 +372,6 @@ fn press(store: Store, event: &web_sys::KeyboardEvent) {
                 store.explain(key);
             }
         }
-        "Escape" => store.close_why(),
         _ => {
             let to = match key.as_str() {
                 "ArrowLeft" => beside(&cell, -1),
