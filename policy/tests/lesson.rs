@@ -10,13 +10,16 @@ use signalbox_policy::{Cluster, parse_documents};
 const DATABASE: &str = "198.51.100.20";
 const INTERNET: &str = "203.0.113.10";
 const USERS: &str = "198.51.100.100";
+/// From, to, port.
+type Check = (&'static str, &'static str, u16);
+
 const PODS: [&str; 3] = ["frontend/web", "backend/dbsvc", "backend/extsvc"];
 
 #[test]
 fn each_step_opens_what_the_lesson_says_and_nothing_else() {
-    let everything: Vec<(&str, &str, u16)> = checks();
-    let mut open: Vec<(&str, &str, u16)> = Vec::new();
-    let steps: [(&str, &[(&str, &str, u16)]); 4] = [
+    let everything: Vec<Check> = checks();
+    let mut open: Vec<Check> = Vec::new();
+    let steps: [(&str, &[Check]); 4] = [
         ("1-zero-trust", &[]),
         ("2-web", &[(USERS, "frontend/web", 9000)]),
         ("3-dbsvc", &[("frontend/web", "backend/dbsvc", 9000), ("backend/dbsvc", DATABASE, 3306)]),
@@ -35,7 +38,7 @@ fn each_step_opens_what_the_lesson_says_and_nothing_else() {
 }
 
 /// The 18 checks of the demo script.
-fn checks() -> Vec<(&'static str, &'static str, u16)> {
+fn checks() -> Vec<Check> {
     let mut checks = Vec::new();
     for from in PODS {
         checks.extend(PODS.map(|to| (from, to, 9000)));
@@ -47,7 +50,7 @@ fn checks() -> Vec<(&'static str, &'static str, u16)> {
 }
 
 /// Which of them are open. Pods are reached through their Services.
-fn allowed(objects: &[Value]) -> Vec<(&'static str, &'static str, u16)> {
+fn allowed(objects: &[Value]) -> Vec<Check> {
     let cluster = Cluster::from_objects(objects);
     assert_eq!(cluster.unknowns(), &[] as &[String]);
     let verdict = |(from, to, port): &(&str, &str, u16)| {

@@ -24,7 +24,7 @@ fn cases(default: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn verdict_is_what_the_naive_evaluator_says(description in description(false)) {
