@@ -3,9 +3,23 @@
 //!
 //! - [`config`]: how it is started.
 //! - [`error`]: what can go wrong, and what helps.
+//! - [`datapath`]: the kernel's side: programs, maps, links.
+//! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
+//! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
+//! - [`events`] and [`names`]: what the kernel decided, in words.
+//! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 pub mod config;
+pub mod datapath;
 pub mod error;
+pub mod events;
+mod group;
+mod links;
+pub mod names;
+pub mod netns;
+mod object;
+mod plan;
+mod sys;
 
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
 use tokio::sync::{broadcast, watch};

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//! What the programs do with a packet. Why there are two hooks and a mark: docs/adr/0001.
+
+use aya_ebpf::programs::TcContext;
+use signalbox_enforcer_common::{
+    MARK_REPLY, MARK_REPLY_OF_UNKNOWN,
+    policy::{NodePortKey, PodState},
+    verdict::{Action, Reason},
+};
+
+use crate::{
+    conntrack::{self, ANYONE, Case, Found},
+    endpoint::{Endpoint, local_interface},
+    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, scratch},
+    packet::{Kind, Packet},
+    programs::{DROP, NEXT},
+    report,
+};
+
+/// Which interface a program stands at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The host interface of a pod.
+    Pod,
+    /// An interface that leads out of the node.
+    Uplink,
+}
+
+/// Packets that come in: replies are told from the rest while they still have the addresses that were judged.
+#[inline(always)]
+pub fn ingress(context: &TcContext, place: Place) -> i32 {
+    let Some(moment) = Moment::read() else {
+        return NEXT;
+    };
+    if moment.generation == 0 {
+        return NEXT;
+    }
+    let Some(Scratch { packet, case }) = scratch() else {
+        return NEXT;
+    };
+    packet.reset();
+    let parsed = packet.parse(context);
+    case.begin(&packet.tuple);
+    // SAFETY: the kernel hands a valid context to the program.
+    let interface = unsafe { (*context.skb.skb).ifindex };
+    if let Err(reason) = parsed {
+        if place == Place::Uplink {
+            // Nothing is delivered from here: the egress hook refuses it where somebody asked for judgement.
+            return NEXT;
+        }
+        if !case.source.of_interface(moment.generation, interface) {
+            return NEXT;
+        }
+        let isolated = case.source.has(PodState::EGRESS_ISOLATED);
+        return refuse(case, moment, reason, isolated);
+    }
+    if packet.kind == Kind::Link {
+        return NEXT;
+    }
+    if packet.kind == Kind::Continuing || packet.kind == Kind::Datagram {
+        let sender = if place == Place::Pod { interface } else { 0 };
+        match conntrack::find(case, moment, sender) {
+            Found::Nothing => {}
+            Found::Forward => return NEXT,
+            Found::Reply => {
+                pass_fragments(packet, moment);
+                return marked(context, MARK_REPLY);
+            }
+            Found::Cut => return drop_cut(case, moment),
+        }
+    }
+    match place {
+        Place::Pod => from_pod(context, packet, case, moment, interface),
+        Place::Uplink => from_uplink(context, packet, case, moment),
+    }
+}
+
+/// A pod's packet that no flow covers.
+#[inline(always)]
+fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Moment, interface: u32) -> i32 {
+    if !case.source.of_interface(moment.generation, interface) {
+        // Attached, but its tables are not in yet.
+        return NEXT;
+    }
+    if !is_own(packet, moment, interface) {
+        return refuse(case, moment, Reason::SpoofedSource, true);
+    }
+    if packet.kind == Kind::Error && conntrack::is_live(&packet.about, moment) {
+        return marked(context, MARK_REPLY);
+    }
+    let here = is_for_node(packet, &case.source);
+    if packet.kind == Kind::LaterFragment {
+        if here && !is_passed(packet) {
+            let isolated = case.source.has(PodState::EGRESS_ISOLATED);
+            return refuse(case, moment, Reason::Fragment, isolated);
+        }
+        return NEXT;
+    }
+    if !here {
+        if packet.kind == Kind::Continuing {
+            // Perhaps a reply of a connection that is older than the enforcer.
+            case.destination.of_address(moment.generation, &packet.tuple.destination);
+            case.turn();
+            if case.judge() {
+                return marked(context, MARK_REPLY_OF_UNKNOWN);
+            }
+        }
+        return NEXT;
+    }
+    // Delivered on the node itself: no egress hook will see it.
+    case.destination.of_address(moment.generation, &packet.tuple.destination);
+    if case.judge() {
+        conntrack::remember(case, moment);
+        report::allowed(case, moment.generation);
+        pass_fragments(packet, moment);
+        return NEXT;
+    }
+    if packet.kind == Kind::Continuing {
+        // Its node always reaches a pod, and so the pod may go on answering.
+        return NEXT;
+    }
+    drop_denied(case, moment)
+}
+
+/// A packet from outside that no flow covers.
+#[inline(always)]
+fn from_uplink(context: &TcContext, packet: &Packet, case: &mut Case, moment: Moment) -> i32 {
+    if local_interface(moment.generation, &packet.tuple.source) != 0 {
+        return refuse(case, moment, Reason::SpoofedSource, true);
+    }
+    if packet.kind == Kind::Error && conntrack::is_live(&packet.about, moment) {
+        return marked(context, MARK_REPLY);
+    }
+    if packet.kind == Kind::Continuing {
+        let receiver = local_interface(moment.generation, &packet.tuple.destination);
+        if receiver != 0 && case.destination.of_interface(moment.generation, receiver) {
+            case.source.of_address(moment.generation, &packet.tuple.source);
+            case.turn();
+            if case.judge() {
+                return marked(context, MARK_REPLY_OF_UNKNOWN);
+            }
+        }
+    }
+    NEXT
+}
+
+/// Packets that go out, to a pod or out of the node: after the Service's translation.
+#[inline(always)]
+pub fn egress(context: &TcContext, place: Place) -> i32 {
+    // SAFETY: the kernel hands a valid context to the program.
+    let (mark, interface, came_by) =
+        unsafe { ((*context.skb.skb).mark, (*context.skb.skb).ifindex, (*context.skb.skb).ingress_ifindex) };
+    if mark & (MARK_REPLY | MARK_REPLY_OF_UNKNOWN) != 0 {
+        context.set_mark(mark & !(MARK_REPLY | MARK_REPLY_OF_UNKNOWN));
+    }
+    if mark & MARK_REPLY != 0 {
+        return NEXT;
+    }
+    if place == Place::Uplink && came_by == 0 {
+        // The node's own business.
+        return NEXT;
+    }
+    let Some(moment) = Moment::read() else {
+        return NEXT;
+    };
+    if moment.generation == 0 {
+        return NEXT;
+    }
+    let Some(Scratch { packet, case }) = scratch() else {
+        return NEXT;
+    };
+    packet.reset();
+    let parsed = packet.parse(context);
+    case.begin(&packet.tuple);
+    if parsed.is_ok() {
+        if packet.kind == Kind::Link {
+            return NEXT;
+        }
+        if packet.kind == Kind::LaterFragment && is_passed(packet) {
+            return NEXT;
+        }
+        if packet.kind == Kind::Error && conntrack::is_live(&packet.about, moment) {
+            return NEXT;
+        }
+        if packet.kind == Kind::Continuing || packet.kind == Kind::Datagram {
+            match conntrack::find(case, moment, ANYONE) {
+                Found::Nothing => {}
+                Found::Forward | Found::Reply => {
+                    pass_fragments(packet, moment);
+                    return NEXT;
+                }
+                Found::Cut => return drop_cut(case, moment),
+            }
+        }
+    }
+    who(packet, case, moment, place, interface, came_by);
+    if place == Place::Uplink && case.source.interface == 0 {
+        // No pod of this node sent it: nothing to judge.
+        return NEXT;
+    }
+    let refusal = match parsed {
+        Err(reason) => Some(reason),
+        Ok(()) if packet.kind == Kind::LaterFragment => Some(Reason::Fragment),
+        Ok(()) => None,
+    };
+    if let Some(reason) = refusal {
+        let isolated = case.source.has(PodState::EGRESS_ISOLATED)
+            || case.destination.has(PodState::INGRESS_ISOLATED) && !case.source.has(Endpoint::NODE);
+        return refuse(case, moment, reason, isolated);
+    }
+    if case.judge() {
+        conntrack::remember(case, moment);
+        report::allowed(case, moment.generation);
+        pass_fragments(packet, moment);
+        return NEXT;
+    }
+    if mark & MARK_REPLY_OF_UNKNOWN != 0 {
+        return NEXT;
+    }
+    drop_denied(case, moment)
+}
+
+/// Who is at the ends, at an egress hook.
+#[inline(always)]
+fn who(packet: &Packet, case: &mut Case, moment: Moment, place: Place, interface: u32, came_by: u32) {
+    if came_by == 0 {
+        case.source = Endpoint::LOCAL_NODE;
+    } else if !case.source.of_interface(moment.generation, came_by) {
+        case.source.of_address(moment.generation, &packet.tuple.source);
+    }
+    if place == Place::Uplink || !case.destination.of_interface(moment.generation, interface) {
+        case.destination.of_address(moment.generation, &packet.tuple.destination);
+    }
+}
+
+/// Whether the pod behind the interface may send from this address.
+#[inline(always)]
+fn is_own(packet: &Packet, moment: Moment, interface: u32) -> bool {
+    // SAFETY: user space replaces whole values, and words are read one by one.
+    let Some(value) = (unsafe { PODS.get(&interface) }) else {
+        return true;
+    };
+    if value.state(moment.generation).owns(&packet.tuple.source) {
+        return true;
+    }
+    // Link-local talk stays on the link.
+    packet.tuple.source.is_link_local_v6()
+        && (packet.tuple.destination.is_link_local_v6() || packet.tuple.destination.is_many())
+}
+
+/// Whether a pod's packet is delivered on the node itself, without translation.
+#[inline(always)]
+fn is_for_node(packet: &Packet, sender: &Endpoint) -> bool {
+    if packet.tuple.destination.is_many() {
+        return sender.has(PodState::EGRESS_ISOLATED);
+    }
+    if NODE_ADDRESSES.get_ptr(&packet.tuple.destination).is_none() {
+        return false;
+    }
+    NODE_PORTS.get_ptr(&NodePortKey::new(packet.tuple.protocol, packet.tuple.destination_port)).is_none()
+}
+
+/// Remembers a datagram whose first fragment passes.
+#[inline(always)]
+fn pass_fragments(packet: &Packet, moment: Moment) {
+    if packet.fragmented {
+        // Without room the later fragments are denied where a policy isolates: on the safe side.
+        let _no_room = FRAGMENTS.insert(&packet.datagram(), &moment.generation, 0);
+    }
+}
+
+/// Whether the first fragment of this datagram was let pass.
+#[inline(always)]
+fn is_passed(packet: &Packet) -> bool {
+    FRAGMENTS.get_ptr(&packet.datagram()).is_some()
+}
+
+#[inline(always)]
+fn marked(context: &TcContext, bit: u32) -> i32 {
+    // SAFETY: the kernel hands a valid context to the program.
+    let mark = unsafe { (*context.skb.skb).mark };
+    context.set_mark(mark | bit);
+    NEXT
+}
+
+/// The policies deny.
+#[inline(always)]
+fn drop_denied(case: &Case, moment: Moment) -> i32 {
+    report::denied(case, moment.generation, false);
+    DROP
+}
+
+/// The policies do not allow any more.
+#[inline(always)]
+fn drop_cut(case: &Case, moment: Moment) -> i32 {
+    report::denied(case, moment.generation, true);
+    DROP
+}
+
+/// Something else stands against the packet: the table decides what becomes of it.
+#[inline(always)]
+fn refuse(case: &mut Case, moment: Moment, reason: Reason, isolated: bool) -> i32 {
+    match reason.action(isolated) {
+        Action::Pass => NEXT,
+        Action::Drop => {
+            case.verdict.reason = reason as u8;
+            report::denied(case, moment.generation, false);
+            DROP
+        }
+    }
+}

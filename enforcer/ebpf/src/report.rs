@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//! Events and counts.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use signalbox_enforcer_common::{
+    Address, STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS,
+    flow::{CountKey, Counts, Event, Limit, LimitKey},
+};
+
+use crate::{
+    conntrack::Case,
+    endpoint::Endpoint,
+    maps::{COUNTS, EVENTS, LIMITS, PODS, count},
+};
+
+/// A new flow was allowed.
+#[inline(never)]
+pub fn allowed(case: &Case, generation: u32) {
+    if let Some(counts) = counts_of(case, generation) {
+        // SAFETY: the entry's memory stays mapped while the program runs; the addition is atomic.
+        unsafe { add_one(&raw mut (*counts).allowed) };
+    }
+    emit(case, generation, false, 0);
+}
+
+/// A packet was denied; `cut`: of a flow that had been allowed.
+#[inline(never)]
+pub fn denied(case: &Case, generation: u32, cut: bool) {
+    if let Some(counts) = counts_of(case, generation) {
+        // SAFETY: as above.
+        unsafe { add_one(&raw mut (*counts).denied) };
+    }
+    if let Some(suppressed) = due(case, generation) {
+        emit(case, generation, cut, suppressed);
+    }
+}
+
+/// Whether this denial is to be told, and how many of the flow were not.
+#[inline(always)]
+fn due(case: &Case, generation: u32) -> Option<u32> {
+    let tuple = &case.tuple;
+    let key = LimitKey::new(
+        &tuple.source,
+        &tuple.destination,
+        tuple.source_port,
+        tuple.destination_port,
+        tuple.protocol,
+    );
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let mut suppressed = 0;
+    if let Some(limit) = LIMITS.get_ptr_mut(&key) {
+        // SAFETY: the entry's memory stays mapped while the program runs; a lost count between CPUs is only a report.
+        let limit = unsafe { &mut *limit };
+        let Some(left_out) = limit.due(now, generation) else {
+            limit.suppress();
+            count(STATISTIC_SUPPRESSED_EVENTS);
+            return None;
+        };
+        suppressed = left_out;
+    }
+    // Where the table has no room the denial is told too often, which is the better error.
+    let _told_again = LIMITS.insert(&key, &Limit::new(now, generation), 0);
+    Some(suppressed)
+}
+
+#[inline(always)]
+fn emit(case: &Case, generation: u32, cut: bool, suppressed: u32) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        count(STATISTIC_LOST_EVENTS);
+        return;
+    };
+    entry.write(Event {
+        source: case.tuple.source,
+        destination: case.tuple.destination,
+        source_port: case.tuple.source_port,
+        destination_port: case.tuple.destination_port,
+        protocol: case.tuple.protocol,
+        reason: case.verdict.reason,
+        side: case.verdict.side,
+        cut: cut as u8,
+        generation,
+        source_interface: case.source.interface,
+        destination_interface: case.destination.interface,
+        egress_group: case.source.group,
+        egress_rule: case.verdict.egress_rule,
+        ingress_group: case.destination.group,
+        ingress_rule: case.verdict.ingress_rule,
+        suppressed,
+        reserved: 0,
+        reserved_too: 0,
+    });
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn counts_of(case: &Case, generation: u32) -> Option<*mut Counts> {
+    let key = CountKey::new(
+        own_address(&case.source, &case.tuple.source, generation),
+        own_address(&case.destination, &case.tuple.destination, generation),
+        case.source.interface,
+        case.destination.interface,
+        case.tuple.protocol,
+        case.tuple.destination_port,
+    );
+    if let Some(counts) = COUNTS.get_ptr_mut(&key) {
+        return Some(counts);
+    }
+    // Two CPUs may try at once: the second finds the first's entry, which is as good.
+    let _lost_race = COUNTS.insert(&key, &Counts { allowed: 0, denied: 0 }, 1);
+    COUNTS.get_ptr_mut(&key)
+}
+
+/// A local pod stands under its own address, also where a masquerade has replaced it.
+#[inline(always)]
+fn own_address(endpoint: &Endpoint, seen: &Address, generation: u32) -> Address {
+    if endpoint.interface != 0 {
+        // SAFETY: user space replaces whole values.
+        if let Some(value) = unsafe { PODS.get(&endpoint.interface) } {
+            let own = value.state(generation).own_address(seen);
+            if !own.same(&Address::UNSPECIFIED) {
+                return own;
+            }
+        }
+    }
+    *seen
+}
+
+/// # Safety
+///
+/// The pointer is that of a word in a map's value.
+#[inline(always)]
+unsafe fn add_one(word: *mut u64) {
+    // The library's atomic types lack read-modify-write on this target; the instruction itself is there.
+    // SAFETY: the caller's; values of maps are aligned to eight bytes.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, 1) };
+}

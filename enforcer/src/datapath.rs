@@ -1,0 +1,481 @@
+//! The kernel's side: programs, maps, links. Knows no Kubernetes.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, RingBuf},
+    programs::SchedClassifier,
+    util::nr_cpus,
+};
+use signalbox_api::kernel::{AttachMode, VerdictCount};
+use signalbox_enforcer_common::{
+    Address, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_LOST_EVENTS,
+    flow::{CountKey, Counts},
+    policy::{NodePortKey, PolicyKey},
+};
+use signalbox_policy::{PodRef, tables::Tables};
+
+use crate::{
+    config::Config,
+    error::Error,
+    links::{Links, Role},
+    names::Names,
+    netns::Netns,
+    object,
+    plan::{Plan, Planner, Writes},
+    sys,
+};
+
+/// Capacity of the map `COUNTS`, as the object has it.
+const COUNTS_CAPACITY: u32 = 16_384;
+
+/// What the node itself listens to, so that a pod's packets for it are judged at the pod's interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Addresses of the node that no Service translates.
+    pub addresses: BTreeSet<IpAddr>,
+    /// IP protocol and port that the service proxy translates at these addresses: node ports.
+    pub translated_ports: BTreeSet<(u8, u16)>,
+}
+
+/// What one change came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The generation in force.
+    pub generation: u32,
+    /// What could not be enforced entirely, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Programs, maps and links of one node. Everything ends with it: nothing is pinned.
+pub struct Datapath {
+    ebpf: Ebpf,
+    maps: Maps,
+    netns: Netns,
+    links: Links,
+    planner: Planner,
+    interfaces: HashMap<PodRef, u32>,
+    node: NodeAddresses,
+    names: Arc<RwLock<Names>>,
+    unsettled: Option<Writes>,
+    problems: Vec<String>,
+    started: Instant,
+}
+
+impl Datapath {
+    /// Loads the programs and attaches them to the uplinks. Everything passes until the first [`Datapath::apply`].
+    ///
+    /// # Errors
+    ///
+    /// When the programs are missing or refused, or when namespace or uplinks do not exist.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let object = object::object().ok_or(Error::ObjectMissing)?;
+        let netns = Netns::open(config.netns.as_deref())?;
+        let limits = &config.limits;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("ADDRESSES", limits.addresses)
+            .map_max_entries("BLOCKS", limits.blocks)
+            .map_max_entries("POLICY", limits.policies)
+            .map_max_entries("FLOWS", limits.flows)
+            .load(object)?;
+        for program in Role::PROGRAMS {
+            let classifier: &mut SchedClassifier = ebpf
+                .program_mut(program)
+                .ok_or(Error::Mismatch { kind: "program", name: program })?
+                .try_into()
+                .map_err(|source| Error::Program { program, source })?;
+            classifier.load().map_err(|source| Error::Program { program, source })?;
+        }
+        let maps = Maps::open(&ebpf)?;
+        let mut datapath = Self {
+            ebpf,
+            maps,
+            netns,
+            links: Links::new(config.attach),
+            planner: Planner::default(),
+            interfaces: HashMap::new(),
+            node: NodeAddresses::default(),
+            names: Arc::default(),
+            unsettled: None,
+            problems: Vec::new(),
+            started: Instant::now(),
+        };
+        datapath.tick()?;
+        for uplink in &config.uplinks {
+            let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
+            let index = found.map_err(|_| Error::NoSuchUplink(uplink.clone()))?;
+            datapath.links.attach(&mut datapath.ebpf, &datapath.netns, index, Role::Uplink)?;
+        }
+        Ok(datapath)
+    }
+
+    /// The namespace of the node.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// How the programs are attached; `None` while none is.
+    pub fn attach_mode(&self) -> Option<AttachMode> {
+        self.links.mode()
+    }
+
+    /// Attaches to the host interface of a pod. Its policies follow with the next [`Datapath::apply`].
+    ///
+    /// # Errors
+    ///
+    /// When the interface is gone, or the kernel refuses.
+    pub fn bind(&mut self, pod: PodRef, interface: u32) -> Result<(), Error> {
+        match self.interfaces.get(&pod) {
+            Some(known) if *known == interface => return Ok(()),
+            Some(_) => self.unbind(&pod)?,
+            None => {}
+        }
+        self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)?;
+        write(&self.names).set_pod(interface, pod.clone());
+        self.interfaces.insert(pod, interface);
+        Ok(())
+    }
+
+    /// Detaches from a pod that is gone; its tables go with the next [`Datapath::apply`].
+    ///
+    /// # Errors
+    ///
+    /// When the node's namespace cannot be entered.
+    pub fn unbind(&mut self, pod: &PodRef) -> Result<(), Error> {
+        let Some(interface) = self.interfaces.remove(pod) else {
+            return Ok(());
+        };
+        write(&self.names).retire_pod(interface);
+        self.links.detach(&self.netns, interface)
+    }
+
+    /// The pods that are attached, and their host interfaces.
+    pub fn bound(&self) -> &HashMap<PodRef, u32> {
+        &self.interfaces
+    }
+
+    /// Makes the kernel's tables equal to these, as one change. Call [`Datapath::settle`] when there is time.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write for another reason than lack of room; the tables in force stay in force.
+    pub fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
+        self.settle()?;
+        let mut plan = self.planner.plan(tables, &self.interfaces);
+        if plan.is_empty() && self.planner.generation() != 0 {
+            return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
+        }
+        self.problems.clear();
+        self.write_groups(&mut plan)?;
+        self.write_before(&mut plan)?;
+        self.report_unfit(&plan);
+        write(&self.names).set_groups(&plan.names);
+        self.flip(plan.generation)?;
+        self.planner.done(&plan);
+        self.unsettled = Some(plan.after);
+        Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() })
+    }
+
+    /// Clears away what the last change left behind. Waits for the kernel, for milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        let Some(after) = self.unsettled.take() else {
+            return Ok(());
+        };
+        sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        let maps = &self.maps;
+        maps.addresses.update_all(&after.addresses)?;
+        maps.blocks.update_all(&after.blocks)?;
+        maps.pods.update_all(&after.pods)?;
+        maps.addresses.delete_all(&after.gone_addresses)?;
+        maps.blocks.delete_all(&after.gone_blocks)?;
+        maps.pods.delete_all(&after.gone_pods)?;
+        for (group, content) in &after.gone_groups {
+            self.remove_group(*group, content)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel what the node itself listens to.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write.
+    pub fn set_node(&mut self, node: NodeAddresses) -> Result<(), Error> {
+        let entries = |set: &BTreeSet<IpAddr>, other: &BTreeSet<IpAddr>| -> Vec<(Address, u32)> {
+            set.difference(other).map(|address| (Address::from(*address), 1)).collect()
+        };
+        let ports = |set: &BTreeSet<(u8, u16)>, other: &BTreeSet<(u8, u16)>| -> Vec<(NodePortKey, u32)> {
+            set.difference(other).map(|(protocol, port)| (NodePortKey::new(*protocol, *port), 1)).collect()
+        };
+        let (old, maps) = (&self.node, &self.maps);
+        maps.node_ports.update_all(&ports(&node.translated_ports, &old.translated_ports))?;
+        maps.node_addresses.update_all(&entries(&node.addresses, &old.addresses))?;
+        let keys = |rows: Vec<(Address, u32)>| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        maps.node_addresses.delete_all(&keys(entries(&old.addresses, &node.addresses)))?;
+        let gone = ports(&old.translated_ports, &node.translated_ports);
+        maps.node_ports.delete_all(&gone.into_iter().map(|(key, _)| key).collect::<Vec<_>>())?;
+        self.node = node;
+        Ok(())
+    }
+
+    /// Moves the coarse clock. Call it about once a second.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the write.
+    pub fn tick(&self) -> Result<(), Error> {
+        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        self.maps.control.update(&CONTROL_CLOCK, &now)
+    }
+
+    /// Events that the ring buffer had no room for.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn lost_events(&self) -> Result<u64, Error> {
+        self.maps.statistics.sum(STATISTIC_LOST_EVENTS)
+    }
+
+    /// Reads the kernel's counts, apart from the datapath.
+    ///
+    /// # Errors
+    ///
+    /// When no more files can be opened.
+    pub fn counts(&self) -> Result<CountsReader, Error> {
+        Ok(CountsReader { map: self.maps.counts.try_clone()?, names: Arc::clone(&self.names) })
+    }
+
+    /// The events, once.
+    ///
+    /// # Errors
+    ///
+    /// When they were taken already.
+    pub fn take_events(&mut self) -> Result<(RingBuf<MapData>, Arc<RwLock<Names>>), Error> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(Error::Mismatch { kind: "map", name: "EVENTS" })?;
+        let ring = RingBuf::try_from(map).map_err(|source| Error::OpenMap { map: "EVENTS", source })?;
+        Ok((ring, Arc::clone(&self.names)))
+    }
+
+    /// Detaches everything.
+    ///
+    /// # Errors
+    ///
+    /// When the node's namespace cannot be entered.
+    pub fn detach(&mut self) -> Result<(), Error> {
+        self.links.detach_all(&self.netns)
+    }
+
+    fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {
+        for (group, content) in plan.groups.clone() {
+            let written = self
+                .maps
+                .policy
+                .update_all(&content.policy_entries(group))
+                .and_then(|()| self.maps.ranges.update_all(&content.range_entries(group)));
+            match written {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    self.remove_group(group, &content)?;
+                    plan.mark_unfit(group);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_before(&mut self, plan: &mut Plan) -> Result<(), Error> {
+        // An address that is missing is judged by its blocks, which allow no more than the rules say of them.
+        self.tolerate_full(self.maps.addresses.update_all(&plan.before.addresses), "addresses of pods")?;
+        let blocks = self.maps.blocks.update_all(&plan.before.blocks);
+        if blocks.as_ref().is_err_and(is_full) {
+            // A block that is missing may be an exception of another: no rule with a peer can be trusted.
+            let doubtful: Vec<u32> =
+                plan.names.iter().filter(|(_, content)| content.names_peers()).map(|(number, _)| *number).collect();
+            doubtful.into_iter().for_each(|group| plan.mark_unfit(group));
+        }
+        self.tolerate_full(blocks, "address blocks of rules")?;
+        self.tolerate_full(self.maps.pods.update_all(&plan.before.pods), "pods of this node")
+    }
+
+    fn tolerate_full(&mut self, written: Result<(), Error>, what: &str) -> Result<(), Error> {
+        match written {
+            Err(error) if is_full(&error) => {
+                self.problems.push(format!("the kernel's table of {what} is full: raise its limit"));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn report_unfit(&mut self, plan: &Plan) {
+        let unfit: Vec<u32> = plan.unfit_interfaces().collect();
+        let mut pods: Vec<_> = self.interfaces.iter().filter(|(_, interface)| unfit.contains(interface)).collect();
+        pods.sort();
+        for (pod, _) in pods {
+            self.problems.push(format!(
+                "{}/{}: its policies do not fit into the kernel's tables, so it denies what they isolate: raise the limit",
+                pod.namespace, pod.name
+            ));
+        }
+    }
+
+    fn flip(&self, generation: u32) -> Result<(), Error> {
+        self.maps.control.update(&CONTROL_GENERATION, &generation)
+    }
+
+    fn remove_group(&self, group: u32, content: &crate::group::GroupContent) -> Result<(), Error> {
+        let keys: Vec<PolicyKey> = content.policy_entries(group).into_iter().map(|(key, _)| key).collect();
+        self.maps.policy.delete_all(&keys)?;
+        let keys: Vec<_> = content.range_entries(group).into_iter().map(|(key, _)| key).collect();
+        self.maps.ranges.delete_all(&keys)
+    }
+}
+
+/// Reads the kernel's counts.
+#[derive(Clone)]
+pub struct CountsReader {
+    map: Arc<OwnedFd>,
+    names: Arc<RwLock<Names>>,
+}
+
+impl CountsReader {
+    /// The counts in words.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn read(&self) -> Result<Vec<VerdictCount>, Error> {
+        let rows = sys::entries::<CountKey, Counts>(self.map.as_fd(), COUNTS_CAPACITY)
+            .map_err(|source| Error::Map { map: "COUNTS", source })?;
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(rows.iter().filter_map(|(key, counts)| names.count(key, counts)).collect())
+    }
+}
+
+/// A map that is written from here.
+struct Table {
+    name: &'static str,
+    fd: OwnedFd,
+}
+
+impl Table {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn error(&self, source: io::Error) -> Error {
+        Error::Map { map: self.name, source }
+    }
+
+    fn update<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+        &self,
+        key: &K,
+        value: &V,
+    ) -> Result<(), Error> {
+        sys::update(self.fd(), key, value).map_err(|source| self.error(source))
+    }
+
+    fn update_all<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+        &self,
+        entries: &[(K, V)],
+    ) -> Result<(), Error> {
+        sys::update_all(self.fd(), entries).map_err(|source| self.error(source))
+    }
+
+    fn delete_all<K: signalbox_enforcer_common::Plain>(&self, keys: &[K]) -> Result<(), Error> {
+        sys::delete_all(self.fd(), keys).map_err(|source| self.error(source))
+    }
+
+    fn sum(&self, cell: u32) -> Result<u64, Error> {
+        let cpus = nr_cpus().map_err(|(what, source)| Error::Io { what, source })?;
+        let mut values = vec![0_u64; cpus];
+        sys::lookup(self.fd(), &cell, &mut values).map_err(|source| self.error(source))?;
+        Ok(values.iter().sum())
+    }
+
+    fn try_clone(&self) -> Result<Arc<OwnedFd>, Error> {
+        let fd = self.fd.try_clone().map_err(|source| self.error(source))?;
+        Ok(Arc::new(fd))
+    }
+}
+
+/// The maps that are written from here.
+struct Maps {
+    control: Table,
+    pods: Table,
+    addresses: Table,
+    blocks: Table,
+    policy: Table,
+    ranges: Table,
+    node_addresses: Table,
+    node_ports: Table,
+    statistics: Table,
+    counts: Table,
+}
+
+impl Maps {
+    fn open(ebpf: &Ebpf) -> Result<Self, Error> {
+        use signalbox_enforcer_common::policy::{AddressValue, BlockKey, BlockValue, PodValue, RangeKey};
+        Ok(Self {
+            control: open::<u32, u32>(ebpf, "CONTROL")?,
+            pods: open::<u32, PodValue>(ebpf, "PODS")?,
+            addresses: open::<Address, AddressValue>(ebpf, "ADDRESSES")?,
+            blocks: open::<BlockKey, BlockValue>(ebpf, "BLOCKS")?,
+            policy: open::<PolicyKey, u32>(ebpf, "POLICY")?,
+            ranges: open::<RangeKey, u32>(ebpf, "RANGES")?,
+            node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
+            node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
+            statistics: open::<u32, u64>(ebpf, "STATISTICS")?,
+            counts: open::<CountKey, Counts>(ebpf, "COUNTS")?,
+        })
+    }
+}
+
+/// Opens a map, and checks that its keys and values are as large as ours.
+fn open<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Table, Error> {
+    let mismatch = Error::Mismatch { kind: "map", name };
+    let data = match ebpf.map(name) {
+        Some(
+            Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data),
+        ) => data,
+        Some(_) | None => return Err(mismatch),
+    };
+    let open_error = |source| Error::OpenMap { map: name, source };
+    let info = data.info().map_err(open_error)?;
+    if info.key_size() as usize != size_of::<K>() || info.value_size() as usize != size_of::<V>() {
+        return Err(mismatch);
+    }
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| Error::Map { map: name, source })?;
+    Ok(Table { name, fd })
+}
+
+/// No room: E2BIG for hash maps, ENOSPC for tries.
+fn is_full(error: &Error) -> bool {
+    let Error::Map { source, .. } = error else {
+        return false;
+    };
+    matches!(source.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM))
+}
+
+fn write(names: &RwLock<Names>) -> std::sync::RwLockWriteGuard<'_, Names> {
+    // Names are replaced in single steps: a panic elsewhere leaves them usable.
+    names.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,92 @@
+//! Reads the kernel's events on a thread of its own, so that a drop is told within microseconds whatever else runs.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{Arc, PoisonError, RwLock},
+    thread::{self, JoinHandle},
+};
+
+use aya::maps::{MapData, RingBuf};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use signalbox_api::kernel::FlowEvent;
+use signalbox_enforcer_common::{flow::Event, plain};
+use tokio::sync::broadcast;
+
+use crate::{error::Error, names::Names};
+
+/// The thread that reads events; dropping it ends the thread.
+pub struct EventReader {
+    stop: Option<io::PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EventReader {
+    /// Starts to read.
+    ///
+    /// # Errors
+    ///
+    /// When no thread or pipe can be made.
+    pub fn start(
+        ring: RingBuf<MapData>,
+        names: Arc<RwLock<Names>>,
+        node: String,
+        events: broadcast::Sender<FlowEvent>,
+    ) -> Result<Self, Error> {
+        let (ended, stop) =
+            io::pipe().map_err(|source| Error::Io { what: "cannot make a pipe", source })?;
+        let thread = thread::Builder::new()
+            .name("enforcer-events".to_owned())
+            .spawn(move || read(ring, &names, &node, &events, &ended))
+            .map_err(|source| Error::Io { what: "cannot start a thread", source })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for EventReader {
+    fn drop(&mut self) {
+        // The other end of the pipe hangs up, which wakes the thread.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the thread that read events had panicked");
+            }
+        }
+    }
+}
+
+fn read(
+    mut ring: RingBuf<MapData>,
+    names: &RwLock<Names>,
+    node: &str,
+    events: &broadcast::Sender<FlowEvent>,
+    ended: &io::PipeReader,
+) {
+    loop {
+        while let Some(item) = ring.next() {
+            let Some(event) = plain::from_bytes::<Event>(&item) else {
+                continue;
+            };
+            let named = names.read().unwrap_or_else(PoisonError::into_inner).event(node, &event);
+            if let Some(named) = named {
+                // An error means that nobody listens.
+                let _nobody = events.send(named);
+            }
+        }
+        let mut files =
+            [PollFd::new(ring.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut files, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => {
+                tracing::error!(%errno, "cannot wait for events: they end here, verdicts go on");
+                return;
+            }
+        }
+        if files[1].any().unwrap_or(true) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The datapath in a real kernel, between real namespaces.
+
+mod support;
+
+use std::time::Instant;
+
+use serde_json::json;
+use signalbox_api::flow::{Decision, Direction, Protocol};
+use signalbox_enforcer::AttachPreference;
+use support::{Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, Space, can_run, echo, echo_soon, policy};
+
+/// Namespaces with servers on 9000 in each, and a gate.
+fn set_up(attach: AttachPreference) -> (Lab, Vec<Echo>, Gate) {
+    let lab = Lab::new();
+    let servers = [&lab.a, &lab.b, &lab.outside, &lab.node].map(|space: &Space| Echo::new(space, 9000));
+    let gate = Gate::new(&lab, attach);
+    (lab, servers.into(), gate)
+}
+
+#[test]
+fn without_policies_everything_is_open() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    assert!(lab.a.reaches(POD_B, 9000));
+    assert!(lab.a.reaches(OUTSIDE, 9000));
+    assert!(lab.outside.reaches(POD_A, 9000));
+    assert!(lab.node.reaches(POD_A, 9000));
+    assert!(lab.a.reaches(NODE, 9000));
+    assert!(lab.a.reaches("fd00:244::3", 9000));
+    assert!(lab.a.reaches_udp(POD_B, 9000));
+    let event = gate.allowance(9000);
+    assert_eq!((event.source_pod.as_deref(), event.destination_pod.as_deref()), (Some("one/a"), Some("two/b")));
+    assert_eq!((event.rule, event.protocol), (None, Protocol::Tcp));
+}
+
+#[test]
+fn isolation_denies_and_names_the_policy() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    gate.policies(&[policy("two/shut", &["Ingress"], json!({}))]);
+    let began = Instant::now();
+    let watcher = std::thread::spawn(move || {
+        let event = gate.denial(9000);
+        (event, Instant::now(), gate)
+    });
+    assert!(!lab.a.reaches(POD_B, 9000));
+    let (event, told, gate) = watcher.join().expect("the event comes");
+    println!("connect to event: {:?}", told - began);
+    assert_eq!(event.direction, Some(Direction::Ingress));
+    assert_eq!(event.isolated_by[0].to_string(), "two/shut");
+    assert_eq!(event.source_pod.as_deref(), Some("one/a"));
+    assert_eq!(event.reason, None);
+    assert!(!lab.outside.reaches(POD_B, 9000));
+    assert!(!lab.a.reaches("fd00:244::3", 9000), "IPv6 alike");
+    // SEMANTICS.md, point 13: its node always reaches a pod. And what b opens is answered.
+    assert!(lab.node.reaches(POD_B, 9000));
+    assert!(lab.b.reaches(POD_A, 9000));
+    let counts = gate.counts();
+    let count = counts.iter().find(|count| count.source == "one/a" && count.destination == "two/b" && count.denied > 0);
+    assert!(count.is_some_and(|count| count.allowed == 0 && count.port == 9000), "{counts:#?}");
+}
+
+#[test]
+fn egress_isolation_denies_pods_the_outside_and_the_node() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    gate.policies(&[policy("one/shut", &["Egress"], json!({}))]);
+    for to in [POD_B, OUTSIDE, NODE] {
+        assert!(!lab.a.reaches(to, 9000), "{to}");
+        let event = gate.event(|event| event.decision == Decision::Denied && event.destination.ip().to_string() == to);
+        assert_eq!(event.direction, Some(Direction::Egress));
+        assert_eq!(event.isolated_by[0].to_string(), "one/shut");
+    }
+    // Replies need no rule.
+    assert!(lab.node.reaches(POD_A, 9000));
+    assert!(lab.outside.reaches(POD_A, 9000));
+    assert!(lab.b.reaches(POD_A, 9000));
+}
+
+#[test]
+fn rules_allow_and_are_named() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    let from_one = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "one"}}});
+    gate.policies(&[policy(
+        "two/some",
+        &["Ingress"],
+        json!({"ingress": [
+            {"from": [{"ipBlock": {"cidr": "198.51.100.0/24", "except": ["198.51.100.64/26"]}}]},
+            {"from": [from_one], "ports": [{"port": 8999, "endPort": 9003}]},
+        ]}),
+    )]);
+    assert!(lab.a.reaches(POD_B, 9000));
+    let rule = gate.allowance(9000).rule.expect("a rule allows");
+    assert_eq!(rule.to_string(), "two/some ingress[1].from[0]");
+    assert!(!lab.a.reaches_udp(POD_B, 9000), "the range is TCP's");
+    assert!(!lab.outside.reaches(POD_B, 9000), "an exception of the block");
+    gate.policies(&[policy(
+        "two/some",
+        &["Ingress"],
+        json!({"ingress": [{"from": [{"ipBlock": {"cidr": "198.51.100.100/32"}}], "ports": [{"port": "web"}]}]}),
+    )]);
+    assert!(lab.outside.reaches(POD_B, 9000), "a named port");
+    assert!(!lab.a.reaches(POD_B, 9000));
+}
+
+/// SEMANTICS.md, point 17.
+#[test]
+fn a_removed_rule_cuts_and_a_kept_one_does_not() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    let from = |namespace: &str| {
+        json!({"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]})
+    };
+    let outside = json!({"from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]});
+    let patience = std::time::Duration::from_secs(1);
+    gate.policies(&[policy("two/p", &["Ingress"], json!({"ingress": [from("one"), outside]}))]);
+    let mut cut = lab.a.connect(POD_B, 9000, patience).expect("the rule allows it");
+    let mut kept = lab.outside.connect(POD_B, 9000, patience).expect("the rule allows it");
+    assert!(echo(&mut cut) && echo(&mut kept));
+    for round in 0..3 {
+        let unrelated = policy(&format!("one/p{round}"), &["Ingress"], json!({"ingress": [{}]}));
+        gate.policies(&[policy("two/p", &["Ingress"], json!({"ingress": [from("one"), outside]})), unrelated]);
+        assert!(echo_soon(&mut cut) && echo_soon(&mut kept), "survives generation {round}");
+    }
+    gate.policies(&[policy("two/p", &["Ingress"], json!({"ingress": [outside]}))]);
+    assert!(!echo_soon(&mut cut), "its rule is gone");
+    let event = gate.denial(9000);
+    assert_eq!(event.isolated_by[0].to_string(), "two/p");
+    assert!(echo_soon(&mut kept), "its rule is still there");
+    gate.policies(&[policy("one/other", &["Ingress"], json!({})), policy("two/p", &["Ingress"], json!({"ingress": [outside]}))]);
+    assert!(!echo_soon(&mut cut), "stays cut, although it would pass for a reply");
+    assert!(echo_soon(&mut kept));
+}
+
+/// SEMANTICS.md, point 11.
+#[test]
+fn a_service_is_judged_on_the_port_of_its_backend() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    lab.translate();
+    assert!(lab.a.reaches(SERVICE, 80));
+    let event = gate.allowance(9000);
+    assert_eq!(event.destination.to_string(), format!("{POD_B}:9000"));
+    for (port, open) in [(80, false), (9000, true)] {
+        gate.policies(&[
+            policy("one/out", &["Ingress", "Egress"], json!({"egress": [{"ports": [{"port": port}]}]})),
+            policy("two/in", &["Ingress", "Egress"], json!({"ingress": [{"ports": [{"port": port}]}]})),
+        ]);
+        assert_eq!(lab.a.reaches(SERVICE, 80), open, "egress from a pod, port {port}");
+        assert_eq!(lab.outside.reaches(SERVICE, 80), open, "ingress from outside, port {port}");
+    }
+    let patience = std::time::Duration::from_secs(1);
+    let mut stream = lab.a.connect(SERVICE, 80, patience).expect("open");
+    assert!(echo(&mut stream));
+    gate.policies(&[policy("two/in", &["Ingress"], json!({}))]);
+    assert!(!echo_soon(&mut stream), "a translated flow is cut as well");
+}
+
+#[test]
+fn spoofed_sources_are_dropped() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    lab.a.run("ip addr add 10.244.0.99/32 dev lo");
+    lab.outside.run(&format!("ip addr add {POD_A}/32 dev lo"));
+    let send = |space: &Space, from: &str| {
+        let socket = space.enter(|| std::net::UdpSocket::bind((from, 0))).expect("a socket");
+        socket.send_to(b"x", (POD_B, 9000)).expect("the route exists");
+    };
+    send(&lab.a, "10.244.0.99");
+    let event = gate.denial(9000);
+    assert_eq!(event.reason.as_deref(), Some("spoofed-source"));
+    assert_eq!(event.source_pod.as_deref(), Some("one/a"));
+    lab.node.enter(|| std::fs::write("/proc/sys/net/ipv4/conf/up0/rp_filter", "0")).expect("a setting");
+    send(&lab.outside, POD_A);
+    let event = gate.denial(9000);
+    assert_eq!((event.reason.as_deref(), event.source_pod), (Some("spoofed-source"), None));
+}
+
+#[test]
+fn clsact_does_the_same() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Clsact);
+    lab.translate();
+    assert_eq!(gate.datapath.attach_mode(), Some(signalbox_api::kernel::AttachMode::Clsact));
+    assert!(lab.a.reaches(SERVICE, 80));
+    gate.policies(&[policy("two/shut", &["Ingress"], json!({}))]);
+    assert!(!lab.a.reaches(SERVICE, 80));
+    assert_eq!(gate.denial(9000).isolated_by[0].to_string(), "two/shut");
+    assert!(lab.b.reaches(OUTSIDE, 9000));
+    gate.datapath.detach().expect("detached");
+    assert!(lab.a.reaches(SERVICE, 80), "nothing is left on the interfaces");
+}
