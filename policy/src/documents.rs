@@ -3,6 +3,8 @@
 //! A line that starts with `---` ends a document wherever it stands, also within a string, so that documents can be told
 //! apart before any of them is parsed: one that is broken does not hide the others.
 
+mod json;
+
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
@@ -120,11 +122,12 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Value, DocumentE
         return;
     }
     if text.trim_start().starts_with('{') {
-        // JSON, perhaps several objects in a row. What is no JSON may still be YAML's flow style.
-        let values: Result<Vec<Value>, serde_json::Error> =
+        // JSON, perhaps several objects in a row. What is no JSON may still be YAML's flow style, and if it is not, then
+        // the error comes from there.
+        let values: Result<Vec<json::Strict>, serde_json::Error> =
             serde_json::Deserializer::from_str(text).into_iter().collect();
         if let Ok(values) = values {
-            for value in values {
+            for json::Strict(value) in values {
                 flatten(value, place, 0, results);
             }
             return;

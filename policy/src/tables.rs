@@ -31,12 +31,13 @@ pub struct GroupId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u32);
 
-/// Everything the kernel of one node needs.
+/// Everything the kernel of one node needs. Addresses, blocks and groups of one `Tables` belong together: an identity
+/// means something else in another one, so that they are swapped as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Whole addresses: those of all pods of the cluster that have an address of their own.
     pub addresses: Vec<(IpAddr, Identity)>,
-    /// Blocks, for addresses that are not in `addresses`: longest prefix wins. Every prefix that any rule names, as a block
+    /// Blocks, for addresses that are not in `addresses`: longest prefix wins. Every prefix that a rule of `groups` names, as a block
     /// or as an exception, is here, with the identity of the addresses whose longest such prefix it is.
     pub blocks: Vec<(IpNet, Identity)>,
     /// What each set of policies says.
@@ -56,7 +57,8 @@ pub struct LocalPod {
     pub addresses: Vec<IpAddr>,
     /// Its policies.
     pub group: GroupId,
-    /// What it is as a peer.
+    /// What it is as a peer, by its first address. Where a block holds one of its addresses and not the other, they
+    /// differ: `addresses` has both.
     pub identity: Identity,
 }
 

@@ -96,6 +96,7 @@ fn errors_say_where_in_the_whole_text() {
         ("- a\n- b\n", 1, 1, "no object"),
         ("just text", 1, 1, "no object"),
         ("{\"kind\": \"Pod\",\n \"metadata\": \n", 1, 1, "unclosed"),
+        ("{\"kind\": \"Pod\",\n \"spec\": {\"a\": 1, \"a\": 2}}\n", 1, 2, "duplicate"),
         ("a: b: c\n", 1, 1, ""),
     ] {
         let errors: Vec<_> = parse_documents(text, "test.yaml").into_iter().filter_map(Result::err).collect();
