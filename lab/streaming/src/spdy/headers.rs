@@ -90,7 +90,7 @@ const TAIL: &str = concat!(
     "text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.",
 );
 
-static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+pub(super) static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut dictionary = BytesMut::new();
     for word in WORDS {
         put(&mut dictionary, word);

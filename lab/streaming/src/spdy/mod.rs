@@ -10,6 +10,8 @@
 mod frame;
 mod headers;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
@@ -149,14 +151,17 @@ impl Handshake {
         let (orders, taken) = mpsc::channel(ORDERS);
         let reader = reader::Reader::new(input, orders.clone(), stdin, size);
         let writer = writer::Writer::new(output, self.version, wanted);
+        let reader = async {
+            if let Err(violation) = reader.run().await {
+                tracing::debug!(%violation, "exec: bad SPDY");
+                // Through the writer, which says so and ends.
+                let _ = orders.send(writer::Order::GoAway).await;
+                std::future::pending().await
+            }
+        };
         let connection = async {
             tokio::select! {
-                result = reader.run() => if let Err(violation) = result {
-                    tracing::debug!(%violation, "exec: bad SPDY");
-                    // Through the writer, which says so and ends.
-                    let _ = orders.send(writer::Order::GoAway).await;
-                    std::future::pending().await
-                },
+                () = reader => {}
                 result = writer.run(taken, from) => if let Err(error) = result {
                     tracing::debug!(%error, "exec: the client went away");
                 },

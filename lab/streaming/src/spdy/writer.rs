@@ -284,7 +284,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 }
 
 /// How the command ended: a `Status` since v4, before that a text, which is empty where all went well.
-fn last_word(exit: &ExitStatus, version: Version) -> Bytes {
+pub(super) fn last_word(exit: &ExitStatus, version: Version) -> Bytes {
     let status = status::of_exit(exit);
     if version >= Version::V4 {
         return status.to_string().into();

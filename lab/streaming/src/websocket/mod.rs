@@ -1,5 +1,8 @@
 //! WebSocket: one binary message for each piece, its first byte the channel.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -113,21 +116,19 @@ impl Handshake {
         let Ends { stdin, size, from } = ends;
         let (refuse, refused) = mpsc::channel(1);
         let version = self.version;
+        let reader = async {
+            if let Err(complaint) = read(stream, version, stdin, size).await {
+                // Through the writer, which alone owns the sink, and which then ends.
+                let _ = refuse.send(complaint).await;
+                std::future::pending().await
+            }
+        };
         let connection = async {
             tokio::select! {
-                result = read(stream, version, stdin, size) => match result {
-                    Ok(()) => {}
-                    Err(complaint) => {
-                        // Through the writer, which alone owns the sink.
-                        let _ = refuse.send(complaint).await;
-                        std::future::pending().await
-                    }
+                () = reader => {}
+                result = write(sink, wanted, from, refused) => if let Err(error) = result {
+                    tracing::debug!(%error, "exec: the client went away");
                 },
-                result = write(sink, wanted, from, refused) => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "exec: the client went away");
-                    }
-                }
             }
         };
         relay::run(session, wanted, pipes, connection).await;

@@ -1,5 +1,8 @@
 //! `…/exec`: negotiates the protocol, starts the command, and joins the two.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 
 use http::{Extensions, HeaderMap, Request, Response, StatusCode, Version, header};
