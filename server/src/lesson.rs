@@ -139,7 +139,7 @@ mod tests {
         let mut objects = Objects::default();
         let applied = |objects: &Objects| lesson.steps(objects).iter().map(|step| step.applied).collect::<Vec<_>>();
         assert_eq!(applied(&objects), [true, false, false, false, false]);
-        let mut put = |objects: &mut Objects, wanted: &Wanted, change: fn(&mut Value)| {
+        let put = |objects: &mut Objects, wanted: &Wanted, change: fn(&mut Value)| {
             let mut value = wanted.manifest.clone();
             change(&mut value);
             let key = ObjectKey { namespace: wanted.namespace.clone(), name: wanted.name.clone() };
