@@ -141,7 +141,7 @@ impl PodRuntime for Processes {
             if !matches!(&target, Target::Pod { name, .. } if name == "y") {
                 return Err(RuntimeError::NotFound(format!("{target:?}")));
             }
-            let (reader, mut writer) = tokio::io::simplex(64);
+            let (reader, mut writer) = tokio::io::duplex(64);
             tokio::spawn(async move {
                 let first = 3usize.saturating_sub(request.tail_lines.unwrap_or(3));
                 for line in first.. {
