@@ -127,6 +127,11 @@ impl Datapath {
         self.links.mode()
     }
 
+    /// The generation in force; 0 before the first [`Datapath::apply`].
+    pub fn generation(&self) -> u32 {
+        self.planner.generation()
+    }
+
     /// Attaches to the host interface of a pod. Its policies follow with the next [`Datapath::apply`].
     ///
     /// # Errors

@@ -7,10 +7,12 @@
 //! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
 //! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
+//! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 pub mod config;
 pub mod datapath;
+mod discover;
 pub mod error;
 pub mod events;
 mod group;
@@ -19,14 +21,23 @@ pub mod names;
 pub mod netns;
 mod object;
 mod plan;
+mod run;
+mod store;
 mod sys;
+mod watch;
 
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch as channel},
+    task,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{AttachPreference, Config, Limits};
 pub use error::Error;
+
+/// How many events a listener may fall behind.
+const EVENTS_KEPT: usize = 16_384;
 
 /// Starts to enforce. Returns once the programs are loaded and the uplinks are attached; pods follow as they are found,
 /// see [`Enforcer::status`]. Ends when `shutdown` is cancelled.
@@ -34,17 +45,29 @@ pub use error::Error;
 /// # Errors
 ///
 /// When the kernel programs are missing or refused, or when the node's namespace or an uplink does not exist.
-pub async fn start(
-    _config: Config,
-    _client: kube::Client,
-    _shutdown: CancellationToken,
-) -> Result<Enforcer, Error> {
-    Err(Error::ObjectMissing)
+pub async fn start(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<Enforcer, Error> {
+    let (events, _) = broadcast::channel(EVENTS_KEPT);
+    let (status_sender, status) =
+        channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
+    let resync = config.resync;
+    let sender = events.clone();
+    let loaded = task::spawn_blocking(move || -> Result<_, Error> {
+        let mut datapath = datapath::Datapath::load(&config)?;
+        let (ring, names) = datapath.take_events()?;
+        let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
+        let counts = datapath.counts()?;
+        Ok((run::Core::new(config.node, datapath, reader, status_sender), counts))
+    });
+    let (core, counts) = loaded.await.map_err(|_| Error::Worker)??;
+    let updates = watch::updates(&client);
+    let running = tokio::spawn(run::run(core, updates, resync, shutdown));
+    Ok(Enforcer { handle: Handle { events, status, counts }, running })
 }
 
 /// A running enforcer.
 pub struct Enforcer {
     handle: Handle,
+    running: task::JoinHandle<()>,
 }
 
 impl Enforcer {
@@ -59,7 +82,7 @@ impl Enforcer {
     }
 
     /// Its condition.
-    pub fn status(&self) -> watch::Receiver<EnforcerStatus> {
+    pub fn status(&self) -> channel::Receiver<EnforcerStatus> {
         self.handle.status()
     }
 
@@ -73,14 +96,19 @@ impl Enforcer {
     }
 
     /// Waits until, after the shutdown, everything is detached.
-    pub async fn stopped(self) {}
+    pub async fn stopped(self) {
+        if let Err(error) = self.running.await {
+            tracing::error!(%error, "the enforcer ended by a panic; the kernel detaches its programs");
+        }
+    }
 }
 
 /// What the server needs of an enforcer, cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     events: broadcast::Sender<FlowEvent>,
-    status: watch::Receiver<EnforcerStatus>,
+    status: channel::Receiver<EnforcerStatus>,
+    counts: datapath::CountsReader,
 }
 
 impl Handle {
@@ -90,7 +118,7 @@ impl Handle {
     }
 
     /// Its condition.
-    pub fn status(&self) -> watch::Receiver<EnforcerStatus> {
+    pub fn status(&self) -> channel::Receiver<EnforcerStatus> {
         self.status.clone()
     }
 
@@ -100,6 +128,7 @@ impl Handle {
     ///
     /// When the kernel's map cannot be read.
     pub async fn counts(&self) -> Result<Vec<VerdictCount>, Error> {
-        Ok(Vec::new())
+        let counts = self.counts.clone();
+        task::spawn_blocking(move || counts.read()).await.map_err(|_| Error::Worker)?
     }
 }

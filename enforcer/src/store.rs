@@ -1,0 +1,239 @@
+//! What the watches have told so far. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde_json::Value;
+
+use crate::group::ip_protocol;
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Their labels select.
+    Namespace,
+    /// Who talks.
+    Pod,
+    /// Who may.
+    NetworkPolicy,
+    /// Only to know which of the node's addresses are translated.
+    Service,
+}
+
+impl Kind {
+    /// What must be known before anything is enforced.
+    const NEEDED: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
+}
+
+/// One piece of news from a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// A list begins: what it does not contain is gone when it ends.
+    Began(Kind),
+    /// One object of the list.
+    Listed(Kind, Value),
+    /// The list ends.
+    Ended(Kind),
+    /// An object was made or changed.
+    Changed(Kind, Value),
+    /// An object is gone; this is what it was last.
+    Deleted(Kind, Value),
+    /// The watch had trouble, and tries again by itself. What is known stays known.
+    Trouble(Kind, String),
+}
+
+/// What is known of the cluster.
+#[derive(Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<(Kind, String), Value>,
+    listed: BTreeMap<Kind, BTreeMap<(Kind, String), Value>>,
+    ready: BTreeSet<Kind>,
+    trouble: BTreeMap<Kind, String>,
+    policies_version: u64,
+}
+
+impl Store {
+    /// Takes a piece of news.
+    pub fn take(&mut self, update: Update) {
+        match update {
+            Update::Began(kind) => {
+                self.listed.insert(kind, BTreeMap::new());
+            }
+            Update::Listed(kind, object) => {
+                self.note_version(kind, &object);
+                self.listed.entry(kind).or_default().insert((kind, key(&object)), strip(object));
+            }
+            Update::Ended(kind) => {
+                if let Some(listed) = self.listed.remove(&kind) {
+                    self.objects.retain(|(other, _), _| *other != kind);
+                    self.objects.extend(listed);
+                }
+                self.ready.insert(kind);
+                self.trouble.remove(&kind);
+            }
+            Update::Changed(kind, object) => {
+                self.note_version(kind, &object);
+                self.trouble.remove(&kind);
+                self.objects.insert((kind, key(&object)), strip(object));
+            }
+            Update::Deleted(kind, object) => {
+                self.note_version(kind, &object);
+                self.trouble.remove(&kind);
+                self.objects.remove(&(kind, key(&object)));
+            }
+            Update::Trouble(kind, what) => {
+                self.trouble.insert(kind, what);
+            }
+        }
+    }
+
+    /// Whether the first lists are in: before that, nothing may be concluded from what is missing.
+    pub fn is_ready(&self) -> bool {
+        Kind::NEEDED.iter().all(|kind| self.ready.contains(kind))
+    }
+
+    /// What the engine reads.
+    pub fn objects(&self) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
+    }
+
+    /// The newest `resourceVersion` of any policy, deleted ones included.
+    pub fn policies_version(&self) -> u64 {
+        self.policies_version
+    }
+
+    /// What is wrong with the watches.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.trouble.iter().map(|(kind, what)| format!("the watch of {kind:?} objects fails and is tried again: {what}"))
+    }
+
+    /// Addresses that Services have: where the node has one of them, its traffic is translated.
+    pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
+        let mut addresses = BTreeSet::new();
+        for service in self.services() {
+            let mut take = |value: &Value| addresses.extend(value.as_str().and_then(|text| text.parse::<IpAddr>().ok()));
+            take(&service["spec"]["clusterIP"]);
+            for list in ["clusterIPs", "externalIPs"] {
+                service["spec"][list].as_array().into_iter().flatten().for_each(&mut take);
+            }
+            let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+            ingress.into_iter().flatten().for_each(|entry| take(&entry["ip"]));
+        }
+        addresses
+    }
+
+    /// Node ports: IP protocol and port.
+    pub fn node_ports(&self) -> BTreeSet<(u8, u16)> {
+        let ports = self.services().filter_map(|service| service["spec"]["ports"].as_array()).flatten();
+        ports
+            .filter_map(|port| {
+                let number = u16::try_from(port["nodePort"].as_u64()?).ok()?;
+                let protocol = match port["protocol"].as_str() {
+                    Some("UDP") => signalbox_policy::Protocol::Udp,
+                    Some("SCTP") => signalbox_policy::Protocol::Sctp,
+                    Some(_) | None => signalbox_policy::Protocol::Tcp,
+                };
+                Some((ip_protocol(protocol), number))
+            })
+            .collect()
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Service).map(|(_, object)| object)
+    }
+
+    fn note_version(&mut self, kind: Kind, object: &Value) {
+        if kind == Kind::NetworkPolicy {
+            let version = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+            self.policies_version = self.policies_version.max(version.unwrap_or(0));
+        }
+    }
+}
+
+/// `namespace/name`.
+pub fn key(object: &Value) -> String {
+    let part = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+    format!("{}/{}", part("namespace"), part("name"))
+}
+
+/// Drops what nobody reads.
+fn strip(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(name: &str, version: &str) -> Value {
+        json!({"metadata": {"namespace": "n", "name": name, "resourceVersion": version}})
+    }
+
+    fn names(store: &Store) -> Vec<String> {
+        store.objects().map(key).collect()
+    }
+
+    #[test]
+    fn nothing_is_concluded_before_the_first_lists_end() {
+        let mut store = Store::default();
+        for kind in [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy] {
+            assert!(!store.is_ready());
+            store.take(Update::Began(kind));
+            store.take(Update::Ended(kind));
+        }
+        assert!(store.is_ready(), "Services are not waited for");
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one_when_it_ends() {
+        let mut store = Store::default();
+        let kind = Kind::NetworkPolicy;
+        store.take(Update::Began(kind));
+        store.take(Update::Listed(kind, policy("a", "1")));
+        store.take(Update::Ended(kind));
+        store.take(Update::Began(kind));
+        store.take(Update::Listed(kind, policy("b", "2")));
+        assert_eq!(names(&store), ["n/a"], "the old one counts until the new one is complete");
+        store.take(Update::Trouble(kind, "refused".to_owned()));
+        assert_eq!(names(&store), ["n/a"], "trouble forgets nothing");
+        assert_eq!(store.problems().count(), 1);
+        store.take(Update::Ended(kind));
+        assert_eq!(names(&store), ["n/b"]);
+        assert_eq!(store.problems().count(), 0);
+    }
+
+    #[test]
+    fn the_version_of_policies_counts_deletions() {
+        let mut store = Store::default();
+        store.take(Update::Changed(Kind::NetworkPolicy, policy("a", "7")));
+        store.take(Update::Deleted(Kind::NetworkPolicy, policy("a", "9")));
+        store.take(Update::Changed(Kind::NetworkPolicy, policy("b", "8")));
+        store.take(Update::Changed(Kind::Pod, policy("p", "50")));
+        assert_eq!(store.policies_version(), 9);
+    }
+
+    #[test]
+    fn services_tell_what_is_translated() {
+        let mut store = Store::default();
+        let service = json!({
+            "metadata": {"namespace": "n", "name": "s"},
+            "spec": {
+                "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "externalIPs": ["192.0.2.9"],
+                "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP", "nodePort": 30053}, {"port": 1}],
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.200"}]}},
+        });
+        store.take(Update::Changed(Kind::Service, service));
+        let addresses = ["10.96.0.1", "192.0.2.9", "198.51.100.200"].map(|text| text.parse().expect("an address"));
+        assert_eq!(store.service_addresses(), addresses.into());
+        assert_eq!(store.node_ports(), [(6, 30080), (17, 30053)].into());
+        assert_eq!(store.objects().count(), 0, "the engine does not read Services here");
+    }
+}
