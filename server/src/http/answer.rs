@@ -28,6 +28,9 @@ pub enum Refusal {
     /// The path is known, the method is not.
     #[error("{0}")]
     NoSuchMethod(String),
+    /// The body is longer than any manifest.
+    #[error("the body is larger than {0} bytes; send the policies in several parts")]
+    TooLarge(usize),
     /// Too many already.
     #[error("{0}")]
     Busy(&'static str),
@@ -60,6 +63,7 @@ impl Refusal {
             Self::BadRequest(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Cluster { status, .. } => {
                 // A refusal of the server's own credentials is not one of the client's.
@@ -111,6 +115,7 @@ impl IntoResponse for Refusal {
             | Self::BadRequest(_)
             | Self::NotFound(_)
             | Self::NoSuchMethod(_)
+            | Self::TooLarge(_)
             | Self::Busy(_)
             | Self::ClusterAway(_)
             | Self::Kernel(_)

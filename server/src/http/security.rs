@@ -6,8 +6,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Uri};
 
@@ -119,7 +119,9 @@ impl Gate {
 /// Checks every request, and marks every answer.
 pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
-    let mut response = match app.gate.check(request.method(), request.uri(), request.headers()) {
+    let checked =
+        app.gate.check(request.method(), request.uri(), request.headers()).and_then(|()| bounded(request.headers()));
+    let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -133,6 +135,16 @@ pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Resp
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+/// Refuses a body by the length that it announces, before any of it is read.
+fn bounded(headers: &HeaderMap) -> Result<(), Refusal> {
+    let length: Option<usize> =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|text| text.parse().ok());
+    match length {
+        Some(length) if length > super::MAX_BODY => Err(Refusal::TooLarge(super::MAX_BODY)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Lets only those pass who have the token.
