@@ -15,7 +15,8 @@ fn main() {
     println!("cargo::rerun-if-changed={}", object.display());
     if object.is_file() {
         let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-        fs::copy(&object, out.join("enforcer.bpf.o")).expect("the kernel programs can be read and OUT_DIR can be written");
+        fs::copy(&object, out.join("enforcer.bpf.o"))
+            .expect("the kernel programs can be read and OUT_DIR can be written");
         println!("cargo::rustc-cfg=signalbox_object");
     }
 }

@@ -59,11 +59,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            addresses: 16_384,
-            blocks: 16_384,
-            policies: 65_536,
-            flows: 65_536,
-        }
+        Self { addresses: 16_384, blocks: 16_384, policies: 65_536, flows: 65_536 }
     }
 }

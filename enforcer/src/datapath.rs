@@ -455,11 +455,7 @@ fn open<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Table, Error> {
     let mismatch = Error::Mismatch { kind: "map", name };
     let data = match ebpf.map(name) {
         Some(
-            Map::Array(data)
-            | Map::PerCpuArray(data)
-            | Map::HashMap(data)
-            | Map::LruHashMap(data)
-            | Map::LpmTrie(data),
+            Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data),
         ) => data,
         Some(_) | None => return Err(mismatch),
     };

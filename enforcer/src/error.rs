@@ -6,9 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The crate was built without the kernel programs.
-    #[error(
-        "this build holds no kernel programs: run `cargo xtask build`, which makes enforcer.bpf.o and embeds it"
-    )]
+    #[error("this build holds no kernel programs: run `cargo xtask build`, which makes enforcer.bpf.o and embeds it")]
     ObjectMissing,
     /// The kernel refused the object.
     #[error("the kernel refused the programs (root and Linux 5.10 or newer are needed): {0}")]
@@ -22,9 +20,7 @@ pub enum Error {
         source: aya::programs::ProgramError,
     },
     /// The object lacks something that this version expects: object and binary come from different builds.
-    #[error(
-        "the kernel object has no {kind} {name}: it comes from another build, run `cargo xtask build`"
-    )]
+    #[error("the kernel object has no {kind} {name}: it comes from another build, run `cargo xtask build`")]
     Mismatch {
         /// Program or map.
         kind: &'static str,

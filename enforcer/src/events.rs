@@ -36,8 +36,7 @@ impl EventReader {
         node: String,
         events: broadcast::Sender<FlowEvent>,
     ) -> Result<Self, Error> {
-        let (ended, stop) =
-            io::pipe().map_err(|source| Error::Io { what: "cannot make a pipe", source })?;
+        let (ended, stop) = io::pipe().map_err(|source| Error::Io { what: "cannot make a pipe", source })?;
         let thread = thread::Builder::new()
             .name("enforcer-events".to_owned())
             .spawn(move || read(ring, &names, &node, &events, &ended))
@@ -76,8 +75,7 @@ fn read(
                 let _nobody = events.send(named);
             }
         }
-        let mut files =
-            [PollFd::new(ring.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        let mut files = [PollFd::new(ring.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
         match poll(&mut files, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {

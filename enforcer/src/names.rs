@@ -86,9 +86,7 @@ impl Names {
                 Side::Egress => event.egress_group,
             };
             let content = self.groups.get(&group);
-            content.map_or_else(Vec::new, |content| {
-                content.side(side).isolated_by.iter().map(policy_ref).collect()
-            })
+            content.map_or_else(Vec::new, |content| content.side(side).isolated_by.iter().map(policy_ref).collect())
         });
         let ingress = self.rule(event.ingress_group, Side::Ingress, event.ingress_rule);
         let egress = self.rule(event.egress_group, Side::Egress, event.egress_rule);
@@ -160,11 +158,7 @@ fn api_direction(side: Side) -> flow::Direction {
 }
 
 fn policy_ref(policy: &PolicyRef) -> flow::PolicyRef {
-    flow::PolicyRef {
-        kind: policy.kind.to_owned(),
-        namespace: policy.namespace.clone(),
-        name: policy.name.clone(),
-    }
+    flow::PolicyRef { kind: policy.kind.to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
 }
 
 fn rule_ref(rule: &RuleRef) -> flow::RuleRef {

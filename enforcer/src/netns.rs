@@ -24,8 +24,7 @@ impl Netns {
         let Some(path) = path else {
             return Ok(Self { path: PathBuf::from("/proc/thread-self/ns/net"), file: None });
         };
-        let file =
-            File::open(path).map_err(|source| Error::Namespace { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| Error::Namespace { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 

@@ -230,7 +230,10 @@ impl Core {
         self.status.send_if_modified(|status| {
             let mut next = EnforcerStatus {
                 node: self.node.clone(),
-                enforcing: ready && self.missing.is_empty() && self.failure.is_none() && self.datapath.generation() != 0,
+                enforcing: ready
+                    && self.missing.is_empty()
+                    && self.failure.is_none()
+                    && self.datapath.generation() != 0,
                 attach: self.datapath.attach_mode(),
                 generation: self.datapath.generation(),
                 policies_version: status.policies_version,
@@ -261,8 +264,9 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
     round.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut pause = FIRST_PAUSE;
     loop {
-        let (missing, unsettled, failed) =
-            core.as_ref().map_or((false, false, false), |core| (!core.missing.is_empty(), core.unsettled, core.failure.is_some()));
+        let (missing, unsettled, failed) = core
+            .as_ref()
+            .map_or((false, false, false), |core| (!core.missing.is_empty(), core.unsettled, core.failure.is_some()));
         let job: Box<dyn FnOnce(&mut Core) + Send> = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,

@@ -106,14 +106,17 @@ impl Store {
 
     /// What is wrong with the watches.
     pub fn problems(&self) -> impl Iterator<Item = String> {
-        self.trouble.iter().map(|(kind, what)| format!("the watch of {kind:?} objects fails and is tried again: {what}"))
+        self.trouble
+            .iter()
+            .map(|(kind, what)| format!("the watch of {kind:?} objects fails and is tried again: {what}"))
     }
 
     /// Addresses that Services have: where the node has one of them, its traffic is translated.
     pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
         let mut addresses = BTreeSet::new();
         for service in self.services() {
-            let mut take = |value: &Value| addresses.extend(value.as_str().and_then(|text| text.parse::<IpAddr>().ok()));
+            let mut take =
+                |value: &Value| addresses.extend(value.as_str().and_then(|text| text.parse::<IpAddr>().ok()));
             take(&service["spec"]["clusterIP"]);
             for list in ["clusterIPs", "externalIPs"] {
                 service["spec"][list].as_array().into_iter().flatten().for_each(&mut take);

@@ -53,8 +53,7 @@ struct BatchAttributes {
 /// reads or writes there.
 unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
     // SAFETY: the caller's; the size is that of the structure.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -123,9 +122,7 @@ pub fn update_all<K: Plain, V: Plain>(map: BorrowedFd<'_>, entries: &[(K, V)]) -
     };
     // SAFETY: both rows are valid for `count` elements of the map's sizes.
     match unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attributes) } {
-        Err(error) if has_no_batches(&error) => {
-            entries.iter().try_for_each(|(key, value)| update(map, key, value))
-        }
+        Err(error) if has_no_batches(&error) => entries.iter().try_for_each(|(key, value)| update(map, key, value)),
         other => other,
     }
 }

@@ -119,9 +119,7 @@ fn a_removed_rule_cuts_and_a_kept_one_does_not() {
         return;
     }
     let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
-    let from = |namespace: &str| {
-        json!({"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]})
-    };
+    let from = |namespace: &str| json!({"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]});
     let outside = json!({"from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]});
     let patience = std::time::Duration::from_secs(1);
     gate.policies(&[policy("two/p", &["Ingress"], json!({"ingress": [from("one"), outside]}))]);
@@ -138,7 +136,10 @@ fn a_removed_rule_cuts_and_a_kept_one_does_not() {
     let event = gate.denial(9000);
     assert_eq!(event.isolated_by[0].to_string(), "two/p");
     assert!(echo_soon(&mut kept), "its rule is still there");
-    gate.policies(&[policy("one/other", &["Ingress"], json!({})), policy("two/p", &["Ingress"], json!({"ingress": [outside]}))]);
+    gate.policies(&[
+        policy("one/other", &["Ingress"], json!({})),
+        policy("two/p", &["Ingress"], json!({"ingress": [outside]})),
+    ]);
     assert!(!echo_soon(&mut cut), "stays cut, although it would pass for a reply");
     assert!(echo_soon(&mut kept));
 }

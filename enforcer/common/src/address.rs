@@ -132,13 +132,18 @@ mod tests {
         ];
         for (text, v4, many, link_local) in cases {
             let address = Address::from(ip(text));
-            assert_eq!((address.is_v4(), address.is_many(), address.is_link_local_v6()), (v4, many, link_local), "{text}");
+            assert_eq!(
+                (address.is_v4(), address.is_many(), address.is_link_local_v6()),
+                (v4, many, link_local),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn order_is_total() {
-        let all = ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db9::1"].map(|text| Address::from(ip(text)));
+        let all =
+            ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db9::1"].map(|text| Address::from(ip(text)));
         for a in all {
             for b in all {
                 assert_eq!(a.same(&b), a == b);

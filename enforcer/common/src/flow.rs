@@ -24,8 +24,7 @@ impl FlowKey {
         destination_port: u16,
         protocol: u8,
     ) -> (Self, bool) {
-        let source_is_low =
-            source.below(destination) || source.same(destination) && source_port <= destination_port;
+        let source_is_low = source.below(destination) || source.same(destination) && source_port <= destination_port;
         let key = if source_is_low {
             Self {
                 low: *source,

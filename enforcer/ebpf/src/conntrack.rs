@@ -74,13 +74,8 @@ pub const ANYONE: u32 = u32::MAX;
 #[inline(always)]
 pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
     let tuple = &case.tuple;
-    let (key, source_is_low) = FlowKey::new(
-        &tuple.source,
-        &tuple.destination,
-        tuple.source_port,
-        tuple.destination_port,
-        tuple.protocol,
-    );
+    let (key, source_is_low) =
+        FlowKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
     let Some(flow) = FLOWS.get_ptr_mut(&key) else {
         return Found::Nothing;
     };
@@ -133,9 +128,7 @@ fn resolve(case: &mut Case, generation: u32, flow: &Flow) {
     } else if flow.source_interface() == 0 || !case.source.of_interface(generation, flow.source_interface()) {
         case.source.of_address(generation, &case.tuple.source);
     }
-    if flow.destination_interface() == 0
-        || !case.destination.of_interface(generation, flow.destination_interface())
-    {
+    if flow.destination_interface() == 0 || !case.destination.of_interface(generation, flow.destination_interface()) {
         case.destination.of_address(generation, &case.tuple.destination);
     }
 }
@@ -143,13 +136,8 @@ fn resolve(case: &mut Case, generation: u32, flow: &Flow) {
 /// Whether a live flow has this tuple, in either direction.
 #[inline(always)]
 pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
-    let (key, _) = FlowKey::new(
-        &tuple.source,
-        &tuple.destination,
-        tuple.source_port,
-        tuple.destination_port,
-        tuple.protocol,
-    );
+    let (key, _) =
+        FlowKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
     // SAFETY: as in `find`; only words are read.
     match unsafe { FLOWS.get(&key) } {
         Some(flow) => !flow.has(Flow::CUT) && !flow.is_stale(moment.now, tuple.protocol),
@@ -161,13 +149,8 @@ pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
 #[inline(always)]
 pub fn remember(case: &Case, moment: Moment) {
     let tuple = &case.tuple;
-    let (key, source_is_low) = FlowKey::new(
-        &tuple.source,
-        &tuple.destination,
-        tuple.source_port,
-        tuple.destination_port,
-        tuple.protocol,
-    );
+    let (key, source_is_low) =
+        FlowKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
     let mut flags = if source_is_low { Flow::SOURCE_IS_LOW } else { 0 };
     if case.source.has(Endpoint::NODE) {
         flags |= Flow::FROM_NODE;

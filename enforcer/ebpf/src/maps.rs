@@ -131,8 +131,18 @@ pub fn range_key(group: u32, identity: u32, protocol: u8, side: u8, port: u16) -
     Key::new(
         signalbox_enforcer_common::policy::RangeKey::FULL,
         [
-            group[0], group[1], group[2], group[3], identity[0], identity[1], identity[2], identity[3], protocol, side,
-            port[0], port[1],
+            group[0],
+            group[1],
+            group[2],
+            group[3],
+            identity[0],
+            identity[1],
+            identity[2],
+            identity[3],
+            protocol,
+            side,
+            port[0],
+            port[1],
         ],
     )
 }

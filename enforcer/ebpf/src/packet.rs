@@ -184,8 +184,7 @@ impl Packet {
                 self.tuple.source_port = u16::from_be(head[0]);
                 self.tuple.destination_port = u16::from_be(head[1]);
                 // SYN without ACK: whoever sends that asks for a new connection, whatever the tables remember.
-                self.kind =
-                    if u16::from_be(head[6]) & 0x12 == 0x02 { Kind::Opening } else { Kind::Continuing };
+                self.kind = if u16::from_be(head[6]) & 0x12 == 0x02 { Kind::Opening } else { Kind::Continuing };
                 Ok(())
             }
             UDP | SCTP => {

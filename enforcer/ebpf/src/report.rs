@@ -41,13 +41,8 @@ pub fn denied(case: &Case, generation: u32, cut: bool) {
 #[inline(always)]
 fn due(case: &Case, generation: u32) -> Option<u32> {
     let tuple = &case.tuple;
-    let key = LimitKey::new(
-        &tuple.source,
-        &tuple.destination,
-        tuple.source_port,
-        tuple.destination_port,
-        tuple.protocol,
-    );
+    let key =
+        LimitKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let mut suppressed = 0;

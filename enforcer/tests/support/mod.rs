@@ -9,8 +9,8 @@ use std::{
     os::fd::AsRawFd,
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -22,7 +22,10 @@ use signalbox_api::{
     kernel::{FlowEvent, VerdictCount},
 };
 use signalbox_enforcer::{
-    AttachPreference, Config, Limits, datapath::{Applied, Datapath, NodeAddresses}, events::EventReader, netns::Netns,
+    AttachPreference, Config, Limits,
+    datapath::{Applied, Datapath, NodeAddresses},
+    events::EventReader,
+    netns::Netns,
 };
 use signalbox_policy::{Cluster, IdentityAllocator, PodRef};
 use tokio::sync::broadcast;
@@ -275,9 +278,7 @@ impl Gate {
                 "status": {"phase": "Running", "podIP": v4, "podIPs": [{"ip": v4}, {"ip": v6}]},
             })
         };
-        let namespace = |name: &str| {
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}})
-        };
+        let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
         let objects = vec![
             namespace("one"),
             namespace("two"),
