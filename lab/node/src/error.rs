@@ -86,12 +86,6 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
-    /// For `map_err` on calls of `nix`.
-    pub(crate) fn os(action: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> Self {
-        let action = action.into();
-        move |source| Self::Io { action, source: source.into() }
-    }
-
     /// For `map_err` on netlink requests.
     pub(crate) fn netlink(action: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
         let action = action.into();

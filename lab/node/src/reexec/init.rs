@@ -14,7 +14,7 @@ use caps::{CapSet, CapsHashSet};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid};
 use rustix::pty::OpenptFlags;
 
@@ -116,21 +116,24 @@ impl Table {
 }
 
 /// Waits for children, adopted ones as well, for as long as the pod lives.
+///
+/// It looks first and reaps under the lock: a child whose program could not be executed is reaped by the standard
+/// library within `spawn`, which panics if somebody else was faster.
 fn reap(table: &Table, socket: BorrowedFd<'_>) {
     loop {
-        let ended = waitpid(None, Some(WaitPidFlag::__WALL));
+        let ended = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::__WALL);
         let mut ids = table.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pid, end) = match ended {
-            Ok(WaitStatus::Exited(pid, code)) => (pid, End::Code(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, End::Signal(signal as i32)),
-            Ok(_) => continue,
-            Err(_) => {
-                // No child at all: nothing to wait for until one is started.
-                while ids.is_empty() {
-                    ids = table.started.wait(ids).unwrap_or_else(PoisonError::into_inner);
-                }
-                continue;
+        let Some(pid) = ended.ok().and_then(|status| status.pid()) else {
+            // No child at all: nothing to wait for until one is started.
+            while ids.is_empty() {
+                ids = table.started.wait(ids).unwrap_or_else(PoisonError::into_inner);
             }
+            continue;
+        };
+        let end = match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, code)) => End::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
+            _ => continue,
         };
         if let Some(id) = ids.remove(&pid.as_raw()) {
             report(socket, &Report::Exited { id, end });

@@ -49,6 +49,7 @@ pub fn run_if_reexec() {
     if args.next().as_deref() != Some(NAME) {
         return;
     }
+    close_inherited();
     let args: Vec<String> = args.collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let socket = match io::stdin().as_fd().try_clone_to_owned() {
@@ -68,6 +69,17 @@ pub fn run_if_reexec() {
         std::process::exit(1);
     }
     std::process::exit(0);
+}
+
+/// Closes whatever the lab itself has inherited from a shell or a supervisor, and so all its children: nothing of the
+/// machine is to be open in a pod. What the lab opens is closed by the kernel at each start.
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The one that listed them is closed already.
+        let _ = nix::unistd::close(fd);
+    }
 }
 
 /// How this program is started anew. The caller spawns it from a thread that lives as long as the lab.

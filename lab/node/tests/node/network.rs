@@ -95,7 +95,7 @@ async fn no_way_out() {
             .expect("nsenter and ip");
         let links = String::from_utf8_lossy(&output.stdout).into_owned();
         for link in links.lines() {
-            let ours = link.contains(" loopback ") || link.contains(" veth ") || link.contains(" bridge ");
+            let ours = link.contains("link/loopback ") || link.contains(" veth ") || link.contains(" bridge ");
             assert!(ours, "{netns}: {link}");
         }
         let mine = std::fs::read_link("/proc/self/ns/net").expect("a namespace");

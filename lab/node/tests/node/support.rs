@@ -12,8 +12,11 @@ pub fn pod(name: &str) -> Target {
 
 /// Starts a command.
 pub async fn start(node: &Node, target: Target, command: &[&str], tty: bool) -> ExecSession {
-    let command = command.iter().map(|word| (*word).to_owned()).collect();
-    node.exec(target, ExecRequest { command, stdin: true, tty }).await.expect("a session")
+    let words = command.iter().map(|word| (*word).to_owned()).collect();
+    match node.exec(target, ExecRequest { command: words, stdin: true, tty }).await {
+        Ok(session) => session,
+        Err(error) => panic!("{command:?}: {error}"),
+    }
 }
 
 /// Runs a command to its end: exit status, and standard output and error.
