@@ -29,6 +29,12 @@ pub fn calm() -> bool {
     query.ok().flatten().is_some_and(|query| query.matches())
 }
 
+/// The window has no room to spare.
+pub fn narrow() -> bool {
+    let query = window().match_media("(max-width: 58rem)");
+    query.ok().flatten().is_some_and(|query| query.matches())
+}
+
 /// Reads from the browser's memory; absent where it has none, or forbids it.
 pub fn recall(key: &str) -> Option<String> {
     storage()?.get_item(key).ok().flatten()

@@ -31,7 +31,11 @@ fn Levers() -> impl IntoView {
     let busy = RwSignal::new(None::<u32>);
     let failed = RwSignal::new(None::<String>);
     let reading = RwSignal::new(None::<u32>);
-    let unfolded = RwSignal::new(browser::recall(MEMORY).as_deref() != Some("folded"));
+    let unfolded = RwSignal::new(match browser::recall(MEMORY).as_deref() {
+        Some("folded") => false,
+        Some(_) => true,
+        None => !browser::narrow(),
+    });
 
     let current = Memo::new(move |_| {
         store.lesson.with(|steps| steps.iter().rev().find(|step| step.applied).map(|step| step.number))

@@ -105,10 +105,10 @@ impl Shut {
     }
 }
 
-/// Which side shuts a cell: by the kernel's own word where there is one, else by the policies' text. An open
-/// cell is shut by nobody.
+/// Which side shuts a cell: by the kernel's own word where there is one, else by the policies' text. Only what was
+/// dropped is shut: an open cell is shut by nobody, and a name that does not resolve says nothing of policies.
 pub fn shut(cell: &Cell) -> Option<Shut> {
-    if cell.probe.as_ref().is_some_and(|probe| probe.outcome.decision() == Some(Decision::Allowed)) {
+    if cell.probe.as_ref().is_none_or(|probe| probe.outcome != Outcome::Dropped) {
         return None;
     }
     let kernel = cell.kernel.as_ref().filter(|fact| fact.decision == Decision::Denied);
@@ -159,7 +159,8 @@ pub struct Look {
 /// Draws a cell.
 pub fn look(directory: &Directory, cell: &Cell) -> Look {
     let lamp = Lamp::of(cell.probe.as_ref().map(|probe| probe.outcome));
-    let detail = match (shut(cell), cell.probe.as_ref().and_then(|probe| probe.latency_us)) {
+    let probe = cell.probe.as_ref();
+    let detail = match (shut(cell), probe.and_then(|probe| probe.latency_us)) {
         (Some(shut), _) => {
             let by = match shut.policies.as_slice() {
                 [] => String::new(),
@@ -169,7 +170,7 @@ pub fn look(directory: &Directory, cell: &Cell) -> Look {
             format!("{} {}{by}", arrow(shut.direction), side_word(shut.direction))
         }
         (None, Some(us)) => time::micros(us),
-        (None, None) => String::new(),
+        (None, None) => probe.and_then(|probe| probe.detail.clone()).unwrap_or_default(),
     };
     Look { lamp, detail, agreement: cell.agreement, sentence: sentence(directory, cell) }
 }
@@ -276,6 +277,17 @@ mod tests {
         assert_eq!(shut(&cell), None);
         assert!(sentence(&directory(), &cell).ends_with("; the facts disagree"));
         assert_eq!(agreement(&cell), "They disagree: the policies say denied, the probe saw allowed.");
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_never_shown_as_denied() {
+        let mut cell = sample::cell_denied(Direction::Egress, "frontend", "zero-trust");
+        let probe = cell.probe.as_mut().expect("the sample is probed");
+        probe.outcome = Outcome::DnsFailed;
+        probe.detail = Some("SERVFAIL".to_owned());
+        assert_eq!(shut(&cell), None);
+        assert_eq!(look(&directory(), &cell).detail, "SERVFAIL");
+        assert_eq!(sentence(&directory(), &cell), "frontend/web to backend/dbsvc port 9000 TCP: DNS failed");
     }
 
     #[test]
