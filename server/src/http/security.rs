@@ -160,6 +160,8 @@ pub async fn need_token(State(app): State<App>, request: Request, next: Next) ->
 mod tests {
     use super::*;
 
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
     fn gate(listen: &str) -> Gate {
         Gate::new("secret".to_owned(), listen.parse().expect("an address"))
     }
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn pages_that_are_ours() {
-        let cases: [(&[(&str, &str)], &str, bool); 9] = [
+        let cases: [(Pairs<'_>, &str, bool); 9] = [
             (&[], "/api/v1/state", true),
             (&[("origin", "http://localhost:8080")], "/api/v1/state", true),
             (&[("origin", "http://localhost:3000")], "/api/v1/state", false),
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let cases: [(&[(&str, &str)], bool); 8] = [
+        let cases: [(Pairs<'_>, bool); 8] = [
             (&[], false),
             (&[("authorization", "Bearer secret")], true),
             (&[("authorization", "bearer secret")], true),
