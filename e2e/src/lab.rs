@@ -74,12 +74,17 @@ pub fn free_port() -> Result<u16> {
 }
 
 impl Lab {
-    /// Starts a lab with its state in `state`, and further arguments.
+    /// Starts a lab with its state in `state`, and further arguments; the page on a free port.
     pub fn start(state: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_on(&format!("127.0.0.1:{}", free_port()?), state, arguments)
+    }
+
+    /// Starts a lab whose page is at `listen`.
+    pub fn start_on(listen: &str, state: &Path, arguments: &[&str]) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: run the tests as root");
         let started = Instant::now();
         let mut child = Command::new(binary()?)
-            .args(["lab", "--listen", &format!("127.0.0.1:{}", free_port()?)])
+            .args(["lab", "--listen", listen])
             .arg("--state")
             .arg(state)
             .args(arguments)

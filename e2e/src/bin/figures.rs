@@ -138,18 +138,18 @@ fn generation(lab: &Lab) -> Result<u32> {
 async fn browser(lab: &Lab) -> Result<Vec<f64>> {
     let browser = Browser::open(1400, 900, "light").await?;
     browser.client.goto(&lab.link()).await?;
-    let cell = format!("[data-from='{}'][data-to='{}']", WATCHED.0, WATCHED.1);
+    let cell = format!("[data-key='{}~{}~9000~TCP']", WATCHED.0, WATCHED.1);
     browser.until("the matrix", &format!("document.querySelector(\"{cell}\")")).await?;
     let mut values = Vec::new();
     for change in 0..CHANGES {
         let shut = change % 2 == 0;
         let (method, path, body) = request(shut);
-        let wanted = if shut { "dropped" } else { "open" };
+        let wanted = if shut { "shut" } else { "open" };
         let script = format!(
             "const done = arguments[arguments.length - 1];
-             const cell = () => document.querySelector(\"{cell}\")?.dataset.outcome;
+             const cell = () => document.querySelector(\"{cell}\")?.classList.contains('lamp-{wanted}');
              const sent = performance.now();
-             const look = () => {{ if (cell() === '{wanted}') {{ observer.disconnect(); done(performance.now() - sent); }} }};
+             const look = () => {{ if (cell()) {{ observer.disconnect(); done(performance.now() - sent); }} }};
              const observer = new MutationObserver(look);
              observer.observe(document.body, {{ subtree: true, childList: true, attributes: true, characterData: true }});
              fetch('{path}', {{ method: '{method}', headers: {{ 'Content-Type': 'application/yaml' }}, body: {body} }}).then(look);",

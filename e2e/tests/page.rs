@@ -1,0 +1,204 @@
+//! The page in a real browser: the lesson by clicks, why, a broken policy, a lost connection. Screenshots lie in `target/e2e/`.
+
+use anyhow::{Context, Result, ensure};
+use fantoccini::Locator;
+use fantoccini::key::Key;
+use nix::sys::signal::Signal;
+use signalbox_e2e::browser::Browser;
+use signalbox_e2e::lab::{Lab, free_port};
+use signalbox_e2e::lesson::STEPS;
+
+const CELL: &str = "//td[@data-key and starts-with(@aria-label, '{}')]";
+
+fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
+}
+
+/// Opens the page by the link of the `ready` line and waits for the whole matrix.
+async fn open(lab: &Lab, width: u32, height: u32, scheme: &str) -> Result<Browser> {
+    let browser = Browser::open(width, height, scheme).await?;
+    browser.client.goto(&lab.link()).await?;
+    tally(&browser, STEPS[0].open.len()).await?;
+    Ok(browser)
+}
+
+/// Waits until the lesson's bar counts this many open connections, and none unknown.
+async fn tally(browser: &Browser, open: usize) -> Result<()> {
+    let text = format!("{open} of 18 open");
+    let script = format!("document.querySelector('.tally')?.textContent.trim() === '{text}'");
+    browser.until(&format!("the bar says {text}"), &script).await
+}
+
+async fn click_step(browser: &Browser, number: u32) -> Result<()> {
+    let button = format!("//div[@aria-label='Steps of the lesson']//button[span[text()='{number}']]");
+    browser.client.find(Locator::XPath(&button)).await?.click().await?;
+    Ok(())
+}
+
+async fn sentence(browser: &Browser, heading: &str) -> Result<String> {
+    let cell = browser.client.find(Locator::XPath(&CELL.replace("{}", heading))).await?;
+    cell.attr("aria-label").await?.context("a cell has a sentence")
+}
+
+#[test]
+fn the_lesson_by_clicks_changes_cells_and_lines_without_a_reload() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let lab = Lab::start(state.path(), &[])?;
+    run(async {
+        let browser = open(&lab, 1400, 1000, "light").await?;
+        browser.client.execute("window.sameDocument = true", Vec::new()).await?;
+        browser.screenshot("matrix-step-0-light").await?;
+        for step in &STEPS[1..] {
+            click_step(&browser, step.number).await?;
+            tally(&browser, step.open.len()).await?;
+            browser.screenshot(&format!("matrix-step-{}-light", step.number)).await?;
+            if step.number == 2 {
+                why_names_the_side_that_shuts(&browser).await?;
+            }
+        }
+        ensure!(sentence(&browser, "frontend/web to backend/dbsvc port 9000").await?.contains(": open"));
+        lines_follow(&browser).await?;
+        let same = browser.client.execute("return window.sameDocument === true", Vec::new()).await?;
+        ensure!(same.as_bool() == Some(true), "the page was loaded anew");
+        browser.close().await
+    })
+}
+
+/// After step 2 web's egress is open and the cell is still shut: by the ingress of dbsvc.
+async fn why_names_the_side_that_shuts(browser: &Browser) -> Result<()> {
+    let heading = "frontend/web to backend/dbsvc port 9000";
+    let text = sentence(browser, heading).await?;
+    ensure!(text.contains("dropped, by ingress policy backend/zero-trust"), "{text}");
+    let cell = browser.client.find(Locator::XPath(&CELL.replace("{}", heading))).await?;
+    cell.send_keys(&Key::Enter.to_string()).await?;
+    browser.until("the panel", "document.querySelector('aside.why')").await?;
+    let panel = browser.client.find(Locator::Css("aside.why")).await?.text().await?;
+    for word in ["Ingress: into backend/dbsvc", "backend/zero-trust", "Allowed by", "frontend/web", "agree"] {
+        ensure!(panel.contains(word), "no {word:?} in the panel:\n{panel}");
+    }
+    browser.screenshot("why-step-2-light").await?;
+    browser.client.active_element().await?.send_keys(&Key::Escape.to_string()).await?;
+    browser.until("the panel closes", "!document.querySelector('aside.why')").await
+}
+
+/// The map draws open and shut lines as the policies have them, and connections that run along them.
+async fn lines_follow(browser: &Browser) -> Result<()> {
+    browser.client.find(Locator::LinkText("Map")).await?.click().await?;
+    let count = |class: &str| format!("document.querySelectorAll('.tracks .track.is-{class}').length");
+    browser.until("open lines", &format!("{} > 0 && {} > 0", count("open"), count("shut"))).await?;
+    let before = browser.client.execute(&format!("return {}", count("open")), Vec::new()).await?;
+    browser.until("a connection runs", "document.querySelector('.runners .runner')").await?;
+    browser.screenshot("map-step-4-light").await?;
+    click_step(browser, 1).await?;
+    browser.until("no line is open", &format!("{} === 0", count("open"))).await?;
+    browser.screenshot("map-step-1-light").await?;
+    click_step(browser, 4).await?;
+    browser.until("the lines are back", &format!("{} === {before}", count("open"))).await
+}
+
+#[test]
+fn a_broken_policy_shows_its_error_where_it_is_and_nothing_typed_is_lost() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let lab = Lab::start(state.path(), &[])?;
+    lab.apply_step("1-zero-trust.yaml")?;
+    run(async {
+        let browser = Browser::open(1400, 1000, "dark").await?;
+        browser.client.goto(&lab.link()).await?;
+        tally(&browser, 0).await?;
+        browser.client.find(Locator::LinkText("Policies")).await?.click().await?;
+        let list = "//section[@aria-label='List of policies']//a[.//span[contains(text(), 'zero-trust')]]";
+        browser.client.wait().for_element(Locator::XPath(list)).await?.click().await?;
+        let field = browser.client.wait().for_element(Locator::Css("textarea[aria-label='Manifest, YAML']")).await?;
+        // At its very end: a line that is no YAML at all.
+        field.send_keys(&(Key::Control + &Key::End.to_string())).await?;
+        field.send_keys("\n   - [broken").await?;
+        browser
+            .until("an error with its line", "/Line \\d+/.test(document.querySelector('#faults').textContent)")
+            .await?;
+        ensure!(field.attr("aria-invalid").await?.as_deref() == Some("true"));
+        browser.screenshot("policy-broken-dark").await?;
+        browser.client.refresh().await?;
+        let typed = "document.querySelector('textarea')?.value.includes('[broken')";
+        browser.until("what was typed is still there", typed).await?;
+        ensure!(lab.report()?.agree, "nothing broken was applied");
+
+        // A policy that YAML can read and Kubernetes refuses.
+        set_port(&browser, "port: 0").await?;
+        browser
+            .until("the field at fault", "document.querySelector('#faults').textContent.includes('ports[0].port')")
+            .await?;
+        browser.screenshot("policy-invalid-dark").await?;
+
+        // Mended and changed. Applied, it shows in the cluster.
+        set_port(&browser, "port: 5353").await?;
+        let apply = "//button[normalize-space()='Apply' and not(@disabled)]";
+        browser.client.wait().for_element(Locator::XPath(apply)).await?.click().await?;
+        browser.until("the page says so", "document.body.textContent.includes('Applied.')").await?;
+        let there =
+            lab.kubectl(&["get", "networkpolicy", "-A", "-o", "jsonpath={.items[*].spec.egress[*].ports[*].port}"])?;
+        ensure!(there.contains("5353"), "the cluster has {there}");
+        browser.screenshot("policy-applied-dark").await?;
+        browser.close().await
+    })
+}
+
+/// Takes the broken line out and writes another port, as typing would: by the field's own input event.
+async fn set_port(browser: &Browser, port: &str) -> Result<()> {
+    let script = "const field = document.querySelector('textarea');
+        const lines = field.value.split('\\n').filter(line => !line.includes('[broken'));
+        field.value = lines.join('\\n').replace(/port: \\d+/, arguments[0]);
+        field.dispatchEvent(new Event('input', { bubbles: true }));";
+    browser.client.execute(script, vec![port.into()]).await?;
+    Ok(())
+}
+
+#[test]
+fn a_lost_connection_shows_itself_and_heals() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let listen = format!("127.0.0.1:{}", free_port()?);
+    let lab = Lab::start_on(&listen, state.path(), &[])?;
+    run(async {
+        let browser = open(&lab, 1200, 900, "light").await?;
+        browser.client.execute("window.sameDocument = true", Vec::new()).await?;
+        lab.end(Signal::SIGKILL)?;
+        let header = "document.querySelector('header').textContent";
+        browser.until("the loss shows", &format!("/[Rr]econnect|lost/.test({header})")).await?;
+        browser.screenshot("connection-lost-light").await?;
+        let lab = Lab::start_on(&listen, state.path(), &[])?;
+        browser.until("it heals", &format!("!/[Rr]econnect|lost/.test({header})")).await?;
+        lab.apply_step("1-zero-trust.yaml")?;
+        tally(&browser, 0).await?;
+        let same = browser.client.execute("return window.sameDocument === true", Vec::new()).await?;
+        ensure!(same.as_bool() == Some(true), "the page was loaded anew");
+        browser.close().await
+    })
+}
+
+#[test]
+fn every_view_fits_wide_and_narrow_light_and_dark() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let lab = Lab::start(state.path(), &[])?;
+    for step in &STEPS[1..=3] {
+        lab.apply_step(step.manifest.expect("steps after 0 have a manifest"))?;
+    }
+    run(async {
+        for (width, height, size) in [(1400, 900, "wide"), (390, 844, "narrow")] {
+            for scheme in ["light", "dark"] {
+                let browser = Browser::open(width, height, scheme).await?;
+                browser.client.goto(&lab.link()).await?;
+                tally(&browser, STEPS[3].open.len()).await?;
+                for view in ["matrix", "map", "policies"] {
+                    browser.client.execute("location.hash = '#/' + arguments[0]", vec![view.into()]).await?;
+                    let shown = format!("document.querySelector('a[aria-current=\"page\"]')?.hash === '#/{view}'");
+                    browser.until(&format!("the view {view}"), &shown).await?;
+                    browser.screenshot(&format!("{view}-{size}-{scheme}")).await?;
+                    let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+                    let overflow = browser.client.execute(overflow, Vec::new()).await?;
+                    ensure!(overflow.as_i64() <= Some(0), "{view} {size}: the page is {overflow} px too wide");
+                }
+                browser.close().await?;
+            }
+        }
+        Ok(())
+    })
+}
