@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kinds::{RESOURCES, Resource, core_kind};
 use crate::object::{self, deleting, items, map_in, meta};
 use crate::status::Status;
-use crate::store::{Key, Transaction};
+use crate::store::{Key, Store, Transaction};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -260,25 +260,42 @@ fn finish_owner(transaction: &mut Transaction<'_>, namespace: &str, reference: &
     after_change(transaction, &key, free);
 }
 
+/// Marks a namespace; [`sweep`] empties it a moment later, so that a client which deletes a manifest's objects one by one still
+/// finds those that lie in the namespace, as with Kubernetes' own namespace controller.
 fn namespace(transaction: &mut Transaction<'_>, key: &Key, object: &Arc<Value>) -> Deleted {
-    let mut going = object.clone();
-    if !deleting(object) {
-        let mut marked = (**object).clone();
-        mark(&mut marked, 0);
-        if let Some(metadata) = marked["metadata"].as_object_mut() {
-            metadata.remove("deletionGracePeriodSeconds");
-        }
-        marked["status"]["phase"] = "Terminating".into();
-        going = transaction.put(key, marked);
+    if deleting(object) {
+        return Deleted::Going(object.clone());
     }
-    for resource in RESOURCES.iter().filter(|resource| resource.namespaced) {
-        for (inner, _) in transaction.list(resource, Some(&key.name)) {
-            // Already gone together with its owner: nothing to do.
-            let _ = delete(transaction, &inner, &Options::default());
-        }
+    let mut marked = (**object).clone();
+    mark(&mut marked, 0);
+    if let Some(metadata) = marked["metadata"].as_object_mut() {
+        metadata.remove("deletionGracePeriodSeconds");
     }
-    finish_namespace(transaction, &key.name);
-    transaction.get(key).map_or(Deleted::Gone(going), Deleted::Going)
+    marked["status"]["phase"] = "Terminating".into();
+    Deleted::Going(transaction.put(key, marked))
+}
+
+/// Deletes what lies in terminating namespaces, and those that are empty.
+pub(crate) fn sweep(transaction: &mut Transaction<'_>) {
+    for (key, object) in transaction.list(core_kind("Namespace"), None) {
+        if !deleting(&object) {
+            continue;
+        }
+        for resource in RESOURCES.iter().filter(|resource| resource.namespaced) {
+            for (inner, object) in transaction.list(resource, Some(&key.name)) {
+                if !deleting(&object) {
+                    // Already gone together with its owner: nothing to do.
+                    let _ = delete(transaction, &inner, &Options::default());
+                }
+            }
+        }
+        finish_namespace(transaction, &key.name);
+    }
+}
+
+/// Whether a namespace waits to be emptied.
+pub(crate) fn terminating(store: &Store) -> bool {
+    store.list(core_kind("Namespace"), None).1.iter().any(|namespace| deleting(namespace))
 }
 
 /// A terminating namespace goes with the last object in it.

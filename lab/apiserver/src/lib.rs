@@ -4,7 +4,7 @@
 //! - `routes`, `path`, `negotiate`: a request's way to an answer
 //! - `kinds`: what is served, with schemas and defaults; `discovery`, `openapi`: how the API tells
 //! - `store`, `journal`: the objects, in memory and on disk; `watch`, `selector`: who sees which change
-//! - `decode`, `write`, `delete`, `patch`, `validate`: what happens to an object on its way into the store
+//! - `decode`, `write`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
 //! - `table`: what `kubectl get` prints; [`status`]: errors as Kubernetes words them
 
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ mod delete;
 mod discovery;
 mod journal;
 mod kinds;
+mod namespaces;
 mod negotiate;
 mod object;
 mod openapi;
@@ -106,6 +107,7 @@ pub async fn start(
     for namespace in delete::KEPT_NAMESPACES {
         write::ensure_namespace(&store, namespace).map_err(|status| Error::Namespaces(status.message))?;
     }
+    tokio::spawn(namespaces::run(store.clone(), shutdown.clone()));
     let gate = auth::Gate::new(&credentials.token, address);
     let app = routes::router(Arc::new(routes::Api::new(store, runtime, gate, address, shutdown.clone())));
     let task = tokio::spawn(serve::serve(listener, tls, app, shutdown));

@@ -9,7 +9,9 @@ use crate::status::Status;
 mod document;
 mod gnostic;
 
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// Clients ask for `…spec.v2@v1.0+protobuf`, yet `@` may not stand in a media type: the answer's has a dot in its place, as
+/// Kubernetes' own answer has.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers `/openapi/…`; `path` is what follows.
 pub(crate) fn respond(path: &[&str], headers: &HeaderMap) -> Result<Response, Status> {
