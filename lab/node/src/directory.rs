@@ -227,8 +227,6 @@ pub(crate) fn from_json(services: serde_json::Value, slices: serde_json::Value, 
 pub(crate) mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
-
     pub(crate) use super::from_json as known;
 
     /// A slice of the Service `name` in `backend`, with one port and endpoints of address, ready, terminating.

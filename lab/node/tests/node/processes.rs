@@ -41,16 +41,23 @@ async fn commands() {
     terminal.resize.send(TerminalSize { width: 97, height: 31 }).await.expect("taken");
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let mut stdin = terminal.stdin.take().expect("standard input");
-    stdin.write_all(b"stty size; tty; sleep 60\n").await.expect("written");
+    stdin.write_all(b"stty size; tty; sh -c 'echo go-$((1 + 1)); exec sleep 60'\n").await.expect("written");
     let mut output = BufReader::new(&mut terminal.stdout);
     let mut seen = String::new();
-    while !seen.contains("/dev/pts/") {
+    while !seen.contains("go-2") {
         assert_ne!(output.read_line(&mut seen).await.expect("readable"), 0, "{seen}");
     }
-    assert!(seen.contains("31 97"), "{seen}");
+    assert!(seen.contains("31 97") && seen.contains("/dev/pts/"), "{seen}");
     // Ctrl-C reaches the foreground process: the terminal is the session's own.
     stdin.write_all(b"\x03").await.expect("written");
+    let mut buffer = [0; 256];
+    while !seen.split("^C").nth(1).is_some_and(|after| after.contains("$ ")) {
+        let count = output.read(&mut buffer).await.expect("readable");
+        assert_ne!(count, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
     stdin.write_all(b"exit 3\n").await.expect("written");
+    output.read_to_string(&mut seen).await.expect("readable until the session ends");
     assert_eq!(terminal.exit.await, ExitStatus::Code(3));
 
     let dropped = start(&node, pod("web"), &["sleep", "1234"], false).await;
