@@ -1,5 +1,7 @@
 //! The resolver against a server of the test's own on loopback, which answers, fails, truncates or stays silent.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The server as a pod runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};

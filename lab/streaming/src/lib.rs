@@ -18,6 +18,8 @@
 //! }
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
+
 mod exec;
 mod logs;
 mod query;

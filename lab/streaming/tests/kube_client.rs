@@ -1,5 +1,7 @@
 //! The `kube` crate as a client: it is what the server of Signalbox uses, over WebSocket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 mod common;
 
 use std::time::Duration;
@@ -111,7 +113,8 @@ async fn a_start_that_fails_is_answered_before_the_upgrade() {
         ("asleep", "true", "c", "400"),
         ("y", "/no/such/program", "c", "500"),
     ] {
-        let error = pods.exec(pod, [command], &AttachParams::default().container(container)).await.err().expect("an error");
+        let error =
+            pods.exec(pod, [command], &AttachParams::default().container(container)).await.err().expect("an error");
         assert!(format!("{error:?}").contains(expected), "{pod} {command} {container}: {error:?}");
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Taken from PATH, and from `SIGNALBOX_KUBECTL` (paths, separated by colons).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 mod common;
 
 use std::net::SocketAddr;

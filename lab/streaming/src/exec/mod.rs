@@ -88,7 +88,7 @@ impl Protocol {
             return websocket::Handshake::read(headers).map(Self::WebSocket).map_err(|message| bad(&message));
         }
         if has_token(headers, header::UPGRADE, "SPDY/3.1") {
-            return spdy::Handshake::read(headers).map(Self::Spdy).map_err(Box::new);
+            return spdy::Handshake::read(headers).map(Self::Spdy);
         }
         Err(bad("unable to upgrade: WebSocket and SPDY/3.1 are known"))
     }

@@ -103,7 +103,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Reads the client's side, or answers what is wrong with it.
-    pub fn read(headers: &HeaderMap) -> Result<Self, Response<Body>> {
+    pub fn read(headers: &HeaderMap) -> Result<Self, Box<Response<Body>>> {
         let offered: Vec<&str> = headers
             .get_all(VERSION_HEADER)
             .iter()
@@ -125,7 +125,7 @@ impl Handshake {
             let value = HeaderValue::try_from(version).expect("a version is a header value");
             refusal.headers_mut().append("x-accepted-stream-protocol-versions", value);
         }
-        Err(refusal)
+        Err(Box::new(refusal))
     }
 
     /// The answer that ends HTTP.

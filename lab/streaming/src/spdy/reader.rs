@@ -134,7 +134,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     async fn open(&mut self, stream: u32, fin: bool, block: &[u8]) -> Result<(), End> {
         let headers = self.inflater.read(block)?;
-        if stream % 2 == 0 || stream <= self.last {
+        if stream.is_multiple_of(2) || stream <= self.last {
             return Err(Violation::StreamId(stream).into());
         }
         self.last = stream;

@@ -133,7 +133,7 @@ impl Client {
     }
 
     /// Reads output until the command's last word, and gives back both.
-    async fn to_the_end(&mut self) -> (Vec<u8>, String) {
+    async fn finish(&mut self) -> (Vec<u8>, String) {
         let mut output = Vec::new();
         loop {
             match self.next().await {
@@ -176,7 +176,7 @@ async fn a_whole_conversation() {
     client.write(|buffer| control(buffer, 77, b"what")).await;
     client.write(|buffer| buffer.data(5, false, b"hel")).await;
     client.write(|buffer| buffer.data(5, true, b"lo")).await;
-    let (output, word) = client.to_the_end().await;
+    let (output, word) = client.finish().await;
     assert_eq!(output, b"hello");
     assert_eq!(word, r#"{"metadata":{},"status":"Success"}"#);
     drop(client.io);
@@ -205,7 +205,7 @@ async fn a_clients_windows_are_kept() {
         assert!(received <= granted, "{received} of {granted}");
     }
     assert_eq!(received, 5000);
-    assert!(client.to_the_end().await.1.contains("Success"));
+    assert!(client.finish().await.1.contains("Success"));
 }
 
 #[tokio::test]
@@ -220,14 +220,14 @@ async fn the_connections_window_is_kept() {
     }
     assert_eq!(received, 64 * 1024);
     client.write(|buffer| buffer.window_update(0, 1 << 20)).await;
-    assert_eq!(client.to_the_end().await.0.len() + received, 200_000);
+    assert_eq!(client.finish().await.0.len() + received, 200_000);
 }
 
 #[tokio::test]
 async fn a_client_without_windows_gets_everything() {
     let mut client = Client::new("head -c 300000 /dev/zero; exit 4");
     client.open_all().await;
-    let (output, word) = client.to_the_end().await;
+    let (output, word) = client.finish().await;
     assert_eq!(output.len(), 300_000);
     assert!(word.contains(r#""causes":[{"message":"4","reason":"ExitCode"}]"#), "{word}");
 }
@@ -263,7 +263,7 @@ async fn what_is_refused_does_no_harm() {
     client.write(|buffer| buffer.data(5, false, b"x")).await;
     assert_eq!(client.next().await, Frame::Data { stream: 3, fin: false, bytes: b"x".into() });
     client.write(|buffer| control(buffer, 3, &[0, 0, 0, 5, 0, 0, 0, 5])).await;
-    assert!(client.to_the_end().await.1.contains("Success"));
+    assert!(client.finish().await.1.contains("Success"));
 }
 
 #[tokio::test]
@@ -272,7 +272,7 @@ async fn a_reset_output_is_thrown_away() {
     client.open_all().await;
     client.write(|buffer| control(buffer, 3, &[0, 0, 0, 3, 0, 0, 0, 5])).await;
     client.write(|buffer| buffer.data(5, true, b"go\n")).await;
-    let (output, word) = client.to_the_end().await;
+    let (output, word) = client.finish().await;
     assert_eq!(output, b"");
     assert!(word.contains("exit status 3"), "{word}");
 }
