@@ -246,7 +246,8 @@ pub(crate) mod tests {
     #[test]
     fn ready_ones_or_else_those_that_still_serve() {
         let port = json!({"name": "http", "port": 9000, "protocol": "TCP"});
-        let cases: [(&[(&str, bool, bool)], &[&str]); 3] = [
+        type Case = (&'static [(&'static str, bool, bool)], &'static [&'static str]);
+        let cases: [Case; 3] = [
             (&[("10.244.0.10", true, false), ("10.244.0.11", false, false)], &["10.244.0.10"]),
             (&[("10.244.0.10", false, true), ("10.244.0.11", true, false)], &["10.244.0.11"]),
             (&[("10.244.0.10", false, true), ("10.244.0.11", false, false)], &["10.244.0.10"]),

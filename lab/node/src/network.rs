@@ -283,7 +283,7 @@ impl Outside {
         let netlink = Netlink::open(&netns).await?;
         netlink.up(LOOPBACK).await?;
         netlink.bridge("br0", BRIDGE).await?;
-        Ok(Self { netlink, holder: holder })
+        Ok(Self { netlink, holder })
     }
 }
 

@@ -180,9 +180,12 @@ pub(crate) struct Sandbox {
 
 #[derive(Debug, Default)]
 struct Processes {
-    starting: Mutex<HashMap<u64, oneshot::Sender<Result<Option<OwnedFd>, StartError>>>>,
+    starting: Mutex<HashMap<u64, oneshot::Sender<Start>>>,
     running: Mutex<HashMap<u64, oneshot::Sender<End>>>,
 }
+
+/// How a start went: the terminal's controlling side, where there is one.
+type Start = Result<Option<OwnedFd>, StartError>;
 
 /// Why a process did not start.
 #[derive(Debug, thiserror::Error)]

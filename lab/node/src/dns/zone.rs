@@ -280,7 +280,8 @@ mod tests {
         let known = cluster_of_tests();
         let a = |text: &str| Data::A(text.parse().expect("an address"));
         // Name, type, the answers' data; `Err` for the other outcomes.
-        let cases: Vec<(&str, Kind, Result<Vec<Data>, Answer>)> = vec![
+        type Case = (&'static str, Kind, Result<Vec<Data>, Answer>);
+        let cases: Vec<Case> = vec![
             ("dbsvc.backend.svc.cluster.local", Kind::A, Ok(vec![a("10.96.0.7")])),
             ("dbsvc.backend.svc.cluster.local", Kind::Other, Ok(vec![])),
             ("peers.backend.svc.cluster.local", Kind::A, Ok(vec![a("10.244.0.10"), a("10.244.0.11")])),
