@@ -234,7 +234,7 @@ async fn a_client_without_windows_gets_everything() {
 
 #[tokio::test]
 async fn the_clients_window_is_opened_as_the_command_reads() {
-    let mut client = Client::new("head -c 50000 >/dev/null; sleep 1000");
+    let mut client = Client::new("head -c 50000 >/dev/null; exec sleep 1000");
     client.open_all().await;
     for _ in 0..5 {
         client.write(|buffer| buffer.data(5, false, &[0; 10_000])).await;
@@ -299,20 +299,20 @@ async fn broken_rules_end_the_connection() {
         ("a header block of noise", syn(1, b"\x01\x02\x03\x04")),
         ("a header block that explodes", syn(1, &bomb)),
     ] {
-        let mut client = Client::new("sleep 1000");
+        let mut client = Client::new("exec sleep 1000");
         client.io.write_all(&bytes).await.unwrap();
         assert_eq!(client.next().await, Frame::GoAway { last: 0, status: 1 }, "{what}");
         assert_eq!(client.next().await, Frame::End, "{what}");
         timeout(PATIENCE, client.server).await.expect("it ends").expect("it does not panic");
     }
     for (stream, kind) in [(2, "stdin"), (1, "stdin"), (0, "stdin")] {
-        let mut client = Client::new("sleep 1000");
+        let mut client = Client::new("exec sleep 1000");
         client.open(1, "error").await;
         assert_eq!(client.next().await, Frame::Reply { stream: 1 });
         client.open(stream, kind).await;
         assert_eq!(client.next().await, Frame::GoAway { last: 1, status: 1 }, "stream {stream}");
     }
-    let mut client = Client::new("sleep 1000");
+    let mut client = Client::new("exec sleep 1000");
     client.open(1, "resize").await;
     assert_eq!(client.next().await, Frame::Reply { stream: 1 });
     client.write(|buffer| buffer.data(1, false, br#"{"Width":80,"Heigh"#)).await;

@@ -91,7 +91,7 @@ async fn broken_rules_are_answered_with_their_code() {
         (vec![255, 77], CloseCode::Policy),
         (vec![0; (1 << 20) + 1], CloseCode::Size),
     ] {
-        let (mut socket, server) = client(Version::V5, "sleep 1000").await;
+        let (mut socket, server) = client(Version::V5, "exec sleep 1000").await;
         let what = format!("{:?}", &message[..message.len().min(8)]);
         // Towards the end of a large message the server has closed already.
         let _ = socket.send(Message::binary(message)).await;
@@ -101,7 +101,7 @@ async fn broken_rules_are_answered_with_their_code() {
         timeout(PATIENCE, server).await.expect("it ends").expect("it does not panic");
     }
     // Version 4 knows no closing of channels.
-    let (mut socket, _server) = client(Version::V4, "sleep 1000").await;
+    let (mut socket, _server) = client(Version::V4, "exec sleep 1000").await;
     socket.send(Message::binary(vec![255, 0])).await.unwrap();
     let messages = rest(&mut socket).await;
     assert!(matches!(messages.last(), Some(Message::Close(Some(frame))) if frame.code == CloseCode::Policy));
