@@ -49,10 +49,10 @@ impl Drop for EventReader {
     fn drop(&mut self) {
         // The other end of the pipe hangs up, which wakes the thread.
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the thread that read events had panicked");
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that read events had panicked");
         }
     }
 }

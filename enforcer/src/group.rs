@@ -11,6 +11,12 @@ use signalbox_policy::{
     tables::{Group, GroupSide, RuleId, Tables},
 };
 
+/// Identity, protocol and port; `None` stands for any.
+type Exact = (Option<u32>, Option<u8>, Option<u16>);
+
+/// Identity (`None`: any), protocol, first port and number of leading bits of a block of ports.
+type PortBlock = (Option<u32>, u8, u16, u32);
+
 /// What one set of policies says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GroupContent {
@@ -27,10 +33,10 @@ pub struct SideContent {
     pub isolated_by: Vec<PolicyRef>,
     /// What the numbers of rules stand for.
     pub rules: Vec<RuleRef>,
-    /// Identity, protocol, port: the smallest rule.
-    exact: BTreeMap<(Option<u32>, Option<u8>, Option<u16>), u32>,
-    /// Identity, protocol, first port and length of a block of ports: the smallest rule. No two blocks overlap.
-    blocks: BTreeMap<(Option<u32>, u8, u16, u32), u32>,
+    /// The smallest rule of each.
+    exact: BTreeMap<Exact, u32>,
+    /// The smallest rule of each. No two blocks of ports overlap.
+    blocks: BTreeMap<PortBlock, u32>,
 }
 
 impl GroupContent {
@@ -194,15 +200,10 @@ mod tests {
 
     #[test]
     fn ranges_become_blocks() {
-        let cases: [(u16, u16, &[(u16, u32)]); 4] = [
-            (80, 81, &[(80, 15)]),
-            (0, 65_535, &[(0, 0)]),
-            (1, 4, &[(1, 16), (2, 15), (4, 16)]),
-            (65_535, 65_535, &[(65_535, 16)]),
-        ];
-        for (first, last, expected) in cases {
-            assert_eq!(aligned_blocks(first, last), expected, "{first}-{last}");
-        }
+        assert_eq!(aligned_blocks(80, 81), [(80, 15)]);
+        assert_eq!(aligned_blocks(0, 65_535), [(0, 0)]);
+        assert_eq!(aligned_blocks(1, 4), [(1, 16), (2, 15), (4, 16)]);
+        assert_eq!(aligned_blocks(65_535, 65_535), [(65_535, 16)]);
     }
 
     proptest! {

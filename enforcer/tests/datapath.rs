@@ -193,6 +193,87 @@ fn spoofed_sources_are_dropped() {
 }
 
 #[test]
+fn connections_older_than_the_enforcer_live_on_where_policy_allows() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b, &lab.outside].map(|space: &Space| Echo::new(space, 9000));
+    // The kernel opens a fresh veth's queue within a second, and drops until then.
+    let patience = std::time::Duration::from_secs(5);
+    let mut allowed = lab.a.connect(POD_B, 9000, patience).expect("nobody enforces");
+    let mut denied = lab.outside.connect(POD_B, 9000, patience).expect("nobody enforces");
+    assert!(echo(&mut allowed) && echo(&mut denied));
+    let mut gate = Gate::new(&lab, AttachPreference::Auto);
+    let from_one = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "one"}}});
+    gate.policies(&[
+        policy("one/shut", &["Ingress"], json!({})),
+        policy("two/some", &["Ingress", "Egress"], json!({"ingress": [{"from": [from_one]}]})),
+    ]);
+    assert!(echo_soon(&mut allowed), "its replies reach an isolated pod");
+    // Without isolation of b's egress it could be a reply of something that b opened, and would be let pass.
+    assert!(!echo_soon(&mut denied));
+}
+
+/// SEMANTICS.md, points 19 and 22.
+#[test]
+fn icmp_and_fragments() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, mut gate) = set_up(AttachPreference::Auto);
+    let pings = |space: &Space, to: &str| space.pings(to);
+    let sends_large = |space: &Space, to: &str| {
+        let socket = space.enter(|| std::net::UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a time-out");
+        socket.send_to(&[0; 2000], (to, 9000)).expect("a route") == 2000 && socket.recv_from(&mut [0; 16]).is_ok()
+    };
+    assert!(pings(&lab.a, POD_B) && sends_large(&lab.a, POD_B));
+    gate.policies(&[policy(
+        "two/web",
+        &["Ingress"],
+        json!({"ingress": [{"ports": [{"port": 9000, "protocol": "UDP"}]}]}),
+    )]);
+    assert!(!pings(&lab.a, POD_B), "a rule with ports allows no ICMP");
+    assert!(pings(&lab.node, POD_B), "the node does");
+    assert!(pings(&lab.b, POD_A), "echo replies are replies");
+    assert!(sends_large(&lab.a, POD_B), "later fragments follow the first");
+    gate.policies(&[policy("two/any", &["Ingress"], json!({"ingress": [{}]}))]);
+    assert!(pings(&lab.a, POD_B));
+    gate.policies(&[policy("two/shut", &["Ingress"], json!({}))]);
+    assert!(!sends_large(&lab.a, POD_B));
+    // An error about an allowed flow comes back: b asks a port where nobody listens.
+    let socket = lab.b.enter(|| std::net::UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(1))).expect("a time-out");
+    socket.connect((POD_A, 9999)).expect("an address");
+    socket.send(b"x").expect("a route");
+    let error = socket.recv(&mut [0; 1]).expect_err("nobody listens");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn policies_that_do_not_fit_deny_and_say_so() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b].map(|space: &Space| Echo::new(space, 9000));
+    let limits = signalbox_enforcer::Limits { policies: 16, ..Default::default() };
+    let mut gate = Gate::with(&lab, AttachPreference::Auto, limits);
+    let ports: Vec<_> = (9000..9100).map(|port| json!({"port": port})).collect();
+    let large = policy("two/large", &["Ingress"], json!({"ingress": [{"ports": ports}]}));
+    let applied = gate.policies(&[large]);
+    assert!(applied.problems.iter().any(|problem| problem.starts_with("two/b: ")), "{applied:?}");
+    assert!(!lab.a.reaches(POD_B, 9000));
+    assert_eq!(gate.denial(9000).reason.as_deref(), Some("map-full"));
+    assert!(lab.b.reaches(POD_A, 9000), "nobody else suffers");
+    let applied =
+        gate.policies(&[policy("two/small", &["Ingress"], json!({"ingress": [{"ports": [{"port": 9000}]}]}))]);
+    assert_eq!(applied.problems, [] as [String; 0]);
+    assert!(lab.a.reaches(POD_B, 9000));
+}
+
+#[test]
 fn clsact_does_the_same() {
     if !can_run() {
         return;

@@ -113,6 +113,33 @@ impl Space {
         socket.send_to(b"ping", to).is_ok() && socket.recv_from(&mut [0; 16]).is_ok()
     }
 
+    /// Whether an ICMP echo request is answered.
+    pub fn pings(&self, to: &str) -> bool {
+        use nix::sys::socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt, socket,
+            sockopt,
+        };
+        let (family, flags) = (AddressFamily::Inet, SockFlag::empty());
+        let socket = self.enter(|| socket(family, SockType::Raw, flags, SockProtocol::Icmp)).expect("root may ping");
+        let patience = nix::sys::time::TimeVal::new(0, 300_000);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience).expect("a time-out");
+        // Type 8, code 0, checksum, identifier 0x1234, sequence 1.
+        let request = [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1];
+        let to: std::net::Ipv4Addr = to.parse().expect("an IPv4 address");
+        let address = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
+        sendto(socket.as_raw_fd(), &request, &address, MsgFlags::empty()).expect("a route");
+        let mut bytes = [0; 128];
+        // A raw socket sees all ICMP of its namespace: the answer is the one with our identifier.
+        for _ in 0..16 {
+            match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+                Ok(length) if length >= 28 && bytes[20] == 0 && bytes[24..26] == [0x12, 0x34] => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
     pub fn interface(&self, name: &str) -> u32 {
         self.enter(|| nix::net::if_::if_nametoindex(name)).expect("the interface exists")
     }
@@ -259,7 +286,9 @@ impl Gate {
             limits,
             ..Config::default()
         };
+        let began = Instant::now();
         let mut datapath = Datapath::load(&config).unwrap_or_else(|error| panic!("{error:#?}"));
+        println!("programs loaded and verified in {:?}", began.elapsed());
         let (sender, events) = broadcast::channel(4096);
         let (ring, names) = datapath.take_events().expect("the object has the ring buffer");
         let reader = EventReader::start(ring, names, "n".to_owned(), sender).expect("a thread");
