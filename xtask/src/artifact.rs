@@ -68,10 +68,10 @@ pub fn probe() -> Result<()> {
         step("build the probe", || {
             // With --target the flag reaches the probe alone, and not the procedural macros, which cannot be static.
             run(command("cargo")
-                .args(["build", "--locked", "--release", "-p", "signalbox-probe"])
+                .args(["build", "--locked", "--profile", "probe", "-p", "signalbox-probe"])
                 .args(["--target", HOST, "--target-dir", "target/probe"])
                 .env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
-            place(&root().join(format!("target/probe/{HOST}/release/signalbox-probe")), &output)
+            place(&root().join(format!("target/probe/{HOST}/probe/signalbox-probe")), &output)
         })
     })
 }
