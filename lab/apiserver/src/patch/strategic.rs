@@ -208,7 +208,7 @@ mod tests {
         check(
             two,
             json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}], "containers": [{"name": "c"}]}),
-            json!({"containers": [{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}),
+            json!({"containers": [{"name": "a", "image": "1"}, {"name": "c"}, {"name": "b", "image": "1"}]}),
         );
         check(json!({"nodeName": "x", "hostname": "y"}), json!({"nodeName": null}), json!({"hostname": "y"}));
         check(
