@@ -56,7 +56,7 @@ pub fn kernel_programs() -> Result<()> {
                 .args(["--target", "bpfel-unknown-none", "--target-dir", "target/bpf"])
                 .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
                 .env("PATH", format!("{}:{path}", linker.display())))?;
-            place(&root().join("target/bpf/bpfel-unknown-none/release/signalbox-enforcer-ebpf"), &output)
+            place(&root().join("target/bpf/bpfel-unknown-none/release/enforcer"), &output)
         })
     })
 }
