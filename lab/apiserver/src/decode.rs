@@ -1,4 +1,4 @@
-//! From a body to an object that its schema knows: JSON or YAML, types checked, unknown fields found.
+//! From a body to an object that its schema knows: JSON, YAML or protobuf, types checked, unknown fields found.
 
 use http::{HeaderMap, header};
 use serde_json::{Map, Value};
@@ -36,11 +36,12 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
         .map_or("application/json", |value| value.split(';').next().unwrap_or_default().trim())
 }
 
-/// Reads a body that is JSON or YAML.
+/// Reads a body by its media type.
 pub(crate) fn body(content_type: &str, bytes: &[u8]) -> Result<Value, Status> {
     match content_type {
         "" | "application/json" => json(bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(bytes),
+        crate::protobuf::MEDIA_TYPE => crate::protobuf::decode(bytes),
         other => Err(Status::unsupported_media_type(other)),
     }
 }

@@ -71,8 +71,10 @@ impl Journal {
             }
         }
         let mut journal = Self { file, path: path.clone(), length, compact_at: 0, _lock: lock };
-        if length > 0 {
-            journal.compact(remembered.revision, &remembered.objects).map_err(fail)?;
+        if length >= COMPACT_FROM
+            && let Err(error) = journal.compact(remembered.revision, &remembered.objects)
+        {
+            tracing::warn!(%error, file = %journal.path.display(), "cannot shorten the journal; it keeps growing for now");
         }
         journal.plan();
         Ok((journal, remembered))
@@ -111,10 +113,15 @@ impl Journal {
         for (key, value) in objects {
             bytes.extend(line(revision, std::iter::once((key, Some(&**value)))));
         }
-        let mut file = private().write(true).create(true).truncate(true).open(&new)?;
-        file.write_all(&bytes)?;
-        drop(file);
-        std::fs::rename(&new, &self.path)?;
+        let replace = || -> io::Result<()> {
+            private().write(true).create(true).truncate(true).open(&new)?.write_all(&bytes)?;
+            std::fs::rename(&new, &self.path)
+        };
+        if let Err(error) = replace() {
+            // What a full disk left of it only takes more room.
+            let _ = std::fs::remove_file(&new);
+            return Err(error);
+        }
         self.file = private().append(true).open(&self.path)?;
         self.length = bytes.len() as u64;
         Ok(())

@@ -4,7 +4,7 @@
 //! - `routes`, `path`, `negotiate`: a request's way to an answer
 //! - `kinds`: what is served, with schemas and defaults; `discovery`, `openapi`: how the API tells
 //! - `store`, `journal`: the objects, in memory and on disk; `watch`, `selector`: who sees which change
-//! - `decode`, `write`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
+//! - `decode`, `protobuf`, `write`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
 //! - `table`: what `kubectl get` prints; [`status`]: errors as Kubernetes words them
 
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ mod object;
 mod openapi;
 mod patch;
 mod path;
+mod protobuf;
 mod routes;
 mod selector;
 mod serve;

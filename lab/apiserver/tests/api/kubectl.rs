@@ -103,6 +103,38 @@ async fn a_manifest_comes_changes_and_goes() {
     assert!(!lab.ok(&["get", "ns", "-o", "name"], "").await.contains("backend"));
 }
 
+/// These commands send protobuf with newer kubectls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_are_made_on_the_command_line() {
+    if !kubectl_is_there() {
+        return;
+    }
+    let lab = Lab::start().await;
+    for arguments in [
+        &["create", "namespace", "n"][..],
+        &["create", "deployment", "d", "--image=x:1", "--replicas=2", "--port=80", "-n", "n"],
+        &["create", "service", "nodeport", "s", "--tcp=80:http", "-n", "n"],
+        &["create", "configmap", "m", "--from-literal=a=b", "-n", "n"],
+        &["create", "secret", "generic", "s", "--from-literal=a=b", "-n", "n"],
+        &["create", "serviceaccount", "a", "-n", "n"],
+        &["run", "p", "--image=x:1", "-n", "n"],
+        &["expose", "deployment", "d", "--port=80", "-n", "n"],
+        &["set", "image", "deployment/d", "x=x:2", "-n", "n"],
+    ] {
+        lab.ok(arguments, "").await;
+    }
+    for (object, path, expected) in [
+        ("deployment/d", "{.spec.replicas} {.spec.template.spec.containers[0].ports[0].containerPort}", "2 80"),
+        ("deployment/d", "{.spec.template.spec.containers[0].image}", "x:2"),
+        ("service/s", "{.spec.type} {.spec.ports[0].targetPort}", "NodePort http"),
+        ("configmap/m", "{.data.a}", "b"),
+        ("secret/s", "{.data.a}", "Yg=="),
+    ] {
+        let found = lab.ok(&["get", object, "-n", "n", "-o", &format!("jsonpath={path}")], "").await;
+        assert_eq!(found, expected, "{object}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_name_the_field() {
     if !kubectl_is_there() {
