@@ -97,6 +97,19 @@ pub fn animate(element: &web_sys::Element, keyframes: &js_sys::Object, duration_
     }
 }
 
+/// Gives the focus back to an element that lost it by being drawn anew; not if the reader has gone elsewhere.
+pub fn refocus(selector: &str) {
+    let lost = document().active_element().is_none_or(|element| element.tag_name() == "BODY");
+    let Some(element) = document().query_selector(selector).ok().flatten().filter(|_| lost) else { return };
+    // Without scrolling: the reader may have moved the element out of sight on purpose.
+    let options = js_sys::Object::new();
+    let _ = js_sys::Reflect::set(&options, &"preventScroll".into(), &true.into());
+    let focus = js_sys::Reflect::get(&element, &"focus".into()).ok();
+    if let Some(focus) = focus.and_then(|found| found.dyn_into::<js_sys::Function>().ok()) {
+        let _ = focus.call1(&element, &options);
+    }
+}
+
 fn storage() -> Option<web_sys::Storage> {
     window().local_storage().ok().flatten()
 }

@@ -28,6 +28,9 @@ impl Hot {
     }
 }
 
+/// Smaller than this, names cannot be read: the map scrolls instead.
+const SMALLEST_SCALE: f64 = 0.7;
+
 /// Plan and lines; anew only when pods or cells come or go.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Drawing {
@@ -61,6 +64,9 @@ pub fn MapPage() -> impl IntoView {
                 <div class="map-scroll" tabindex="0" role="region" aria-label="Map, scrolls sideways where the window is narrow">
                     <Picture drawing hot />
                 </div>
+                <Show when=move || drawing.with(|drawing| drawing.tracks.len() > lines::MOST_TRACKS)>
+                    <p class="faint">"Too many lines to draw at once: point at a pod, or click it, to see its own."</p>
+                </Show>
                 <AsText drawing />
             </Show>
         </section>
@@ -74,6 +80,7 @@ fn Picture(drawing: Memo<Arc<Drawing>>, hot: Hot) -> impl IntoView {
         <svg
             class="map-picture"
             class:has-hot=move || hot.get().is_some()
+            style:min-width=move || format!("{:.0}px", (size(|plan| plan.width) * SMALLEST_SCALE).max(736.0))
             viewBox=move || format!("0 0 {:.0} {:.0}", size(|plan| plan.width), size(|plan| plan.height))
             role="group"
             aria-label="Namespaces, pods and hosts outside; the same as text stands below"

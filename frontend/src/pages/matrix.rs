@@ -1,26 +1,34 @@
 //! The matrix: sources down, destinations across, one lamp per connection.
 
+mod press;
+
 use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::reactive::computed::Selector;
 use leptos::{ev, html};
 use signalbox_api::cell::{Agreement, CellKey};
-use wasm_bindgen::JsCast;
 
+use self::press::{key_of, press};
 use crate::browser;
 use crate::components::icon::Icon;
 use crate::model::grid::{self, Column, Grid, Row};
 use crate::model::look::{self, Lamp, Look};
-use crate::route::{parse_key, print_key};
+use crate::route::print_key;
 use crate::store::Store;
 
 /// Height of a row in pixels; the style sheet says the same.
 const ROW_PX: f64 = 56.0;
+/// Width of the rows' heads in pixels where there are many columns.
+const HEAD_PX: f64 = 224.0;
 /// From this many rows on, only those in sight are drawn.
 const MANY_ROWS: usize = 48;
-/// Rows drawn above and below those in sight.
-const SPARE_ROWS: usize = 8;
+/// Width of a column in pixels where there are many; the style sheet says the same.
+const COLUMN_PX: f64 = 150.0;
+/// From this many columns on, only those in sight are drawn.
+const MANY_COLUMNS: usize = 32;
+/// Rows and columns drawn around those in sight.
+const SPARE: usize = 6;
 /// How long a change is worth a flash.
 const FLASH_MS: f64 = 2_500.0;
 
@@ -146,10 +154,15 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
 fn Table(grid: Memo<Grid>) -> impl IntoView {
     let store = Store::here();
     let scroller = NodeRef::<html::Div>::new();
-    let sight = RwSignal::new((0.0_f64, 900.0_f64));
-    let look_again = move |_| {
+    let sight = RwSignal::new(Sight { top: 0.0, height: 900.0, left: 0.0, width: 2_000.0 });
+    let look_again = move |()| {
         if let Some(scroller) = scroller.get_untracked() {
-            sight.set((f64::from(scroller.scroll_top()), f64::from(scroller.client_height())));
+            sight.set(Sight {
+                top: f64::from(scroller.scroll_top()),
+                height: f64::from(scroller.client_height()),
+                left: f64::from(scroller.scroll_left()),
+                width: f64::from(scroller.client_width()),
+            });
         }
     };
     let resize = window_event_listener(ev::resize, move |_| look_again(()));
@@ -157,15 +170,26 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
 
     let rows = Memo::new(move |_| grid.with(|grid| Arc::new(grid.rows.clone())));
     let columns = Memo::new(move |_| grid.with(|grid| Arc::new(grid.columns.clone())));
-    let window = Memo::new(move |_| {
-        let all = rows.with(|rows| rows.len());
-        let (top, height) = sight.get();
-        in_sight(all, top, height)
+    let down = Memo::new(move |_| {
+        let sight = sight.get();
+        in_sight(rows.with(|rows| rows.len()), MANY_ROWS, ROW_PX, sight.top, sight.height)
+    });
+    let across = Memo::new(move |_| {
+        let sight = sight.get();
+        in_sight(columns.with(|columns| columns.len()), MANY_COLUMNS, COLUMN_PX, sight.left, sight.width)
     });
     let drawn = Memo::new(move |_| {
-        let (first, end) = window.get();
+        let (first, end) = down.get();
         rows.with(|rows| rows[first.min(rows.len())..end.min(rows.len())].to_vec())
     });
+    let band = Memo::new(move |_| {
+        columns.with(|columns| {
+            let (first, end) = across.get();
+            let (first, end) = (first.min(columns.len()), end.min(columns.len()));
+            Band { before: first, columns: columns[first..end].to_vec(), behind: columns.len() - end }
+        })
+    });
+    let many = Memo::new(move |_| columns.with(|columns| columns.len() >= MANY_COLUMNS));
 
     let active = RwSignal::new(None::<CellKey>);
     // Tab reaches the cell that was last in use, or the first one if that is out of the picture.
@@ -173,15 +197,29 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
         let here = active.get();
         let known = here.as_ref().is_some_and(|key| {
             let row = drawn.with(|rows| rows.iter().any(|row| row.from == key.from));
-            row && columns.with(|columns| columns.iter().any(|column| column.key(&key.from) == *key))
+            row && band.with(|band| band.columns.iter().any(|column| column.key(&key.from) == *key))
         });
         if known {
             return here;
         }
-        drawn.with(|rows| columns.with(|columns| Some(columns.first()?.key(&rows.first()?.from))))
+        drawn.with(|rows| band.with(|band| Some(band.columns.first()?.key(&rows.first()?.from))))
     });
     let anchor = Selector::new(move || anchor.get());
     let explained = Selector::new(move || store.route.with(|route| route.why.clone()));
+
+    // A cell that has the focus may be drawn anew while the window moves under it: the focus stays with it.
+    let inside = StoredValue::new(false);
+    let focus = window_event_listener(ev::focusin, move |event| inside.set_value(key_of(event.target()).is_some()));
+    on_cleanup(move || focus.remove());
+    Effect::new(move |_| {
+        drawn.track();
+        band.track();
+        if inside.get_value()
+            && let Some(key) = active.get_untracked()
+        {
+            request_animation_frame(move || browser::refocus(&format!("[data-key='{}']", print_key(&key))));
+        }
+    });
 
     let spacer = move |px: f64| {
         (px > 0.0)
@@ -191,6 +229,10 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
         <div class="grid-scroll" node_ref=scroller on:scroll=move |_| look_again(())>
             <table
                 class="grid"
+                class:many-columns=move || many.get()
+                style:width=move || {
+                    many.get().then(|| format!("{}px", HEAD_PX + columns.with(|columns| columns.len()) as f64 * COLUMN_PX))
+                }
                 role="grid"
                 aria-label="Who can talk to whom: sources down, destinations across"
                 aria-rowcount=move || (rows.with(|rows| rows.len()) + 2).to_string()
@@ -206,6 +248,12 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                 }
                 on:keydown=move |event| press(store, &event)
             >
+                <Show when=move || many.get()>
+                    <colgroup>
+                        <col style:width=format!("{HEAD_PX}px") />
+                        <col span=columns.with(|columns| columns.len()).to_string() style:width=format!("{COLUMN_PX}px") />
+                    </colgroup>
+                </Show>
                 <thead>
                     <tr class="groups">
                         <td class="corner" rowspan="2">
@@ -226,27 +274,44 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    {move || spacer(window.get().0 as f64 * ROW_PX)}
+                    {move || spacer(down.get().0 as f64 * ROW_PX)}
                     <For each=move || drawn.get() key=Row::clone let:row>
-                        <RowView row columns anchor=anchor.clone() explained=explained.clone() />
+                        <RowView row band anchor=anchor.clone() explained=explained.clone() />
                     </For>
-                    {move || spacer(rows.with(|rows| rows.len()).saturating_sub(window.get().1) as f64 * ROW_PX)}
+                    {move || spacer(rows.with(|rows| rows.len()).saturating_sub(down.get().1) as f64 * ROW_PX)}
                 </tbody>
             </table>
         </div>
     }
 }
 
-/// The rows to draw: first, and one past the last.
-fn in_sight(all: usize, top: f64, height: f64) -> (usize, usize) {
-    if all < MANY_ROWS {
+/// What of the table is in sight, in pixels.
+#[derive(Clone, Copy, PartialEq)]
+struct Sight {
+    top: f64,
+    height: f64,
+    left: f64,
+    width: f64,
+}
+
+/// The columns to draw, and how many there are on either side of them.
+#[derive(Clone, PartialEq)]
+struct Band {
+    before: usize,
+    columns: Vec<Column>,
+    behind: usize,
+}
+
+/// What to draw of so many rows or columns of this size: the first, and one past the last.
+fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
+    if all < many {
         return (0, all);
     }
-    let first = (top / ROW_PX) as usize;
-    let last = ((top + height) / ROW_PX) as usize + 1;
+    let first = (from / size) as usize;
+    let last = ((from + length) / size) as usize + 1;
     // Steps of four, so that a slow scroll does not build a row on each pixel.
-    let first = first.saturating_sub(SPARE_ROWS) / 4 * 4;
-    (first, (last + SPARE_ROWS).next_multiple_of(4).min(all))
+    let first = first.saturating_sub(SPARE) / 4 * 4;
+    (first, (last + SPARE).next_multiple_of(4).min(all))
 }
 
 #[component]
@@ -263,7 +328,7 @@ fn ColumnHead(column: Column) -> impl IntoView {
 }
 
 #[component]
-fn RowView(row: Row, columns: Memo<Arc<Vec<Column>>>, anchor: Anchor, explained: Anchor) -> impl IntoView {
+fn RowView(row: Row, band: Memo<Band>, anchor: Anchor, explained: Anchor) -> impl IntoView {
     let store = Store::here();
     let from = row.from.clone();
     view! {
@@ -273,13 +338,20 @@ fn RowView(row: Row, columns: Memo<Arc<Vec<Column>>>, anchor: Anchor, explained:
                 <span class="name">{row.name.clone()}</span>
                 {row.problem.clone().map(|problem| view! { <span class="warn-text" title=problem.clone()>{problem.clone()}</span> })}
             </th>
+            {move || gap(band.with(|band| band.before))}
             <For
-                each=move || columns.get().to_vec()
+                each=move || band.with(|band| band.columns.clone())
                 key=Column::clone
                 children=move |column| cell_view(store, column.key(&from), anchor.clone(), explained.clone())
             />
+            {move || gap(band.with(|band| band.behind))}
         </tr>
     }
+}
+
+/// Stands for columns that are out of sight.
+fn gap(columns: usize) -> impl IntoView {
+    (columns > 0).then(|| view! { <td class="gap" aria-hidden="true" colspan=columns.to_string()></td> })
 }
 
 /// What is drawn of a cell, and whether it flashes.
@@ -352,80 +424,17 @@ fn cell_view(store: Store, key: CellKey, anchor: Anchor, explained: Anchor) -> i
     }
 }
 
-fn key_of(target: Option<web_sys::EventTarget>) -> Option<CellKey> {
-    parse_key(&cell_of(target)?.get_attribute("data-key")?)
-}
-
-fn cell_of(target: Option<web_sys::EventTarget>) -> Option<web_sys::HtmlTableCellElement> {
-    let element = target?.dyn_into::<web_sys::Element>().ok()?;
-    element.closest("td[data-key]").ok().flatten()?.dyn_into().ok()
-}
-
-/// Keys of the grid, as the pattern of WAI-ARIA has them.
-fn press(store: Store, event: &web_sys::KeyboardEvent) {
-    let Some(cell) = cell_of(event.target()) else { return };
-    let key = event.key();
-    match key.as_str() {
-        "Enter" | " " => {
-            event.prevent_default();
-            if let Some(key) = key_of(event.target()) {
-                store.explain(key);
-            }
-        }
-        _ => {
-            let to = match key.as_str() {
-                "ArrowLeft" => beside(&cell, -1),
-                "ArrowRight" => beside(&cell, 1),
-                "ArrowUp" => below(&cell, -1),
-                "ArrowDown" => below(&cell, 1),
-                "PageUp" => below(&cell, -6),
-                "PageDown" => below(&cell, 6),
-                "Home" => beside(&cell, -cell.cell_index()),
-                "End" => beside(&cell, i32::MAX / 2),
-                _ => return,
-            };
-            event.prevent_default();
-            if let Some(to) = to {
-                let _ = to.focus();
-            }
-        }
-    }
-}
-
-/// The cell that many steps to the right; the last one in that direction if there are not so many.
-fn beside(cell: &web_sys::HtmlTableCellElement, steps: i32) -> Option<web_sys::HtmlElement> {
-    let row = cell.parent_element()?.dyn_into::<web_sys::HtmlTableRowElement>().ok()?;
-    let last = i32::try_from(row.children().length()).unwrap_or(i32::MAX) - 1;
-    in_row(&row, cell.cell_index().saturating_add(steps).clamp(1, last))
-}
-
-/// The cell that many rows down; the last one in that direction if there are not so many.
-fn below(cell: &web_sys::HtmlTableCellElement, steps: i32) -> Option<web_sys::HtmlElement> {
-    let mut row = cell.parent_element()?;
-    for _ in 0..steps.unsigned_abs() {
-        let next = if steps < 0 { row.previous_element_sibling() } else { row.next_element_sibling() };
-        match next {
-            Some(next) if !next.class_list().contains("spacer") => row = next,
-            Some(_) | None => break,
-        }
-    }
-    in_row(&row.dyn_into().ok()?, cell.cell_index())
-}
-
-fn in_row(row: &web_sys::HtmlTableRowElement, at: i32) -> Option<web_sys::HtmlElement> {
-    row.children().item(u32::try_from(at).ok()?)?.dyn_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn few_rows_are_drawn_all_and_many_only_in_sight() {
-        assert_eq!(in_sight(10, 5_000.0, 300.0), (0, 10));
-        assert_eq!(in_sight(100, 0.0, 560.0), (0, 20));
-        let (first, end) = in_sight(100, 50.0 * ROW_PX, 10.0 * ROW_PX);
-        assert!(first <= 42 && end >= 69 && end - first < 40, "{first} {end}");
-        assert_eq!(in_sight(100, 98.0 * ROW_PX, 560.0).1, 100);
+        let rows = |all, top, height| in_sight(all, MANY_ROWS, ROW_PX, top, height);
+        assert_eq!(rows(10, 5_000.0, 300.0), (0, 10));
+        assert_eq!(rows(100, 0.0, 560.0), (0, 20));
+        let (first, end) = rows(100, 50.0 * ROW_PX, 10.0 * ROW_PX);
+        assert!(first <= 44 && end >= 67 && end - first < 40, "{first} {end}");
+        assert_eq!(rows(100, 98.0 * ROW_PX, 560.0).1, 100);
     }
 }

@@ -13,6 +13,9 @@ use crate::store::Store;
 /// Above so many lines, the way back is drawn only for those that are lit.
 const MANY_TRACKS: usize = 80;
 
+/// Above so many, only those that are lit are drawn at all.
+pub(crate) const MOST_TRACKS: usize = 700;
+
 /// All lines.
 #[component]
 pub(crate) fn Lines(drawing: Memo<Arc<Drawing>>, hot: Hot) -> impl IntoView {
@@ -20,7 +23,7 @@ pub(crate) fn Lines(drawing: Memo<Arc<Drawing>>, hot: Hot) -> impl IntoView {
     view! {
         <g class="tracks" class:many=move || many.get()>
             <For
-                each=move || drawing.with(|drawing| drawing.tracks.clone())
+                each=move || to_draw(drawing, hot)
                 key=|track| (track.from.clone(), track.to.clone(), track.curve.d(), track.keys.len())
                 let:track
             >
@@ -28,6 +31,16 @@ pub(crate) fn Lines(drawing: Memo<Arc<Drawing>>, hot: Hot) -> impl IntoView {
             </For>
         </g>
     }
+}
+
+fn to_draw(drawing: Memo<Arc<Drawing>>, hot: Hot) -> Vec<Track> {
+    drawing.with(|drawing| {
+        if drawing.tracks.len() <= MOST_TRACKS {
+            return drawing.tracks.clone();
+        }
+        let Some(id) = hot.get() else { return Vec::new() };
+        drawing.tracks.iter().filter(|track| track.from == id || track.to == id).cloned().collect()
+    })
 }
 
 #[component]
