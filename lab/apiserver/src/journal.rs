@@ -18,6 +18,8 @@ use crate::store::Key;
 
 /// Below this size a journal is not worth rewriting.
 const COMPACT_FROM: u64 = 1 << 20;
+/// At the start a shorter one is: the next start reads it again.
+const COMPACT_AT_START: u64 = 1 << 16;
 
 /// The open journal.
 pub(crate) struct Journal {
@@ -71,7 +73,7 @@ impl Journal {
             }
         }
         let mut journal = Self { file, path: path.clone(), length, compact_at: 0, _lock: lock };
-        if length >= COMPACT_FROM
+        if length >= COMPACT_AT_START
             && let Err(error) = journal.compact(remembered.revision, &remembered.objects)
         {
             tracing::warn!(%error, file = %journal.path.display(), "cannot shorten the journal; it keeps growing for now");
