@@ -13,8 +13,12 @@ fn main() {
     println!("cargo::rerun-if-changed={}", probe.display());
     let value = match probe.canonicalize() {
         Ok(path) => format!("Some(include_bytes!({path:?}))"),
-        // The crate still compiles; at run time it says what is missing.
-        Err(_) => "None".to_owned(),
+        // The crate still compiles; at run time it says what is missing. A path that never exists has cargo look again
+        // each time: the probe may appear with an older date than this run's.
+        Err(_) => {
+            println!("cargo::rerun-if-changed={}", folder.join("no-probe-yet").display());
+            "None".to_owned()
+        }
     };
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it")).join("probe.rs");
     let source = format!("/// The probe's bytes.\npub(crate) static PROBE: Option<&[u8]> = {value};\n");

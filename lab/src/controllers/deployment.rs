@@ -40,7 +40,7 @@ impl Controller for Deployments {
             let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
             let step = step(&deployment, owned.get(uid).map_or(&[], Vec::as_slice), Timestamp::now());
             for note in step.notes {
-                debug!(deployment = deployment.metadata.name, message = note.message, "rollout");
+                debug!(deployment = deployment.metadata.name, note = note.message, "rollout");
                 self.events.record(deployment.as_ref(), note);
             }
             sets.extend(step.sets);

@@ -5,17 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{
-    Binding, Node, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference, Pod, Taint, Toleration,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::json;
-use tracing::{debug, warn};
 
 use super::cluster::Cluster;
 use super::command::Command;
@@ -26,8 +22,6 @@ use super::worker::{Controller, Inputs, Pass};
 
 /// The name that a pod's `schedulerName` has where nobody sets another.
 const NAME: &str = "default-scheduler";
-/// Bindings under way at once.
-const CONCURRENT_BINDINGS: usize = 16;
 
 /// Runs [`decide`].
 pub(crate) struct Scheduler {
@@ -53,49 +47,41 @@ impl Controller for Scheduler {
 
     async fn pass(&mut self) -> Pass {
         let decision = decide(&self.cluster.pods.list(), &self.cluster.nodes.list());
-        let this = &*self;
-        let unbound: usize = futures::stream::iter(decision.bind)
-            .map(|(pod, node)| async move { usize::from(!this.bind(&pod, node).await) })
-            .buffer_unordered(CONCURRENT_BINDINGS)
-            .fold(0, |sum, failed| async move { sum + failed })
-            .await;
-        let mut commands = Vec::new();
+        let mut commands: Vec<_> = decision.bind.into_iter().map(|(pod, node)| (Some(node.clone()), bind(&pod, &node))).collect();
+        let mut pass = Pass::default();
         for (pod, why) in decision.unschedulable {
-            commands.push(Command::PatchStatus(key_of(pod.as_ref()), unschedulable_status(&pod, &why)));
+            if age(&pod) < GRACE {
+                pass.wake_in = Some(GRACE);
+                continue;
+            }
+            commands.push((None, Command::PatchStatus(key_of(pod.as_ref()), unschedulable_status(&pod, &why))));
             self.events.record(pod.as_ref(), Note::warning("FailedScheduling", why));
         }
-        let failed = self.cluster.pods.carry_out(&self.cluster.client, commands).await;
-        Pass { failed: failed + unbound, wake_in: None }
+        let cluster = &self.cluster;
+        pass.failed = cluster
+            .pods
+            .carry_out_and_tell(&cluster.client, commands, |node, _, answer| {
+                let (Some(node), Some(pod)) = (node, answer) else { return };
+                let (namespace, name) = key_of(pod);
+                let message = format!("Successfully assigned {namespace}/{name} to {node}");
+                self.events.record(pod, Note::normal("Scheduled", message));
+            })
+            .await;
+        pass
     }
 }
 
-impl Scheduler {
-    async fn bind(&self, pod: &Arc<Pod>, node: String) -> bool {
-        let (namespace, name) = key_of(pod.as_ref());
-        let api = Api::<Pod>::namespaced(self.cluster.client.clone(), &namespace);
-        let binding = Binding {
-            metadata: ObjectMeta { name: Some(name.clone()), uid: pod.uid(), ..ObjectMeta::default() },
-            target: ObjectReference { kind: Some("Node".into()), name: Some(node.clone()), ..ObjectReference::default() },
-        };
-        let answer: Result<serde_json::Value, _> =
-            api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
-        match answer {
-            Ok(_) => {
-                let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                self.events.record(pod.as_ref(), Note::normal("Scheduled", message));
-                true
-            }
-            // It has gone, or has been bound meanwhile: the watch tells which.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                debug!(%namespace, %name, message = status.message, "not bound");
-                false
-            }
-            Err(error) => {
-                warn!(%namespace, %name, %node, %error, "cannot bind the pod");
-                false
-            }
-        }
-    }
+/// How long a pod may wait before it is said that it fits nowhere: at the start of a lab, the node is a moment behind.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn age(pod: &Pod) -> Duration {
+    let created = pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Duration::try_from(Timestamp::now().duration_since(created)).unwrap_or_default()
+}
+
+/// The uid keeps the patch from a successor of the same name; the API server refuses it if the pod has a node by now.
+fn bind(pod: &Pod, node: &str) -> Command<Pod> {
+    Command::Patch(key_of(pod), json!({"metadata": {"uid": pod.metadata.uid}, "spec": {"nodeName": node}}))
 }
 
 /// Finds a node for each pod that waits for this scheduler.

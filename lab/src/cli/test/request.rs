@@ -7,7 +7,9 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use signalbox_api::error::ApiError;
+use signalbox_api::rest::RoundReport;
 use signalbox_api::state::Snapshot;
 use tokio::net::TcpStream;
 
@@ -36,13 +38,18 @@ pub(super) enum Error {
 /// Has a round run and returns the picture after it.
 pub(super) async fn round(server: &ServerEntry, timeout: Duration) -> Result<Snapshot, Error> {
     let both = async {
-        send(server, Method::POST, "/api/v1/rounds").await?;
-        let url = format!("{}/api/v1/state", server.server);
-        let body = send(server, Method::GET, "/api/v1/state").await?;
-        serde_json::from_slice(&body).map_err(|source| Error::Answer { url, source })
+        let RoundReport { round, cells, endpoints, dns } = ask(server, Method::POST, "/api/v1/rounds").await?;
+        // What surrounds the round: the server's and the enforcers' problems.
+        let around: Snapshot = ask(server, Method::GET, "/api/v1/state").await?;
+        Ok(Snapshot { round, cells, endpoints, dns, ..around })
     };
     let late = |_| Error::Late { url: server.server.clone(), after: timeout };
     tokio::time::timeout(timeout, both).await.map_err(late)?
+}
+
+async fn ask<T: DeserializeOwned>(server: &ServerEntry, method: Method, path: &str) -> Result<T, Error> {
+    let body = send(server, method, path).await?;
+    serde_json::from_slice(&body).map_err(|source| Error::Answer { url: format!("{}{path}", server.server), source })
 }
 
 async fn send(server: &ServerEntry, method: Method, path: &str) -> Result<Bytes, Error> {
