@@ -109,6 +109,7 @@ fn entries(resource: &'static Resource) -> Vec<Value> {
         list.push(scale);
     }
     if resource.is("", "Pod") {
+        list.push(sub("binding", "Binding", &["create"]));
         list.push(sub("log", "Pod", &["get"]));
     }
     if resource.is("", "Pod") || resource.is("signalbox.dev", "ExternalHost") {

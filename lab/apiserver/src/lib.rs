@@ -4,7 +4,7 @@
 //! - `routes`, `path`, `negotiate`: a request's way to an answer
 //! - `kinds`: what is served, with schemas and defaults; `discovery`, `openapi`: how the API tells
 //! - `store`, `journal`: the objects, in memory and on disk; `watch`, `selector`: who sees which change
-//! - `decode`, `protobuf`, `write`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
+//! - `decode`, `protobuf`, `write`, `binding`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
 //! - `table`: what `kubectl get` prints; [`status`]: errors as Kubernetes words them
 
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use signalbox_lab_streaming::runtime::PodRuntime;
 use tokio_util::sync::CancellationToken;
 
 mod auth;
+mod binding;
 mod decode;
 mod delete;
 mod discovery;

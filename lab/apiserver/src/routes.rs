@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Gate;
+use crate::binding;
 use crate::decode::{self, FieldValidation};
 use crate::delete::{self, Deleted};
 use crate::kinds::{self, Resource};
@@ -82,6 +83,10 @@ async fn dispatch(api: Arc<Api>, request: Request) -> Result<Response, Status> {
         }
         Target::Object { resource, namespace, name, part } => match part.as_deref() {
             Some("exec") => exec(&api, request, resource, namespace, name).await,
+            Some("binding") if resource.is("", "Pod") => {
+                let call = Call::new(api, request).await?;
+                bind(&call, &Key::new(resource, &namespace, &name))
+            }
             Some("log") => logs(&api, request, resource, namespace, name).await,
             part => {
                 let part = match part {
@@ -413,6 +418,14 @@ fn patch(call: &Call) -> Result<Change, Status> {
         }
         other => Err(Status::unsupported_media_type(other)),
     }
+}
+
+fn bind(call: &Call, key: &Key) -> Result<Response, Status> {
+    if call.method != Method::POST {
+        return Err(Status::method_not_allowed());
+    }
+    let body = binding::bind(&call.api.store, key, &call.decoded()?, call.dry_run()?)?;
+    Ok(Accepted::json().respond(StatusCode::CREATED, &body))
 }
 
 fn changed(call: &Call, key: &Key, part: Part, change: &Change) -> Result<Response, Status> {
