@@ -60,7 +60,8 @@ impl Cluster {
         namespaces.create(&PostParams::default(), &from(json!({"metadata": {"name": "n"}}))).await.unwrap();
         let nodes = Api::<Node>::all(cluster.client.clone());
         nodes.create(&PostParams::default(), &from(json!({"metadata": {"name": "lab"}}))).await.unwrap();
-        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]}});
+        let ready =
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]}});
         nodes.patch_status("lab", &PatchParams::default(), &Patch::Merge(ready)).await.unwrap();
         cluster
     }
@@ -125,7 +126,11 @@ impl Cluster {
         pods.iter()
             .map(|pod| {
                 let phase = word(pod.status.as_ref().and_then(|status| status.phase.as_ref()));
-                format!("{} {phase} {}", pod.name_any(), word(pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref())))
+                format!(
+                    "{} {phase} {}",
+                    pod.name_any(),
+                    word(pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()))
+                )
             })
             .collect()
     }
@@ -136,7 +141,9 @@ impl Cluster {
             let (spec, status) = (deployment.spec.as_ref()?, deployment.status.as_ref()?);
             let all = spec.replicas;
             let complete = status.observed_generation == deployment.metadata.generation
-                && [status.replicas, status.updated_replicas, status.available_replicas].iter().all(|count| *count == all);
+                && [status.replicas, status.updated_replicas, status.available_replicas]
+                    .iter()
+                    .all(|count| *count == all);
             complete.then(|| deployment.clone())
         })
         .await
@@ -184,10 +191,12 @@ fn deployment(name: &str, replicas: i32, image: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_becomes_pods_and_comes_to_rest() {
     let cluster = Cluster::start().await;
-    cluster.create::<Service>(json!({
-        "metadata": {"name": "web"},
-        "spec": {"type": "LoadBalancer", "selector": {"run": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
-    })).await;
+    cluster
+        .create::<Service>(json!({
+            "metadata": {"name": "web"},
+            "spec": {"type": "LoadBalancer", "selector": {"run": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+        }))
+        .await;
     cluster.create::<Deployment>(deployment("web", 3, "one")).await;
     let done = cluster.rolled_out("web").await;
     let conditions = done.status.unwrap().conditions.unwrap();
@@ -197,17 +206,22 @@ async fn a_deployment_becomes_pods_and_comes_to_rest() {
     }
     let pods = cluster.pods().await;
     assert!(pods.len() == 3 && pods.iter().all(|pod| pod.ends_with("Running lab")), "{pods:?}");
-    let service = cluster.until("an address", async |cluster| {
-        let service = cluster.api::<Service>().get("web").await.unwrap();
-        service.status?.load_balancer?.ingress?.first()?.ip.clone()
-    }).await;
+    let service = cluster
+        .until("an address", async |cluster| {
+            let service = cluster.api::<Service>().get("web").await.unwrap();
+            service.status?.load_balancer?.ingress?.first()?.ip.clone()
+        })
+        .await;
     assert_eq!(service, "198.51.100.200");
-    cluster.until("three endpoints on the named port", async |cluster| {
-        let slices = cluster.api::<EndpointSlice>().list(&ListParams::default()).await.unwrap().items;
-        let [slice] = slices.as_slice() else { return None };
-        let ready = slice.endpoints.iter().filter(|endpoint| endpoint.conditions.as_ref().unwrap().ready == Some(true));
-        (ready.count() == 3 && slice.ports.as_ref()?[0].port == Some(9000)).then_some(())
-    }).await;
+    cluster
+        .until("three endpoints on the named port", async |cluster| {
+            let slices = cluster.api::<EndpointSlice>().list(&ListParams::default()).await.unwrap().items;
+            let [slice] = slices.as_slice() else { return None };
+            let ready =
+                slice.endpoints.iter().filter(|endpoint| endpoint.conditions.as_ref().unwrap().ready == Some(true));
+            (ready.count() == 3 && slice.ports.as_ref()?[0].port == Some(9000)).then_some(())
+        })
+        .await;
     // Nothing changes any more: what a controller writes compares equal to what the API server gives back.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let before = cluster.versions().await;
@@ -230,16 +244,20 @@ async fn an_update_rolls_and_a_scale_scales() {
     deployments.patch("web", &PatchParams::default(), &Patch::Strategic(template)).await.unwrap();
     let done = cluster.rolled_out("web").await;
     assert_eq!(done.annotations()["deployment.kubernetes.io/revision"], "2");
-    let images: Vec<_> = cluster.until("the old pods have gone", async |cluster| {
-        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap();
-        let images: Vec<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers[0].image.clone()).collect();
-        (images.len() == 2).then_some(images)
-    }).await;
+    let images: Vec<_> = cluster
+        .until("the old pods have gone", async |cluster| {
+            let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap();
+            let images: Vec<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers[0].image.clone()).collect();
+            (images.len() == 2).then_some(images)
+        })
+        .await;
     assert_eq!(images, ["two", "two"]);
     for replicas in [5, 0, 1] {
         let scale = json!({"spec": {"replicas": replicas}});
         deployments.patch_scale("web", &PatchParams::default(), &Patch::Merge(scale)).await.unwrap();
-        cluster.until("as many pods as asked for", async |cluster| (cluster.pods().await.len() == replicas).then_some(())).await;
+        cluster
+            .until("as many pods as asked for", async |cluster| (cluster.pods().await.len() == replicas).then_some(()))
+            .await;
     }
 }
 
@@ -252,17 +270,21 @@ async fn a_pod_that_is_deleted_or_relabelled_gets_a_successor() {
     let only = |pods: Vec<Pod>| pods.first().map(|pod| pod.name_any()).unwrap();
     let first = only(pods.list(&ListParams::default()).await.unwrap().items);
     pods.delete(&first, &DeleteParams::default()).await.unwrap();
-    let second = cluster.until("a successor", async |cluster| {
-        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-        (pods.len() == 1 && only(pods.clone()) != first).then(|| only(pods))
-    }).await;
+    let second = cluster
+        .until("a successor", async |cluster| {
+            let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            (pods.len() == 1 && only(pods.clone()) != first).then(|| only(pods))
+        })
+        .await;
     let aside = json!({"metadata": {"labels": {"run": "aside"}}});
     pods.patch(&second, &PatchParams::default(), &Patch::Merge(aside)).await.unwrap();
-    cluster.until("the pod is let go and replaced", async |cluster| {
-        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-        let released = pods.iter().find(|pod| pod.name_any() == second)?.owner_references().is_empty();
-        (pods.len() == 2 && released).then_some(())
-    }).await;
+    cluster
+        .until("the pod is let go and replaced", async |cluster| {
+            let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            let released = pods.iter().find(|pod| pod.name_any() == second)?.owner_references().is_empty();
+            (pods.len() == 2 && released).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,12 +293,14 @@ async fn a_pod_that_fits_nowhere_says_so_and_starts_when_it_fits() {
     let mut picky = deployment("web", 1, "one");
     picky["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "ssd"});
     cluster.create::<Deployment>(picky).await;
-    cluster.until("it says why", async |cluster| {
-        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
-        let conditions = pods.first()?.status.as_ref()?.conditions.clone()?;
-        let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")?;
-        (scheduled.status == "False" && scheduled.message?.starts_with("0/1 nodes are available")).then_some(())
-    }).await;
+    cluster
+        .until("it says why", async |cluster| {
+            let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            let conditions = pods.first()?.status.as_ref()?.conditions.clone()?;
+            let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")?;
+            (scheduled.status == "False" && scheduled.message?.starts_with("0/1 nodes are available")).then_some(())
+        })
+        .await;
     let label = json!({"metadata": {"labels": {"disk": "ssd"}}});
     Api::<Node>::all(cluster.client.clone()).patch("lab", &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
     cluster.rolled_out("web").await;
@@ -287,12 +311,14 @@ async fn every_namespace_has_its_account_and_takes_its_contents_along() {
     let cluster = Cluster::start().await;
     cluster.create::<Deployment>(deployment("web", 2, "one")).await;
     cluster.rolled_out("web").await;
-    cluster.until("the account", async |cluster| {
-        cluster.api::<ServiceAccount>().get_opt("default").await.unwrap()
-    }).await;
+    cluster
+        .until("the account", async |cluster| cluster.api::<ServiceAccount>().get_opt("default").await.unwrap())
+        .await;
     let namespaces = Api::<Namespace>::all(cluster.client.clone());
     namespaces.delete("n", &DeleteParams::default()).await.unwrap();
-    cluster.until("the namespace is gone", async |_| namespaces.get_opt("n").await.unwrap().is_none().then_some(())).await;
+    cluster
+        .until("the namespace is gone", async |_| namespaces.get_opt("n").await.unwrap().is_none().then_some(()))
+        .await;
     let left = Api::<Pod>::all(cluster.client.clone()).list(&ListParams::default()).await.unwrap().items;
     assert!(left.is_empty(), "{left:?}");
 }

@@ -12,7 +12,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
 
@@ -29,6 +29,11 @@ Examples:
   signalbox test -o junit > connections.xml       for a CI system
 
 Exit status: 0 if all facts agree, 1 if some disagree or are missing, 2 if the test could not run.";
+
+/// How long pods that come and go may leave the picture open.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3);
+/// Between two rounds meanwhile.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Try the lesson's 18 connections once, and compare what policies, probes and kernel say
 #[derive(Debug, clap::Args)]
@@ -66,6 +71,10 @@ enum Error {
     NoServer(PathBuf),
     #[error(transparent)]
     Request(#[from] request::Error),
+    #[error(
+        "there is nothing to try: the cluster has no pods with a probe and no Services; apply some, or start the lab without --empty"
+    )]
+    Nothing,
     #[error("the runtime cannot start: {0}")]
     Runtime(std::io::Error),
 }
@@ -94,6 +103,20 @@ fn report(args: &Args) -> Result<Report, Error> {
         .map_err(|source| Error::NoKubeconfig { path: path.clone(), source: Box::new(source) })?;
     let server = ServerEntry::find(&kubeconfig).ok_or(Error::NoServer(path))?;
     let runtime = super::runtime().map_err(Error::Runtime)?;
-    let snapshot = runtime.block_on(request::round(&server, args.timeout))?;
-    Ok(Report::new(&snapshot))
+    runtime.block_on(settled(&server, args.timeout))
+}
+
+/// One round; another one where a change was under way that left a check without all its facts.
+async fn settled(server: &ServerEntry, timeout: Duration) -> Result<Report, Error> {
+    let begin = Instant::now();
+    loop {
+        let report = Report::new(&request::round(server, timeout).await?);
+        if report.checks.is_empty() {
+            return Err(Error::Nothing);
+        }
+        if report.settled() || begin.elapsed() > SETTLES_WITHIN {
+            return Ok(report);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }

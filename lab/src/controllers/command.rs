@@ -51,7 +51,8 @@ where
 {
     /// Carries commands out, several at once, and takes the answers in. Returns how many failed.
     pub(crate) async fn carry_out(&self, client: &Client, commands: Vec<Command<K>>) -> usize {
-        self.carry_out_and_tell(client, commands.into_iter().map(|command| ((), command)).collect(), |(), _, _| {}).await
+        self.carry_out_and_tell(client, commands.into_iter().map(|command| ((), command)).collect(), |(), _, _| {})
+            .await
     }
 
     /// The same for commands on behalf of someone, who is told of each success: the command, and the object that the

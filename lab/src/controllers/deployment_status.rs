@@ -75,7 +75,10 @@ fn progress(
     };
     if spec.paused == Some(true) {
         let message = "Deployment is paused".to_owned();
-        let paused = DeploymentCondition { status: "Unknown".into(), ..condition("Progressing", true, "DeploymentPaused", message, now) };
+        let paused = DeploymentCondition {
+            status: "Unknown".into(),
+            ..condition("Progressing", true, "DeploymentPaused", message, now)
+        };
         set_condition(status, paused, Bump::OnChange);
         return None;
     }
@@ -96,8 +99,11 @@ fn progress(
         let message = format!("{subject} is progressing.");
         set_condition(status, condition("Progressing", true, "ReplicaSetUpdated", message, now), Bump::Always);
     }
-    let deadline = Duration::from_secs(u64::try_from(spec.progress_deadline_seconds.unwrap_or(DEFAULT_DEADLINE)).unwrap_or(0));
-    let since = find(status, "Progressing").and_then(|condition| condition.last_update_time.as_ref()).map_or(now, |time| time.0);
+    let deadline =
+        Duration::from_secs(u64::try_from(spec.progress_deadline_seconds.unwrap_or(DEFAULT_DEADLINE)).unwrap_or(0));
+    let since = find(status, "Progressing")
+        .and_then(|condition| condition.last_update_time.as_ref())
+        .map_or(now, |time| time.0);
     let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     if passed < deadline {
         return Some(deadline - passed);
@@ -142,7 +148,8 @@ fn set_condition(status: &mut DeploymentStatus, mut condition: DeploymentConditi
     if known.status == condition.status {
         condition.last_transition_time.clone_from(&known.last_transition_time);
     }
-    let same = known.status == condition.status && known.reason == condition.reason && known.message == condition.message;
+    let same =
+        known.status == condition.status && known.reason == condition.reason && known.message == condition.message;
     match bump {
         Bump::OnChange if same => {}
         Bump::OnChange | Bump::Always => *known = condition,

@@ -46,11 +46,7 @@ impl Controller for EndpointSlices {
         for service in cluster.services.list() {
             let namespace = service.namespace().unwrap_or_default();
             let (pods, slices) = (pods.get(&namespace), slices.get(&namespace));
-            commands.extend(decide(
-                &service,
-                pods.map_or(&[], Vec::as_slice),
-                slices.map_or(&[], Vec::as_slice),
-            ));
+            commands.extend(decide(&service, pods.map_or(&[], Vec::as_slice), slices.map_or(&[], Vec::as_slice)));
         }
         Pass { failed: cluster.slices.carry_out(&cluster.client, commands).await, wake_in: None }
     }
@@ -68,7 +64,11 @@ fn by_namespace<K: kube::Resource>(objects: Vec<Arc<K>>) -> BTreeMap<String, Vec
 ///
 /// A slice's name follows from what its endpoints have in common: address family and resolved ports. So a change of a
 /// pod changes one slice in place, and nothing has to be remembered over a restart.
-pub(crate) fn decide(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> Vec<Command<EndpointSlice>> {
+pub(crate) fn decide(
+    service: &Service,
+    pods: &[Arc<Pod>],
+    slices: &[Arc<EndpointSlice>],
+) -> Vec<Command<EndpointSlice>> {
     let held: Vec<_> = slices.iter().filter(|slice| is_ours(service, slice)).collect();
     let wanted = wanted(service, pods);
     let mut commands = Vec::new();
@@ -210,7 +210,8 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<ResolvedPort> {
 
 fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     spec.containers
         .iter()
         .chain(sidecars)
@@ -226,7 +227,9 @@ fn endpoint(service: &Service, pod: &Pod, addresses: Vec<String>) -> Endpoint {
     let publish_unready = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     let pod_spec = pod.spec.as_ref();
     // A pod has a host name in the Service's domain where it asks for one there.
-    let hostname = pod_spec.filter(|spec| spec.subdomain.as_deref() == Some(&service.name_any())).and_then(|spec| spec.hostname.clone());
+    let hostname = pod_spec
+        .filter(|spec| spec.subdomain.as_deref() == Some(&service.name_any()))
+        .and_then(|spec| spec.hostname.clone());
     Endpoint {
         addresses,
         conditions: Some(EndpointConditions {
@@ -263,8 +266,10 @@ impl Family {
 }
 
 fn families(service: &Service) -> Vec<Family> {
-    let named: Vec<_> = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten()).map(String::as_str).collect();
-    let families: Vec<_> = [Family::V4, Family::V6].into_iter().filter(|family| named.contains(&family.as_str())).collect();
+    let named: Vec<_> =
+        service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten()).map(String::as_str).collect();
+    let families: Vec<_> =
+        [Family::V4, Family::V6].into_iter().filter(|family| named.contains(&family.as_str())).collect();
     if families.is_empty() { vec![Family::V4] } else { families }
 }
 

@@ -69,10 +69,30 @@ fn endpoints_follow_pods() {
         ("a ready pod", json!({}), vec![ready()], &["IPv4 [8080] 10.244.0.2(rs-)"]),
         ("not ready", json!({}), vec![unready()], &["IPv4 [8080] 10.244.0.2(---)"]),
         ("terminating, still serving", json!({}), vec![ending()], &["IPv4 [8080] 10.244.0.2(-st)"]),
-        ("unready ones published", json!({"publishNotReadyAddresses": true}), vec![unready()], &["IPv4 [8080] 10.244.0.2(r--)"]),
-        ("finished", json!({}), vec![pod("a", "10.244.0.2", 8080, json!({"status": {"phase": "Failed"}}))], &["IPv4 []"]),
-        ("without an address", json!({}), vec![pod("a", "", 8080, json!({"status": {"podIPs": [], "podIP": null}}))], &["IPv4 []"]),
-        ("other labels", json!({}), vec![pod("a", "10.244.0.2", 8080, json!({"metadata": {"labels": {"run": "db"}}}))], &["IPv4 []"]),
+        (
+            "unready ones published",
+            json!({"publishNotReadyAddresses": true}),
+            vec![unready()],
+            &["IPv4 [8080] 10.244.0.2(r--)"],
+        ),
+        (
+            "finished",
+            json!({}),
+            vec![pod("a", "10.244.0.2", 8080, json!({"status": {"phase": "Failed"}}))],
+            &["IPv4 []"],
+        ),
+        (
+            "without an address",
+            json!({}),
+            vec![pod("a", "", 8080, json!({"status": {"podIPs": [], "podIP": null}}))],
+            &["IPv4 []"],
+        ),
+        (
+            "other labels",
+            json!({}),
+            vec![pod("a", "10.244.0.2", 8080, json!({"metadata": {"labels": {"run": "db"}}}))],
+            &["IPv4 []"],
+        ),
         (
             "one name, two numbers",
             json!({}),
@@ -91,7 +111,12 @@ fn endpoints_follow_pods() {
             vec![ready()],
             &["IPv4 [] 10.244.0.2(rs-)"],
         ),
-        ("a number", json!({"ports": [{"port": 80, "targetPort": 7000}]}), vec![ready()], &["IPv4 [7000] 10.244.0.2(rs-)"]),
+        (
+            "a number",
+            json!({"ports": [{"port": 80, "targetPort": 7000}]}),
+            vec![ready()],
+            &["IPv4 [7000] 10.244.0.2(rs-)"],
+        ),
         ("no target port", json!({"ports": [{"port": 80}]}), vec![ready()], &["IPv4 [80] 10.244.0.2(rs-)"]),
         (
             "the host's network",
@@ -102,7 +127,12 @@ fn endpoints_follow_pods() {
         (
             "two families",
             json!({"ipFamilies": ["IPv4", "IPv6"]}),
-            vec![pod("a", "10.244.0.2", 8080, json!({"status": {"podIPs": [{"ip": "10.244.0.2"}, {"ip": "fd00::2"}]}}))],
+            vec![pod(
+                "a",
+                "10.244.0.2",
+                8080,
+                json!({"status": {"podIPs": [{"ip": "10.244.0.2"}, {"ip": "fd00::2"}]}}),
+            )],
             &["IPv4 [8080] 10.244.0.2(rs-)", "IPv6 [8080] fd00::2(rs-)"],
         ),
         ("no selector", json!({"selector": null}), vec![ready()], &[]),
@@ -143,7 +173,8 @@ fn slices_of_others_are_not_touched() {
 
 #[test]
 fn a_thousand_endpoints_fill_a_slice() {
-    let pods: Vec<_> = (0..1001).map(|n| pod(&format!("p{n}"), &format!("10.244.{}.{}", n / 250, n % 250), 80, json!({}))).collect();
+    let pods: Vec<_> =
+        (0..1001).map(|n| pod(&format!("p{n}"), &format!("10.244.{}.{}", n / 250, n % 250), 80, json!({}))).collect();
     let slices = wanted(&service(json!({})), &pods);
     assert_eq!(slices.iter().map(|slice| slice.endpoints.len()).collect::<Vec<_>>(), [1000, 1]);
     assert_ne!(slices[0].name_any(), slices[1].name_any());

@@ -56,8 +56,13 @@ impl Controller for LoadBalancers {
                 &self.cluster.client,
                 decision.statuses.into_iter().map(|command| ((), command)).collect(),
                 |(), _, answer| {
-                    if let Some((service, address)) = answer.and_then(|service| Some((service, addresses(service).pop()?))) {
-                        self.events.record(service, Note::normal("EnsuredLoadBalancer", format!("Ensured load balancer: {address}")));
+                    if let Some((service, address)) =
+                        answer.and_then(|service| Some((service, addresses(service).pop()?)))
+                    {
+                        self.events.record(
+                            service,
+                            Note::normal("EnsuredLoadBalancer", format!("Ensured load balancer: {address}")),
+                        );
                     }
                 },
             )
@@ -80,7 +85,8 @@ pub(crate) fn decide(services: &[Arc<Service>]) -> Decision {
             }
             continue;
         }
-        let asked = service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.clone()).filter(|text| !text.is_empty());
+        let asked =
+            service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.clone()).filter(|text| !text.is_empty());
         wanting.push((service, held, asked));
     }
     // Who holds a good address keeps it, whoever asks for it; among holders of the same one the older.
@@ -111,12 +117,17 @@ pub(crate) fn decide(services: &[Arc<Service>]) -> Decision {
 fn find(taken: &mut BTreeSet<Ipv4Addr>, asked: Option<&str>) -> Result<Ipv4Addr, String> {
     let Some(asked) = asked else {
         let free = (u32::from(FIRST)..=u32::from(LAST)).map(Ipv4Addr::from).find(|address| !taken.contains(address));
-        let address = free.ok_or_else(|| format!("spec.type: no address from {FIRST} to {LAST} is free; delete a LoadBalancer Service"))?;
+        let address = free.ok_or_else(|| {
+            format!("spec.type: no address from {FIRST} to {LAST} is free; delete a LoadBalancer Service")
+        })?;
         taken.insert(address);
         return Ok(address);
     };
-    let address = parse(asked)
-        .ok_or_else(|| format!("spec.loadBalancerIP: {asked} is not one of the lab's addresses, {FIRST} to {LAST}; leave it out to get one"))?;
+    let address = parse(asked).ok_or_else(|| {
+        format!(
+            "spec.loadBalancerIP: {asked} is not one of the lab's addresses, {FIRST} to {LAST}; leave it out to get one"
+        )
+    })?;
     if taken.insert(address) {
         return Ok(address);
     }
@@ -184,10 +195,20 @@ mod tests {
     fn addresses_are_given_kept_and_taken_back() {
         type Case = (&'static str, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
         let cases: &[Case] = &[
-            ("the first two free", &["a LoadBalancer", "b LoadBalancer"], &["a 198.51.100.200", "b 198.51.100.201"], &[]),
+            (
+                "the first two free",
+                &["a LoadBalancer", "b LoadBalancer"],
+                &["a 198.51.100.200", "b 198.51.100.201"],
+                &[],
+            ),
             ("who holds one keeps it", &["a LoadBalancer - - 1", "b LoadBalancer 200"], &["a 198.51.100.201"], &[]),
             ("another type gives it back", &["a ClusterIP 200"], &["a -"], &[]),
-            ("the older of two holders keeps it", &["a LoadBalancer 200 - 2", "b LoadBalancer 200 - 1"], &["a 198.51.100.201"], &[]),
+            (
+                "the older of two holders keeps it",
+                &["a LoadBalancer 200 - 2", "b LoadBalancer 200 - 1"],
+                &["a 198.51.100.201"],
+                &[],
+            ),
             ("asked for", &["a LoadBalancer - 198.51.100.240"], &["a 198.51.100.240"], &[]),
             ("asked for another one", &["a LoadBalancer 200 198.51.100.240"], &["a 198.51.100.240"], &[]),
             ("asked for one that is taken", &["a LoadBalancer 240", "b LoadBalancer - 198.51.100.240"], &[], &["b"]),

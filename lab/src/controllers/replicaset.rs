@@ -63,7 +63,9 @@ impl Controller for ReplicaSets {
             statuses.extend(decision.status);
         }
         let (pods, statuses) = tokio::join!(
-            cluster.pods.carry_out_and_tell(&cluster.client, pods, |set, command, answer| self.tell(set, command, answer)),
+            cluster
+                .pods
+                .carry_out_and_tell(&cluster.client, pods, |set, command, answer| self.tell(set, command, answer)),
             cluster.replica_sets.carry_out(&cluster.client, statuses),
         );
         pass.failed = pods + statuses;
@@ -74,10 +76,14 @@ impl Controller for ReplicaSets {
 impl ReplicaSets {
     fn tell(&self, set: &ReplicaSet, command: &Command<Pod>, answer: Option<&Pod>) {
         let note = match (command, answer) {
-            (Command::Create(_), Some(pod)) => Note::normal("SuccessfulCreate", format!("Created pod: {}", pod.name_any())),
+            (Command::Create(_), Some(pod)) => {
+                Note::normal("SuccessfulCreate", format!("Created pod: {}", pod.name_any()))
+            }
             (Command::Delete((_, name), _), _) => Note::normal("SuccessfulDelete", format!("Deleted pod: {name}")),
             (Command::Create(_), None)
-            | (Command::Replace(_) | Command::ReplaceStatus(_) | Command::Patch(..) | Command::PatchStatus(..), _) => return,
+            | (Command::Replace(_) | Command::ReplaceStatus(_) | Command::Patch(..) | Command::PatchStatus(..), _) => {
+                return;
+            }
         };
         self.events.record(set, note);
     }
@@ -178,12 +184,10 @@ fn status(set: &ReplicaSet, active: &[&Arc<Pod>], now: Timestamp) -> (ReplicaSet
     let min_ready = Duration::from_secs(
         spec.and_then(|spec| spec.min_ready_seconds).and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0),
     );
-    let template_labels = spec
-        .and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone())
-        .unwrap_or_default();
-    let labelled = active
-        .iter()
-        .filter(|pod| template_labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value)));
+    let template_labels =
+        spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
+    let labelled =
+        active.iter().filter(|pod| template_labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value)));
     let waits: Vec<_> = active.iter().filter_map(|pod| pod::available_in(pod, min_ready, now)).collect();
     let available = waits.iter().filter(|wait| wait.is_zero()).count();
     let status = ReplicaSetStatus {

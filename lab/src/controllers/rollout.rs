@@ -74,7 +74,9 @@ pub(crate) fn step(deployment: &Deployment, owned: &[Arc<ReplicaSet>], now: Time
     let mut step = Step::default();
     let revision = revision(&sets);
     match sets.new {
-        None if !paused(spec) && may_create_new(spec, &sets) => create(deployment, spec, &hash, &sets, revision, &mut step),
+        None if !paused(spec) && may_create_new(spec, &sets) => {
+            create(deployment, spec, &hash, &sets, revision, &mut step)
+        }
         None => scale_old(spec, &sets, &mut step),
         Some(new) => {
             annotate(deployment, new, revision, &mut step);
@@ -205,14 +207,7 @@ fn new_size(spec: &DeploymentSpec, sets: &Sets<'_>, current: i32) -> i32 {
     (current + room).min(desired)
 }
 
-fn create(
-    deployment: &Deployment,
-    spec: &DeploymentSpec,
-    hash: &str,
-    sets: &Sets<'_>,
-    revision: i64,
-    step: &mut Step,
-) {
+fn create(deployment: &Deployment, spec: &DeploymentSpec, hash: &str, sets: &Sets<'_>, revision: i64, step: &mut Step) {
     let name = format!("{}-{hash}", deployment.name_any());
     let replicas = new_size(spec, sets, 0);
     let mut template = spec.template.clone();
@@ -282,7 +277,8 @@ fn set_revision(deployment: &Deployment, sets: &Sets<'_>, step: &mut Step) {
 fn scale(spec: &DeploymentSpec, new: &ReplicaSet, sets: &Sets<'_>, step: &mut Step) {
     let current = wanted(new);
     // A paused Deployment still scales, but moves nothing from one set to another.
-    let size = if paused(spec) && total(sets) != current { current.min(desired(spec)) } else { new_size(spec, sets, current) };
+    let size =
+        if paused(spec) && total(sets) != current { current.min(desired(spec)) } else { new_size(spec, sets, current) };
     if size != current {
         resize(new, size, step);
         return;

@@ -64,7 +64,8 @@ impl Model {
                     set.metadata.uid = set.metadata.name.clone();
                     let age = i64::try_from(self.sets.len()).unwrap();
                     let second = Timestamp::from_second(age).unwrap();
-                    set.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second));
+                    set.metadata.creation_timestamp =
+                        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second));
                     self.sets.push(set);
                 }
                 Command::Replace(set) => {
@@ -78,7 +79,9 @@ impl Model {
                     }
                 }
                 Command::Delete((_, name), _) => self.sets.retain(|set| set.name_any() != name),
-                Command::ReplaceStatus(_) | Command::PatchStatus(..) => panic!("a Deployment leaves its sets' status alone"),
+                Command::ReplaceStatus(_) | Command::PatchStatus(..) => {
+                    panic!("a Deployment leaves its sets' status alone")
+                }
             }
         }
         match step.deployment {
@@ -99,13 +102,21 @@ impl Model {
     /// One pod of one set comes or goes.
     fn one_pod_moves(&mut self) -> bool {
         for set in &mut self.sets {
-            let image = set.spec.as_ref().unwrap().template.as_ref().unwrap().spec.as_ref().unwrap().containers[0].image.clone();
+            let image = set.spec.as_ref().unwrap().template.as_ref().unwrap().spec.as_ref().unwrap().containers[0]
+                .image
+                .clone();
             let broken = image.as_deref() == self.broken && self.broken.is_some();
             let (wanted, has) = (wanted(set), available(set));
             let status = set.status.get_or_insert_with(ReplicaSetStatus::default);
             let before = status.clone();
             status.replicas = wanted;
-            let now = if has > wanted { wanted } else if has < wanted && !broken { has + 1 } else { has };
+            let now = if has > wanted {
+                wanted
+            } else if has < wanted && !broken {
+                has + 1
+            } else {
+                has
+            };
             status.available_replicas = Some(now);
             status.ready_replicas = Some(now);
             if *status != before {
@@ -146,9 +157,15 @@ fn a_first_rollout_completes() {
     model.settle();
     assert_eq!(model.shape(), ["one:4"]);
     let status = model.status();
-    assert_eq!((status.updated_replicas, status.available_replicas, status.unavailable_replicas), (Some(4), Some(4), None));
+    assert_eq!(
+        (status.updated_replicas, status.available_replicas, status.unavailable_replicas),
+        (Some(4), Some(4), None)
+    );
     assert_eq!(status.observed_generation, Some(1));
-    assert_eq!((model.reason("Progressing"), model.reason("Available")), ("NewReplicaSetAvailable".into(), "MinimumReplicasAvailable".into()));
+    assert_eq!(
+        (model.reason("Progressing"), model.reason("Available")),
+        ("NewReplicaSetAvailable".into(), "MinimumReplicasAvailable".into())
+    );
     assert_eq!(model.deployment.annotations()[REVISION], "1");
     let set = &model.sets[0];
     let hash = &set.labels()[TEMPLATE_HASH];
@@ -208,7 +225,10 @@ fn a_broken_update_stops_at_its_bounds_and_says_so() {
     model.deployment = with_image(model.deployment.clone(), "one");
     model.settle();
     assert_eq!(model.shape(), ["one:4", "two:0"]);
-    assert_eq!((model.deployment.annotations()[REVISION].as_str(), model.reason("Progressing").as_str()), ("3", "NewReplicaSetAvailable"));
+    assert_eq!(
+        (model.deployment.annotations()[REVISION].as_str(), model.reason("Progressing").as_str()),
+        ("3", "NewReplicaSetAvailable")
+    );
 }
 
 #[test]
@@ -251,7 +271,8 @@ fn history_is_kept_as_long_as_asked_for() {
 #[test]
 fn a_deployment_that_is_going_does_nothing() {
     let mut going = deployment(json!({}));
-    going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+    going.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
     assert_eq!(step(&going, &[], Timestamp::UNIX_EPOCH), Step::default());
 }
 

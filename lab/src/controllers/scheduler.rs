@@ -47,7 +47,8 @@ impl Controller for Scheduler {
 
     async fn pass(&mut self) -> Pass {
         let decision = decide(&self.cluster.pods.list(), &self.cluster.nodes.list());
-        let mut commands: Vec<_> = decision.bind.into_iter().map(|(pod, node)| (Some(node.clone()), bind(&pod, &node))).collect();
+        let mut commands: Vec<_> =
+            decision.bind.into_iter().map(|(pod, node)| (Some(node.clone()), bind(&pod, &node))).collect();
         let mut pass = Pass::default();
         for (pod, why) in decision.unschedulable {
             if age(&pod) < GRACE {
@@ -95,7 +96,8 @@ pub(crate) fn decide(pods: &[Arc<Pod>], nodes: &[Arc<Node>]) -> Decision {
     let mut decision = Decision::default();
     for pod in pods.iter().filter(|pod| waits(pod)) {
         let misfits: Vec<_> = nodes.iter().map(|node| misfit(pod, node)).collect();
-        let fitting = nodes.iter().zip(&misfits).filter(|(_, misfit)| misfit.is_none()).map(|(node, _)| node.name_any());
+        let fitting =
+            nodes.iter().zip(&misfits).filter(|(_, misfit)| misfit.is_none()).map(|(node, _)| node.name_any());
         if let Some(node) = fitting.min_by_key(|node| load.get(node).copied()) {
             *load.entry(node.clone()).or_default() += 1;
             decision.bind.push((pod.clone(), node));
@@ -128,11 +130,8 @@ fn misfit(pod: &Pod, node: &Node) -> Option<String> {
     let spec = node.spec.as_ref();
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     if spec.and_then(|spec| spec.unschedulable) == Some(true) {
-        let cordoned = Taint {
-            key: "node.kubernetes.io/unschedulable".into(),
-            effect: "NoSchedule".into(),
-            ..Taint::default()
-        };
+        let cordoned =
+            Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
         if !tolerations.iter().any(|toleration| tolerates(toleration, &cordoned)) {
             return Some("node(s) were unschedulable".into());
         }
@@ -165,7 +164,8 @@ fn selects_node(pod: &Pod, node: &Node) -> bool {
 }
 
 fn term_holds(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let (labels, fields) = (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
+    let (labels, fields) =
+        (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
     // The only field that the API allows here.
     let field = |name: &str| (name == "metadata.name").then(|| node.name_any());
     !(labels.is_empty() && fields.is_empty())
@@ -202,7 +202,10 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let key = toleration.key.as_deref().unwrap_or_default();
     match toleration.operator.as_deref() {
         Some("Exists") => key.is_empty() || key == taint.key,
-        Some(_) | None => key == taint.key && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default(),
+        Some(_) | None => {
+            key == taint.key
+                && toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+        }
     }
 }
 
@@ -263,7 +266,8 @@ mod tests {
     #[test]
     fn a_pod_goes_where_it_fits() {
         let plain = || node("lab", json!({"disk": "ssd", "cores": "4"}), json!({}));
-        let tainted = || node("lab", json!({}), json!({"taints": [{"key": "only", "value": "gpu", "effect": "NoSchedule"}]}));
+        let tainted =
+            || node("lab", json!({}), json!({"taints": [{"key": "only", "value": "gpu", "effect": "NoSchedule"}]}));
         let cordoned = || node("lab", json!({}), json!({"unschedulable": true}));
         let unready = || Arc::new(Node { status: None, ..node("lab", json!({}), json!({})).as_ref().clone() });
         let misfit = |why: &str| Err(format!("0/1 nodes are available: 1 {why}."));

@@ -33,8 +33,11 @@ impl Controller for ServiceAccounts {
 }
 
 fn decide(namespaces: &[Arc<Namespace>], accounts: &[Arc<ServiceAccount>]) -> Vec<Command<ServiceAccount>> {
-    let have: BTreeSet<_> =
-        accounts.iter().filter(|account| account.name_any() == DEFAULT).filter_map(|account| account.namespace()).collect();
+    let have: BTreeSet<_> = accounts
+        .iter()
+        .filter(|account| account.name_any() == DEFAULT)
+        .filter_map(|account| account.namespace())
+        .collect();
     namespaces
         .iter()
         .filter(|namespace| !is_ending(namespace) && !have.contains(&namespace.name_any()))

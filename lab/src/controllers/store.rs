@@ -262,10 +262,7 @@ mod tests {
             ),
             (
                 "the end of a predecessor does not end its successor",
-                vec![
-                    Box::new(|s| s.wrote(pod("a", "2", 9))),
-                    Box::new(|s| s.observe(Event::Delete(pod("a", "1", 8)))),
-                ],
+                vec![Box::new(|s| s.wrote(pod("a", "2", 9))), Box::new(|s| s.observe(Event::Delete(pod("a", "1", 8))))],
                 vec!["a:2@9"],
             ),
             (

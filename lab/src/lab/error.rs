@@ -43,7 +43,9 @@ pub enum Error {
     #[error("{} belongs to another user or others may write to it: choose another directory with --state", .0.display())]
     UnsafeState(PathBuf),
     /// The page's address is taken.
-    #[error("--listen {address}: {source}; choose another address with --listen 127.0.0.1:PORT (port 0 takes any free one)")]
+    #[error(
+        "--listen {address}: {source}; choose another address with --listen 127.0.0.1:PORT (port 0 takes any free one)"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -51,7 +53,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The page's address can be reached from elsewhere.
-    #[error("--listen {0}: other machines could reach the page there; choose a loopback address, or add --allow-remote if that is what you want")]
+    #[error(
+        "--listen {0}: other machines could reach the page there; choose a loopback address, or add --allow-remote if that is what you want"
+    )]
     Remote(SocketAddr),
     /// The kubeconfig is somebody else's.
     #[error("--kubeconfig {}: this file is not from Signalbox and stays as it is; choose another file, or overwrite it with --force", .0.display())]

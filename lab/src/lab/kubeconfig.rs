@@ -44,7 +44,9 @@ pub(crate) fn check_ours(path: &Path) -> Result<(), Error> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(Error::ForeignKubeconfig(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(Error::ForeignKubeconfig(path.to_owned()));
+        }
         Err(source) => return Err(Error::Kubeconfig { path: path.to_owned(), source }),
     };
     let ours = Kubeconfig::from_yaml(&text).is_ok_and(|kubeconfig| ServerEntry::find(&kubeconfig).is_some());

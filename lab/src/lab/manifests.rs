@@ -73,7 +73,8 @@ async fn create_all(client: &Client, objects: Vec<DynamicObject>) -> Result<(), 
 async fn create(client: Client, object: DynamicObject) -> Result<(), Error> {
     let types = object.types.clone().unwrap_or_default();
     let what = format!("create the {} {}", types.kind, object.name_any());
-    let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::Manifest { name: "embedded", reason: error.to_string() })?;
+    let kind = GroupVersionKind::try_from(&types)
+        .map_err(|error| Error::Manifest { name: "embedded", reason: error.to_string() })?;
     let resource = ApiResource::from_gvk(&kind);
     let api = match object.namespace() {
         Some(namespace) => Api::<DynamicObject>::namespaced_with(client, &namespace, &resource),
@@ -102,7 +103,11 @@ mod tests {
         for manifest in [NAMESPACES, LESSON].iter().chain(BASE) {
             for object in parse(*manifest).unwrap() {
                 let kind = object.types.as_ref().unwrap().kind.clone();
-                names.push(format!("{kind} {}{}", object.namespace().map_or(String::new(), |ns| ns + "/"), object.name_any()));
+                names.push(format!(
+                    "{kind} {}{}",
+                    object.namespace().map_or(String::new(), |ns| ns + "/"),
+                    object.name_any()
+                ));
             }
         }
         for expected in [

@@ -7,8 +7,9 @@
 //!   `runtime`: the node, before it is there.
 //!
 //! ```text
-//! preflight, state ─┬─ node's network ──────────────────────┬─ node runs ───────────────┐
-//!                   └─ API server ─ controllers, manifests ─┴─ enforcer ─ server ─ page ┴─ first round ─ ready
+//! preflight, state ─┬─ node's network ─┬─┬─ controllers, node ────────┬─ first round ─ ready
+//!                   └─ API server ─────┘ ├─ manifests ─┬─ server, page ┘
+//!                                        └─ enforcer ──┘
 //! ```
 
 pub mod error;
@@ -124,21 +125,28 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
         Ok::<_, Error>(node)
     };
     let cluster = async {
-        let (api, client) = start_api(&state, late, &ends).await?;
+        let started = start_api(&state, late, &ends).await?;
         reached("Kubernetes API");
-        let controllers = controllers::start(client.clone(), &ends.controllers);
+        Ok::<_, Error>(started)
+    };
+    let (node, (api, client)) = tokio::try_join!(network, cluster)?;
+
+    let controllers = controllers::start(client.clone(), &ends.controllers);
+    let running = tokio::spawn(node.clone().run(client.clone(), ends.node.clone()));
+    let furniture = async {
         let furniture = if options.empty { Furniture::Base } else { Furniture::Lesson };
         manifests::furnish(&client, furniture).await?;
-        reached("controllers and manifests");
-        Ok::<_, Error>((api, client, controllers))
+        reached("manifests");
+        Ok::<_, Error>(())
     };
-    let (node, (api, client, controllers)) = tokio::try_join!(network, cluster)?;
-
-    let running = tokio::spawn(node.clone().run(client.clone(), ends.node.clone()));
-    let enforcer = start_enforcer(&options, &node, client.clone(), &ends).await?;
-    if enforcer.is_some() {
-        reached("enforcer");
-    }
+    let enforcing = async {
+        let enforcer = start_enforcer(&options, &node, client.clone(), &ends).await?;
+        if enforcer.is_some() {
+            reached("enforcer");
+        }
+        Ok::<_, Error>(enforcer)
+    };
+    let ((), enforcer) = tokio::try_join!(furniture, enforcing)?;
     let config = signalbox_server::Config {
         listen: options.listen,
         token: token.clone(),
@@ -147,7 +155,7 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
         ..signalbox_server::Config::default()
     };
     let feed = enforcer.as_ref().map(feed);
-    let server = signalbox_server::start(config, client, feed, ends.server.clone()).await?;
+    let server = signalbox_server::start(config, client.clone(), feed, ends.server.clone()).await?;
     let entry = ServerEntry { server: server_url(server.local_addr()), token };
     let extension = serde_json::to_value(&entry).expect("two strings are valid JSON");
     kubeconfig::write(&kubeconfig, &api.kubeconfig(Some(extension)))?;

@@ -19,9 +19,8 @@ pub(crate) fn check(options: &Options) -> Result<(), Error> {
 }
 
 fn kernel() -> Result<(), Error> {
-    let release = nix::sys::utsname::uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let release =
+        nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
     if version(&release).is_none_or(|version| version < OLDEST_KERNEL) {
         return Err(Error::OldKernel(release));
     }

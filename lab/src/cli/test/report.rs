@@ -69,7 +69,10 @@ impl Report {
             .problems
             .iter()
             .cloned()
-            .chain(enforcers.flat_map(|enforcer| enforcer.problems.iter().map(|text| format!("{}: {text}", enforcer.node))))
+            .chain(
+                enforcers
+                    .flat_map(|enforcer| enforcer.problems.iter().map(|text| format!("{}: {text}", enforcer.node))),
+            )
             .collect();
         Self { checks, dns: dns(snapshot), problems }
     }
@@ -77,6 +80,11 @@ impl Report {
     /// Every fact of every check is known as far as it has to be, and says the same.
     pub(super) fn agree(&self) -> bool {
         self.checks.iter().all(|check| check.agreement == Agreement::Agree)
+    }
+
+    /// Enough is known of every check to say whether its facts agree.
+    pub(super) fn settled(&self) -> bool {
+        self.checks.iter().all(|check| check.agreement != Agreement::Unsettled)
     }
 }
 

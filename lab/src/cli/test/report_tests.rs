@@ -56,8 +56,8 @@ pub(in crate::cli::test) fn lesson() -> Snapshot {
 
 fn with_pods(pods: &[&str]) -> Snapshot {
     let pods: Vec<_> = pods.iter().map(|id| endpoint(id, &[9000], true)).collect();
-    let services =
-        ["service:frontend/web", "service:backend/dbsvc", "service:backend/extsvc"].map(|id| endpoint(id, &[9000], false));
+    let services = ["service:frontend/web", "service:backend/dbsvc", "service:backend/extsvc"]
+        .map(|id| endpoint(id, &[9000], false));
     let outside = [endpoint("outside:database", &[3306], false), endpoint("outside:internet", &[80, 443], false)];
     let users = endpoint("outside:users", &[], true);
     let mut cells = Vec::new();
@@ -71,7 +71,11 @@ fn with_pods(pods: &[&str]) -> Snapshot {
     cells.extend(services.iter().map(|service| open_cell(&users, service, 9000)));
     let dns = pods.iter().chain([&users]);
     let dns = dns
-        .map(|from| serde_json::from_value(json!({"from": from.id, "name": "web.frontend", "ok": true, "latency_us": 400, "at_ms": 1})))
+        .map(|from| {
+            serde_json::from_value(
+                json!({"from": from.id, "name": "web.frontend", "ok": true, "latency_us": 400, "at_ms": 1}),
+            )
+        })
         .collect::<Result<_, _>>()
         .unwrap();
     let endpoints = pods.into_iter().chain(services).chain(outside).chain([users]).collect();
@@ -81,10 +85,17 @@ fn with_pods(pods: &[&str]) -> Snapshot {
 #[test]
 fn the_lesson_has_eighteen_checks() {
     let report = Report::new(&lesson());
-    let pairs: Vec<_> = report.checks.iter().map(|check| format!("{} {}:{}", check.from, check.to, check.port)).collect();
+    let pairs: Vec<_> =
+        report.checks.iter().map(|check| format!("{} {}:{}", check.from, check.to, check.port)).collect();
     let mut expected = Vec::new();
     for from in ["frontend/web", "backend/dbsvc", "backend/extsvc"] {
-        for to in ["frontend/web:9000", "backend/dbsvc:9000", "backend/extsvc:9000", "outside/database:3306", "outside/internet:80"] {
+        for to in [
+            "frontend/web:9000",
+            "backend/dbsvc:9000",
+            "backend/extsvc:9000",
+            "outside/database:3306",
+            "outside/internet:80",
+        ] {
             expected.push(format!("{from} {to}"));
         }
     }
@@ -100,7 +111,8 @@ fn replicas_that_see_the_same_are_one_check() {
     let pods = ["pod:frontend/web-1", "pod:frontend/web-2", "pod:backend/dbsvc-1", "pod:backend/extsvc-1"];
     let mut snapshot = with_pods(&pods);
     assert_eq!(Report::new(&snapshot).checks.len(), 18);
-    let slow = snapshot.cells.iter_mut().find(|cell| cell.key.from == pods[1] && cell.key.to == "service:backend/dbsvc");
+    let slow =
+        snapshot.cells.iter_mut().find(|cell| cell.key.from == pods[1] && cell.key.to == "service:backend/dbsvc");
     let probe = slow.unwrap().probe.as_mut().unwrap();
     probe.latency_us = Some(900);
     let slowest = |snapshot: &Snapshot| Report::new(snapshot).checks[1].latency_us;
@@ -111,7 +123,8 @@ fn replicas_that_see_the_same_are_one_check() {
 fn replicas_that_differ_are_named() {
     let pods = ["pod:frontend/web-1", "pod:frontend/web-2", "pod:backend/dbsvc-1", "pod:backend/extsvc-1"];
     let mut snapshot = with_pods(&pods);
-    let cell = snapshot.cells.iter_mut().find(|cell| cell.key.from == pods[1] && cell.key.to == "service:backend/dbsvc");
+    let cell =
+        snapshot.cells.iter_mut().find(|cell| cell.key.from == pods[1] && cell.key.to == "service:backend/dbsvc");
     cell.unwrap().probe.as_mut().unwrap().outcome = Outcome::Dropped;
     let report = Report::new(&snapshot);
     assert_eq!(report.checks.len(), 19);

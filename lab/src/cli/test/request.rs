@@ -21,7 +21,9 @@ const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// Why the server gave no picture.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("the kubeconfig's server entry {0:?} is no http:// URL: name the kubeconfig that `signalbox lab` has written")]
+    #[error(
+        "the kubeconfig's server entry {0:?} is no http:// URL: name the kubeconfig that `signalbox lab` has written"
+    )]
     Url(String),
     #[error("no answer from {url}: {source}; does `signalbox lab` still run?")]
     Connect { url: String, source: std::io::Error },
@@ -78,9 +80,7 @@ async fn send(server: &ServerEntry, method: Method, path: &str) -> Result<Bytes,
     if status.is_success() {
         return Ok(body);
     }
-    let message = serde_json::from_slice::<ApiError>(&body).map_or_else(
-        |_| String::from_utf8_lossy(&body).chars().take(300).collect(),
-        |error| error.message,
-    );
+    let message = serde_json::from_slice::<ApiError>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(300).collect(), |error| error.message);
     Err(Error::Refused { url, status, message })
 }

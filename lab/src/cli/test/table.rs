@@ -18,7 +18,8 @@ fn render(report: &Report) -> String {
     text.push('\n');
     text.push_str(&dns(report));
     let agreeing = report.checks.iter().filter(|check| check.agreement == Agreement::Agree).count();
-    let summary = format!("{agreeing} of {} checks agree: policies, probes and kernel say the same", report.checks.len());
+    let summary =
+        format!("{agreeing} of {} checks agree: policies, probes and kernel say the same", report.checks.len());
     let style = if report.agree() { Style::new().green() } else { Style::new().red() };
     text.push_str(&format!("{}  {}\n", "facts".bold(), summary.style(style)));
     for check in report.checks.iter().filter(|check| check.agreement != Agreement::Agree) {
@@ -82,11 +83,9 @@ fn cell(check: &Check) -> (String, Style) {
     let style = match outcome {
         Outcome::Open => Style::new().green(),
         Outcome::Dropped => Style::new().red(),
-        Outcome::Refused
-        | Outcome::Unreachable
-        | Outcome::DnsFailed
-        | Outcome::NoListener
-        | Outcome::ProbeBroken => Style::new().yellow(),
+        Outcome::Refused | Outcome::Unreachable | Outcome::DnsFailed | Outcome::NoListener | Outcome::ProbeBroken => {
+            Style::new().yellow()
+        }
     };
     match check.agreement {
         Agreement::Agree => (outcome.to_string(), style),
@@ -131,7 +130,13 @@ mod tests {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(lines[0]),
-            ["frontend/web:9000", "backend/dbsvc:9000", "backend/extsvc:9000", "outside/database:3306", "outside/internet:80"]
+            [
+                "frontend/web:9000",
+                "backend/dbsvc:9000",
+                "backend/extsvc:9000",
+                "outside/database:3306",
+                "outside/internet:80"
+            ]
         );
         assert_eq!(words(lines[1]), ["frontend/web", "open", "open", "open", "open", "open"]);
         assert_eq!(words(lines[4]), ["outside/users", "open", "open", "open"]);
