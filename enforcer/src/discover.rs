@@ -3,14 +3,23 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    fs,
+    fs::{self, File},
     net::IpAddr,
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
 };
 
-use futures::TryStreamExt;
-use rtnetlink::packet_route::{address::AddressAttribute, link::LinkAttribute};
+use futures::{StreamExt, TryStreamExt};
+use rtnetlink::{
+    Handle,
+    packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        RouteNetlinkMessage,
+        address::AddressAttribute,
+        link::LinkAttribute,
+        nsid::{NsidAttribute, NsidMessage},
+    },
+};
 use tokio::runtime;
 
 use crate::{error::Error, netns::Netns};
@@ -20,8 +29,17 @@ use crate::{error::Error, netns::Netns};
 pub struct View {
     /// Addresses, and the interface that has them.
     pub addresses: HashMap<IpAddr, u32>,
-    /// Interfaces, and for a veth the index of its other end.
-    pub peers: HashMap<u32, Option<u32>>,
+    /// Interfaces, and for a veth its other end.
+    pub peers: HashMap<u32, Option<Peer>>,
+}
+
+/// The other end of a veth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its index there.
+    pub index: u32,
+    /// The number by which this namespace knows the one that it is in; absent where it is this one.
+    pub netns_id: Option<i32>,
 }
 
 impl View {
@@ -35,11 +53,15 @@ impl View {
             let mut view = Self::default();
             let mut links = handle.link().get().execute();
             while let Some(link) = links.try_next().await? {
-                let peer = link.attributes.iter().find_map(|attribute| match attribute {
-                    LinkAttribute::Link(index) => Some(*index),
-                    _ => None,
-                });
-                view.peers.insert(link.header.index, peer);
+                let (mut index, mut netns_id) = (None, None);
+                for attribute in &link.attributes {
+                    match attribute {
+                        LinkAttribute::Link(peer) => index = Some(*peer),
+                        LinkAttribute::LinkNetNsId(id) => netns_id = Some(*id),
+                        _ => {}
+                    }
+                }
+                view.peers.insert(link.header.index, index.map(|index| Peer { index, netns_id }));
             }
             let mut addresses = handle.address().get().execute();
             while let Some(address) = addresses.try_next().await? {
@@ -83,8 +105,50 @@ pub struct Found {
     pub inode: u64,
 }
 
+/// The number by which the namespace that the thread is in knows `other`; `None` where it does not know it.
+fn netns_id_of(other: &File) -> Result<Option<i32>, Error> {
+    let io_error = |source| Error::Io { what: "cannot open a netlink socket", source };
+    let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(io_error)?;
+    let descriptor = u32::try_from(other.as_raw_fd()).expect("an open file's descriptor is not negative");
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(io_error)?;
+        let connection = tokio::spawn(connection);
+        let id = ask_netns_id(handle, descriptor).await;
+        connection.abort();
+        id
+    })
+}
+
+async fn ask_netns_id(mut handle: Handle, descriptor: u32) -> Result<Option<i32>, Error> {
+    let mut question = NsidMessage::default();
+    question.attributes.push(NsidAttribute::Fd(descriptor));
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(question));
+    message.header.flags = NLM_F_REQUEST;
+    let mut answers = handle.request(message)?;
+    while let Some(answer) = answers.next().await {
+        let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) = answer.payload else { continue };
+        let id = answer.attributes.iter().find_map(|attribute| match attribute {
+            NsidAttribute::Id(id) => Some(*id),
+            _ => None,
+        });
+        // -1 is the kernel's "none assigned".
+        return Ok(id.filter(|id| *id >= 0));
+    }
+    Ok(None)
+}
+
 /// Looks for the namespaces that have these addresses. `known`: namespaces that need not be looked at.
-pub fn find(node: &View, wanted: &HashSet<IpAddr>, known: &HashSet<u64>) -> HashMap<IpAddr, Found> {
+///
+/// # Errors
+///
+/// When the node's own namespace cannot be opened.
+pub fn find(
+    netns: &Netns,
+    node: &View,
+    wanted: &HashSet<IpAddr>,
+    known: &HashSet<u64>,
+) -> Result<HashMap<IpAddr, Found>, Error> {
+    let node_file = netns.file()?;
     let mut found = HashMap::new();
     let mut seen = known.clone();
     // A process may end while it is looked at: every failure below means just that.
@@ -100,28 +164,32 @@ pub fn find(node: &View, wanted: &HashSet<IpAddr>, known: &HashSet<u64>) -> Hash
         if !seen.insert(inode) {
             continue;
         }
-        let Some(view) = view_of(&path) else {
+        let Some((view, node_id)) = view_of(&path, &node_file) else {
             continue;
         };
         for (address, index) in view.addresses.iter().filter(|(address, _)| wanted.contains(address)) {
-            let Some(Some(interface)) = view.peers.get(index) else {
+            let Some(Some(peer)) = view.peers.get(index) else {
                 continue;
             };
-            // The two ends must name each other: the same address may exist on another node's namespaces here.
-            if node.peers.get(interface) == Some(&Some(*index)) {
-                found.insert(*address, Found { interface: *interface, inode });
+            // Another node on this machine may have the same addresses and the same indices: the other end must lie in
+            // this very node's namespace, and must name this end.
+            let here = node_id.is_some() && peer.netns_id == node_id;
+            if here && node.peers.get(&peer.index).is_some_and(|back| back.is_some_and(|back| back.index == *index)) {
+                found.insert(*address, Found { interface: peer.index, inode });
             }
         }
         if found.len() == wanted.len() {
             break;
         }
     }
-    found
+    Ok(found)
 }
 
-fn view_of(path: &Path) -> Option<View> {
+/// What a namespace holds, and the number by which it knows the node's.
+fn view_of(path: &Path, node: &File) -> Option<(View, Option<i32>)> {
     let netns = Netns::open(Some(path)).ok()?;
-    match View::of(&netns) {
+    let look = || Ok((View::read()?, netns_id_of(node)?));
+    match netns.enter(look).and_then(|view| view) {
         Ok(view) => Some(view),
         Err(error) => {
             tracing::debug!(path = %path.display(), %error, "a namespace could not be read");

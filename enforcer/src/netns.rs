@@ -28,6 +28,19 @@ impl Netns {
         Ok(Self { path: path.to_owned(), file: Some(file) })
     }
 
+    /// The namespace's own file, opened once more.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left, or `/proc` is away.
+    pub fn file(&self) -> Result<File, Error> {
+        let opened = match &self.file {
+            Some(file) => file.try_clone(),
+            None => File::open(&self.path),
+        };
+        opened.map_err(|source| Error::Namespace { path: self.path.clone(), source })
+    }
+
     /// Runs something inside.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         thread::scope(|scope| {

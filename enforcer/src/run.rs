@@ -176,7 +176,7 @@ impl Core {
         let view = self.sync_node()?;
         let addresses: HashSet<IpAddr> = wanted.iter().map(|(_, addresses)| addresses[0]).collect();
         let known: HashSet<u64> = self.pods.values().map(|(_, found)| found.inode).collect();
-        let found = discover::find(&view, &addresses, &known);
+        let found = discover::find(self.datapath.netns(), &view, &addresses, &known)?;
         let mut bound = 0;
         for (pod, addresses) in wanted {
             let Some(place) = found.get(&addresses[0]) else {
