@@ -25,6 +25,9 @@ const AGENT_SLACK_MS: u64 = 1_500;
 /// How long after a round's end the kernel's events for it may still come.
 const KERNEL_SLACK_MS: u64 = 30;
 
+/// How long rounds wait for the enforcer to find a new pod.
+const PODS_AWAITED_MS: u64 = 500;
+
 /// What the core needs to be told once.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -106,6 +109,8 @@ pub struct Core {
     running: Option<Running>,
     round: RoundInfo,
     synced_at: Option<u64>,
+    /// Since when the enforcer lacks a pod that is there.
+    pods_awaited_since: Option<u64>,
     first_done: bool,
     last_ended: u64,
     asks: Vec<Ask>,
@@ -177,6 +182,7 @@ impl Core {
             running: None,
             round: RoundInfo::default(),
             synced_at: None,
+            pods_awaited_since: None,
             first_done: false,
             last_ended: 0,
             asks: Vec::new(),
@@ -362,6 +368,12 @@ impl Core {
         }
         self.end_round(now);
         self.flights.expire(now.tick);
+        match self.has_all_pods() {
+            true => self.pods_awaited_since = None,
+            false => {
+                self.pods_awaited_since.get_or_insert(now.tick);
+            }
+        }
         if let Some(pending) = self.next_round(now) {
             self.start_round(pending, now);
             self.end_round(now);
@@ -377,6 +389,7 @@ impl Core {
             self.controls.next_deadline(),
             self.resolves.values().map(|(_, _, until)| *until).min(),
             self.schedule.next_look(now.tick),
+            self.pods_awaited_since.map(|since| since + PODS_AWAITED_MS).filter(|at| *at > now.tick),
             idle.then_some(self.last_ended + self.options.interval_ms),
             self.synced_at.filter(|_| !self.first_started()).map(|at| at + self.options.first_round_wait_ms),
             self.asks.iter().map(|ask| ask.until).min(),
@@ -493,7 +506,8 @@ impl Core {
             let ready = self.model.complete
                 && !self.model.targets.is_empty()
                 && self.model.vantages.keys().all(up)
-                && self.enforcer.as_ref().is_none_or(|status| status.enforcing);
+                && self.enforcer.as_ref().is_none_or(|status| status.enforcing)
+                && self.has_all_pods();
             if ready || now.tick >= synced + self.options.first_round_wait_ms {
                 self.cells.unsettle(now.tick + self.options.settle_ms);
                 self.schedule.changed(Cause::Start, None, 0);
@@ -504,7 +518,18 @@ impl Core {
         {
             self.schedule.changed(Cause::Interval, None, now.tick.saturating_sub(10));
         }
+        // A pod that the enforcer has not found yet is open to all: what a probe saw then would say nothing.
+        if self.pods_awaited_since.is_some_and(|since| now.tick < since + PODS_AWAITED_MS) {
+            return None;
+        }
         self.schedule.due(now.tick, self.running.is_some(), self.enforcer.as_ref())
+    }
+
+    /// Whether the enforcer has taken every pod of its node in charge.
+    fn has_all_pods(&self) -> bool {
+        self.enforcer.as_ref().is_none_or(|status| {
+            !status.enforcing || self.model.enforceable.get(&status.node).is_none_or(|pods| status.pods >= *pods)
+        })
     }
 
     fn start_round(&mut self, pending: Pending, now: Now) {

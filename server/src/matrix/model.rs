@@ -39,6 +39,8 @@ pub struct Model {
     pub policies_version: u64,
     /// Every Service that selects pods has a ready one, and every pod runs.
     pub complete: bool,
+    /// Pods that an enforcer has to take in charge, counted by node: those with an address of their own.
+    pub enforceable: BTreeMap<String, u32>,
 }
 
 /// Where probes start.
@@ -114,6 +116,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
         policies_version: objects.of(Kind::NetworkPolicy).map(|object| object.version).max().unwrap_or(0),
         ..Model::default()
     };
+    for node in objects.of(Kind::Pod).filter_map(parse::enforceable_on) {
+        *model.enforceable.entry(node).or_default() += 1;
+    }
     for pod in &pods {
         let id = pod_id(&pod.namespace, &pod.name);
         model.endpoints.push(pod_endpoint(pod));

@@ -36,6 +36,16 @@ pub struct Pod {
     pub container: Option<String>,
 }
 
+/// The node on which an enforcer has to take this pod in charge; absent where there is nothing to do for it.
+pub fn enforceable_on(object: &Object) -> Option<String> {
+    let (spec, status) = (&object.value["spec"], &object.value["status"]);
+    let finished = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if finished || spec["hostNetwork"] == true || status["podIP"].as_str().is_none_or(str::is_empty) {
+        return None;
+    }
+    spec["nodeName"].as_str().map(str::to_owned)
+}
+
 /// Whether something can be run in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run {
