@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::shell::root;
 
+/// A desktop window cannot be narrower, in pixels; below, the browser plays a telephone.
+const NARROWEST_WINDOW: u32 = 500;
+
 /// A browser window. Ends with [`Browser::close`]; dropped, its processes are ended hard.
 pub struct Browser {
     driver: Child,
@@ -48,7 +51,11 @@ impl Browser {
         if scheme == "dark" {
             arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
         }
-        let options = json!({ "binary": "/usr/bin/chromium", "args": arguments });
+        let mut options = json!({ "binary": "/usr/bin/chromium", "args": arguments });
+        if width < NARROWEST_WINDOW {
+            let metrics = json!({ "width": width, "height": height, "pixelRatio": 1.0, "touch": false });
+            options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
+        }
         let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
         let address = format!("http://127.0.0.1:{port}");
         let deadline = Instant::now() + Duration::from_secs(30);
