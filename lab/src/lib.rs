@@ -4,6 +4,8 @@
 //! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
 //! - [`cli`]: the subcommands of `signalbox`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
+
 pub mod cli;
 pub mod controllers;
 pub mod lab;

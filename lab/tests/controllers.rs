@@ -1,5 +1,7 @@
 //! The controllers against the lab's real API server. Pods run nowhere here: a few lines below say what a kubelet would.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

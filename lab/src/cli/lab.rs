@@ -122,7 +122,7 @@ async fn run_until_told(options: Options) -> ExitCode {
     };
     let lab = tokio::select! {
         lab = lab::start(options, progress) => lab,
-        () = asked.to_end() => return ExitCode::SUCCESS,
+        () = asked.received() => return ExitCode::SUCCESS,
     };
     let mut lab = match lab {
         Ok(lab) => lab,
@@ -133,13 +133,13 @@ async fn run_until_told(options: Options) -> ExitCode {
     };
     announce(&lab);
     let failure: Option<Error> = tokio::select! {
-        () = asked.to_end() => None,
+        () = asked.received() => None,
         error = lab.failed() => Some(error),
     };
     anstream::eprintln!("{} ends; Ctrl-C again ends it at once", "·".dimmed());
     let ended = tokio::select! {
         ended = lab.end() => ended,
-        () = asked.to_end() => return ExitCode::from(130),
+        () = asked.received() => return ExitCode::from(130),
     };
     for error in failure.iter().chain(ended.as_ref().err()) {
         complain(error);
@@ -174,7 +174,7 @@ impl Asked {
         })
     }
 
-    async fn to_end(&mut self) {
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -65,7 +65,9 @@ fn endpoints_follow_pods() {
     let ready = || pod("a", "10.244.0.2", 8080, json!({}));
     let unready = || pod("a", "10.244.0.2", 8080, json!({"status": {"conditions": []}}));
     let ending = || pod("a", "10.244.0.2", 8080, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
-    let cases: Vec<(&str, Value, Vec<Arc<Pod>>, &[&str])> = vec![
+    // What, the Service, the pods, the slices.
+    type Case = (&'static str, Value, Vec<Arc<Pod>>, &'static [&'static str]);
+    let cases: Vec<Case> = vec![
         ("a ready pod", json!({}), vec![ready()], &["IPv4 [8080] 10.244.0.2(rs-)"]),
         ("not ready", json!({}), vec![unready()], &["IPv4 [8080] 10.244.0.2(---)"]),
         ("terminating, still serving", json!({}), vec![ending()], &["IPv4 [8080] 10.244.0.2(-st)"]),

@@ -88,7 +88,8 @@ fn a_new_pod_belongs_to_its_set() {
 #[test]
 fn the_status_counts() {
     // replicas, ready, available, and seconds until it changes by itself.
-    let cases: &[(&str, Value, &[&str], [i32; 3], Option<u64>)] = &[
+    type Case = (&'static str, Value, &'static [&'static str], [i32; 3], Option<u64>);
+    let cases: &[Case] = &[
         ("all well", json!({}), &["a", "b"], [2, 2, 2], None),
         ("one unready", json!({}), &["a", "b unready"], [2, 1, 1], None),
         ("ready too short", json!({"minReadySeconds": 15}), &["a", "b"], [2, 2, 0], Some(5)),

@@ -272,7 +272,9 @@ mod tests {
         let unready = || Arc::new(Node { status: None, ..node("lab", json!({}), json!({})).as_ref().clone() });
         let misfit = |why: &str| Err(format!("0/1 nodes are available: 1 {why}."));
         let affine = "node(s) didn't match Pod's node affinity/selector";
-        let cases: Vec<(&str, serde_json::Value, Vec<Arc<Node>>, Result<&str, String>)> = vec![
+        // What, the pod's spec, the nodes, and the node or the reason.
+        type Case = (&'static str, serde_json::Value, Vec<Arc<Node>>, Result<&'static str, String>);
+        let cases: Vec<Case> = vec![
             ("plain", spec(json!({})), vec![plain()], Ok("lab")),
             ("selector holds", spec(json!({"nodeSelector": {"disk": "ssd"}})), vec![plain()], Ok("lab")),
             ("selector fails", spec(json!({"nodeSelector": {"disk": "hdd"}})), vec![plain()], misfit(affine)),

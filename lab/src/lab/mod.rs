@@ -104,8 +104,10 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
         debug!(what, ms = begin.elapsed().as_millis(), "reached");
         progress(what, begin.elapsed());
     };
-    preflight::check(&options)?;
+    preflight::machine()?;
     let state = State::open(&options)?;
+    // After the lock: a predecessor that was killed a moment ago has let go of both by then.
+    preflight::listen(&options)?;
     let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| state.kubeconfig());
     if !options.force {
         kubeconfig::check_ours(&kubeconfig)?;

@@ -1,7 +1,9 @@
 //! What has to be there before anything is made.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::options::Options;
@@ -9,13 +11,15 @@ use super::options::Options;
 /// The oldest kernel whose clsact hook the enforcer supports.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
-/// Checks rights, kernel and address, so that a start fails with a sentence and without leftovers.
-pub(crate) fn check(options: &Options) -> Result<(), Error> {
+/// How long a lab that was just killed may take to let go of its address.
+const DYING: Duration = Duration::from_millis(500);
+
+/// Checks rights and kernel.
+pub(crate) fn machine() -> Result<(), Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    kernel()?;
-    listen(options)
+    kernel()
 }
 
 fn kernel() -> Result<(), Error> {
@@ -41,13 +45,23 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn listen(options: &Options) -> Result<(), Error> {
+/// Checks that the page's address is free and may be used. The server binds it in earnest, but only once the cluster
+/// stands: this is to fail early.
+pub(crate) fn listen(options: &Options) -> Result<(), Error> {
     let address = options.listen;
     if !address.ip().is_loopback() && !options.allow_remote {
         return Err(Error::Remote(address));
     }
-    // The server binds it in earnest, but only once the cluster stands: this is to fail early.
-    TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })
+    let deadline = Instant::now() + DYING;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(source) => return Err(Error::Listen { address, source }),
+        }
+    }
 }
 
 #[cfg(test)]

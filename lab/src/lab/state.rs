@@ -12,8 +12,10 @@ use rand::Rng;
 use super::error::Error;
 use super::options::{DEFAULT_STATE, Options};
 
-/// How long a lab that was just killed may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+/// How long a lab that was just killed may take to be gone, while its process still shows.
+const DYING: Duration = Duration::from_millis(500);
+/// And how long the lock may then stay with whoever inherited it.
+const DEAD: Duration = Duration::from_secs(2);
 
 /// A state directory that this process alone uses, until it is dropped or the process ends in whatever way.
 #[derive(Debug)]
@@ -129,7 +131,7 @@ fn create(path: &Path) -> Result<(), Error> {
 
 fn lock(state_dir: &Path) -> Result<Flock<File>, Error> {
     let path = state_dir.join("lock");
-    let deadline = Instant::now() + DYING;
+    let begin = Instant::now();
     loop {
         let mut file = OpenOptions::new()
             .read(true)
@@ -156,7 +158,7 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, Error> {
         }
         let pid = holder.trim().parse::<u32>().ok();
         let alive = pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        if alive || Instant::now() > deadline {
+        if begin.elapsed() > if alive { DYING } else { DEAD } {
             let who = pid.map_or_else(|| "its process is not known".to_owned(), |pid| format!("pid {pid}"));
             let who_pid = pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
             return Err(Error::Running { state: state_dir.to_owned(), who, who_pid });
