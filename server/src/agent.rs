@@ -22,6 +22,8 @@ const HELLO_WAIT: Duration = Duration::from_secs(5);
 const STDERR_TAIL: usize = 2_048;
 /// No line of an agent is longer; whoever writes more is none.
 const LONGEST_LINE: u64 = 256 * 1024;
+/// What may lie between the server and an agent in each direction, in bytes: a whole round's lines for a small cluster.
+const PIPE: usize = 64 * 1024;
 
 /// What became known of an agent.
 #[derive(Debug)]
@@ -103,6 +105,26 @@ impl Agent {
         let hello_deadline = tokio::time::sleep(HELLO_WAIT);
         tokio::pin!(hello_deadline);
         while requests.try_recv().is_ok() {}
+        // Beside the reading, never inside of it: the exec's buffers are small, and one task moves both directions, so
+        // whoever writes without reading at the same time can stall for good.
+        let writing = async {
+            while let Some(batch) = requests.recv().await {
+                let text = match lines_of(&batch) {
+                    Ok(text) => text,
+                    Err(error) => return format!("a request cannot be written: {error}"),
+                };
+                if let Err(error) = async {
+                    stdin.write_all(&text).await?;
+                    stdin.flush().await
+                }
+                .await
+                {
+                    return format!("it takes no requests: {error}");
+                }
+            }
+            "the server ends".to_owned()
+        };
+        tokio::pin!(writing);
         let mut line = Vec::new();
         loop {
             tokio::select! {
@@ -124,16 +146,7 @@ impl Agent {
                         Err(error) => tracing::warn!(%error, "the agent wrote a line that cannot be read"),
                     }
                 }
-                batch = requests.recv() => {
-                    let Some(batch) = batch else { return "the server ends".to_owned() };
-                    let text = match lines_of(&batch) {
-                        Ok(text) => text,
-                        Err(error) => return format!("a request cannot be written: {error}"),
-                    };
-                    if let Err(error) = async { stdin.write_all(&text).await?; stdin.flush().await }.await {
-                        return format!("it takes no requests: {error}");
-                    }
-                }
+                why = &mut writing => return why,
                 read = errors.read_buf(&mut complaint), if complains => {
                     complains = read.is_ok_and(|bytes| bytes > 0);
                     // All is read, so that the stream never stalls; the end is kept.
@@ -157,7 +170,13 @@ impl Agent {
     }
 
     async fn exec(&self) -> Result<AttachedProcess, kube::Error> {
-        let params = AttachParams::default().stdin(true).stdout(true).stderr(true).tty(false);
+        let params = AttachParams::default()
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .tty(false)
+            .max_stdin_buf_size(PIPE)
+            .max_stdout_buf_size(PIPE);
         match &self.place {
             Place::Pod { namespace, name, container } => {
                 let params = match container {
