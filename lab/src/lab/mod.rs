@@ -49,6 +49,10 @@ mod embedded {
 
 /// The node's name.
 const NODE: &str = "lab";
+/// How long the first round waits for pods: on a busy machine they take a moment.
+const FIRST_ROUND_WAIT: Duration = Duration::from_secs(5);
+/// The same where no pods may be expected.
+const EMPTY_ROUND_WAIT: Duration = Duration::from_millis(200);
 /// How long each part may take to end before the lab goes on without it.
 const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -154,6 +158,7 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
         token: token.clone(),
         cluster: "lab".to_owned(),
         interval: options.interval,
+        first_round_wait: if options.empty { EMPTY_ROUND_WAIT } else { FIRST_ROUND_WAIT },
         ..signalbox_server::Config::default()
     };
     let feed = enforcer.as_ref().map(feed);

@@ -65,10 +65,13 @@ impl Report {
             }
         }
         let enforcers = snapshot.enforcers.iter();
+        let nobody =
+            "nobody enforces policies in this cluster, as far as the server can see: what they shut stays open";
         let problems = snapshot
             .problems
             .iter()
             .cloned()
+            .chain(snapshot.enforcers.is_empty().then(|| nobody.to_owned()))
             .chain(
                 enforcers
                     .flat_map(|enforcer| enforcer.problems.iter().map(|text| format!("{}: {text}", enforcer.node))),
