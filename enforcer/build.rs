@@ -18,5 +18,8 @@ fn main() {
         fs::copy(&object, out.join("enforcer.bpf.o"))
             .expect("the kernel programs can be read and OUT_DIR can be written");
         println!("cargo::rustc-cfg=signalbox_object");
+    } else {
+        // A path that never exists has cargo look again each time: the object may appear with an older date than this run's.
+        println!("cargo::rerun-if-changed={}", artifacts.join("no-object-yet").display());
     }
 }

@@ -37,15 +37,7 @@ pub fn everything() -> Result<()> {
     })?;
     step("lint", || {
         run(command("cargo")
-            .args([
-                "clippy",
-                "--locked",
-                "--release",
-                "--workspace",
-                "--exclude",
-                "signalbox-enforcer-ebpf",
-                "--all-targets",
-            ])
+            .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
             .args(["--", "-Dwarnings"]))
     })?;
     tests(&[])?;
@@ -63,7 +55,7 @@ pub fn tests(filters: &[String]) -> Result<()> {
         let packages = TESTED.iter().flat_map(|name| ["-p", name]);
         return step("run the tests", || {
             run(command("cargo")
-                .args(["test", "--locked", "--release", "--no-fail-fast"])
+                .args(["test", "--locked", "--no-fail-fast"])
                 .args(packages)
                 .args(["--", "--test-threads=1"])
                 .args(filters))
@@ -74,7 +66,7 @@ pub fn tests(filters: &[String]) -> Result<()> {
     for (what, packages) in [("run the tests of the parts", parts), ("run the tests of the whole", whole)] {
         step(what, || {
             run(command("cargo")
-                .args(["nextest", "run", "--locked", "--cargo-profile", "release", "--no-tests", "pass"])
+                .args(["nextest", "run", "--locked", "--no-tests", "pass"])
                 .args(packages.iter().flat_map(|name| ["-p", name]))
                 .args(filters))
         })?;
