@@ -76,6 +76,9 @@ pub fn router(app: App) -> Router {
             "/api/v1",
             reads.merge(changes).fallback(answer::no_such_path).method_not_allowed_fallback(answer::no_such_method),
         )
+        // Anything else there is no page either.
+        .route("/api", axum::routing::any(answer::no_such_path))
+        .route("/api/{*rest}", axum::routing::any(answer::no_such_path))
         .route("/healthz", get(state::healthz))
         .route("/readyz", get(state::readyz))
         .route("/metrics", get(metrics::metrics))

@@ -57,7 +57,7 @@ async fn each(test: impl AsyncFn(Kubectl)) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     programs.extend(std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|path| path.exists()));
     if programs.is_empty() {
-        if std::env::var_os("SIGNALBOX_SKIP_ROOT").is_some() {
+        if std::env::var_os("SIGNALBOX_SKIP_ROOT").is_some_and(|value| value == "1") {
             eprintln!("skipped: needs kubectl");
             return;
         }

@@ -16,8 +16,16 @@ pub struct Cells {
     cells: BTreeMap<CellKey, State>,
     dirty: BTreeSet<CellKey>,
     gone: BTreeSet<CellKey>,
+    standing: Standing,
+}
+
+/// What all cells are classified by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
     /// Probes that were sent before this moment may have met an older state of affairs.
     settled_from: u64,
+    /// Somebody enforces and tells: without its word nothing agrees.
+    enforced: bool,
 }
 
 #[derive(Debug)]
@@ -50,17 +58,22 @@ impl Cells {
                     state.cell.since_ms = wall_ms;
                 }
                 state.cell.spec = Some(target.spec.clone());
-                state.classify(self.settled_from);
+                state.classify(self.standing);
                 self.dirty.insert(key.clone());
             }
         }
     }
 
+    /// Whether an enforcer that tells of its verdicts is at work. Classified anew by [`Self::unsettle`].
+    pub fn set_enforced(&mut self, enforced: bool) {
+        self.standing.enforced = enforced;
+    }
+
     /// Something changed: probes sent before `from` settle no contradiction. Cells are classified anew.
     pub fn unsettle(&mut self, from: u64) {
-        self.settled_from = from;
+        self.standing.settled_from = from;
         for (key, state) in &mut self.cells {
-            if state.classify(from) {
+            if state.classify(self.standing) {
                 self.dirty.insert(key.clone());
             }
         }
@@ -86,7 +99,7 @@ impl Cells {
             }
             None => state.drop_stale_kernel(),
         }
-        state.classify(self.settled_from);
+        state.classify(self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -98,7 +111,7 @@ impl Cells {
         }
         state.cell.kernel = Some(kernel_fact(kernel));
         state.strengthen();
-        state.classify(self.settled_from);
+        state.classify(self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -120,7 +133,7 @@ impl Cells {
             at_ms: wall_ms,
         });
         state.cell.kernel = None;
-        state.classify(self.settled_from);
+        state.classify(self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -178,9 +191,14 @@ impl State {
         classify(self.cell.spec.as_ref(), self.cell.probe.as_ref(), self.cell.kernel.as_ref(), age)
     }
 
-    fn classify(&mut self, settled_from: u64) -> bool {
-        let age = if self.shown < settled_from { Age::Changing } else { Age::Settled };
-        let agreement = self.agreement(age);
+    fn classify(&mut self, standing: Standing) -> bool {
+        let age = if self.shown < standing.settled_from { Age::Changing } else { Age::Settled };
+        let mut agreement = self.agreement(age);
+        // A pod reaches itself by its own address without leaving its namespace: no hook sees that.
+        let judged = standing.enforced && self.cell.key.from != self.cell.key.to;
+        if agreement == Agreement::Agree && judged && self.cell.kernel.is_none() {
+            agreement = Agreement::Unsettled;
+        }
         std::mem::replace(&mut self.cell.agreement, agreement) != agreement
     }
 }

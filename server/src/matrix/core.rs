@@ -314,6 +314,7 @@ impl Core {
         self.enforcer = Some(status.clone());
         self.events.push(Event::Enforcers(vec![status]));
         if before != enforcing(&self.enforcer) {
+            self.cells.set_enforced(enforcing(&self.enforcer) == Some(true));
             self.cells.unsettle(now.tick + self.options.settle_ms);
             if self.first_started() {
                 self.schedule.changed(Cause::PolicyChange, None, now.tick);
