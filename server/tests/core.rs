@@ -438,3 +438,35 @@ fn a_pod_that_is_gone_takes_its_cells_with_it() {
     assert!(events.iter().any(|event| matches!(event, Event::CellsGone(keys) if *keys == [key()])), "{events:?}");
     assert!(bench.commands.contains(&Command::StopAgent { at: X.to_owned() }));
 }
+
+#[test]
+fn where_an_enforcer_is_at_work_nothing_agrees_without_its_word() {
+    let mut bench = Bench::started(Decision::Denied);
+    bench.core.enforcer(EnforcerStatus { enforcing: true, ..EnforcerStatus::default() }, at(11));
+    bench.advance(20);
+    let id = bench.newest();
+    bench.begins(id, 21);
+    bench.done(id, Outcome::Dropped, Evidence::Timeout, 1_030);
+    assert_eq!(bench.cell().agreement, Agreement::Unsettled, "a bare time-out may have any cause");
+    bench.judged(Decision::Denied, 1_031);
+    assert_eq!(bench.cell().agreement, Agreement::Agree);
+}
+
+#[test]
+fn a_round_waits_for_the_enforcer_to_find_every_pod_but_not_for_ever() {
+    let status = |pods| EnforcerStatus { node: "lab".to_owned(), enforcing: true, pods, ..EnforcerStatus::default() };
+    for (what, pods, tick, rounds) in
+        [("all are found", 2, 12, 1), ("one is missing", 1, 12, 0), ("missing for too long", 1, 5_100, 1)]
+    {
+        let mut bench = Bench { core: Core::new(options()), commands: Vec::new(), epochs: BTreeMap::new() };
+        let enforceable = BTreeMap::from([("lab".to_owned(), 2)]);
+        bench.core.enforcer(status(pods), at(0));
+        bench.model(Model { enforceable, ..model(Some(Decision::Allowed)) }, None, 0);
+        bench.hello(X, 1);
+        bench.hello(Y, 1);
+        bench.advance(2);
+        bench.advance(tick);
+        bench.advance(tick + 10);
+        assert_eq!(bench.connects().len(), rounds, "{what}");
+    }
+}
