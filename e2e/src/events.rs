@@ -39,13 +39,13 @@ impl Events {
         Ok(Self { client, received })
     }
 
-    /// Waits for the event that `wanted` likes; when it arrived.
-    pub fn until(&self, within: Duration, mut wanted: impl FnMut(&Event) -> bool) -> Result<Instant> {
+    /// Waits for the event that `wanted`, called with each event's arrival, likes; when it arrived.
+    pub fn until(&self, within: Duration, mut wanted: impl FnMut(Instant, &Event) -> bool) -> Result<Instant> {
         let deadline = Instant::now() + within;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let (arrived, event) = self.received.recv_timeout(left).context("the awaited event did not come")?;
-            if wanted(&event) {
+            if wanted(arrived, &event) {
                 return Ok(arrived);
             }
         }

@@ -80,7 +80,5 @@ pub fn figures() -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
-    step("measure", || {
-        run(command("cargo").args(["run", "--locked", "--release", "-p", "signalbox-e2e", "--bin", "figures"]))
-    })
+    step("measure", || run(command("cargo").args(["run", "--locked", "-p", "signalbox-e2e", "--bin", "figures"])))
 }
