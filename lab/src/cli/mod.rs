@@ -58,10 +58,13 @@ fn complain(error: &dyn std::error::Error) {
 
 /// Logs go to standard error, `SIGNALBOX_LOG` chooses them as `RUST_LOG` does elsewhere.
 fn log() {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::EnvFilter;
     let filter =
         EnvFilter::try_from_env("SIGNALBOX_LOG").unwrap_or_else(|_| EnvFilter::new("warn,netlink_proto=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
