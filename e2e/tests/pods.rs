@@ -84,10 +84,11 @@ fn exec_reaches_nothing_of_the_machine() -> Result<()> {
     let numbers = processes.split_whitespace().filter(|name| name.parse::<u32>().is_ok()).count();
     ensure!(numbers < 8, "a pod sees its own processes only, not {numbers}");
     let state_dir = state.path().to_string_lossy().into_owned();
+    let checkout = shell::root().to_string_lossy().into_owned();
     let forbidden: &[&[&str]] = &[
         &["ls", &state_dir],
         &["ls", "/root"],
-        &["ls", "/work"],
+        &["ls", &checkout],
         &["touch", "/file"],
         &["touch", "/bin/file"],
         &["mount", "-t", "tmpfs", "none", "/tmp"],
