@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use signalbox_api::cell::Outcome;
-use signalbox_api::state::Snapshot;
+use signalbox_api::state::{Event, Snapshot};
+use signalbox_e2e::events::Events;
 use signalbox_e2e::lab::Lab;
 use signalbox_e2e::shell;
 
@@ -152,8 +153,20 @@ fn a_killed_process_restarts_and_its_cells_tell() -> Result<()> {
     };
     ensure!(restarts(&lab)? == 0);
     let address = lab.kubectl(&["-n", "backend", "get", &pod, "-o", "jsonpath={.status.podIP}"])?;
+    let events = Events::open(&lab.url)?;
+    events.until(Duration::from_secs(5), |_, event| matches!(event, Event::Snapshot(_)))?;
     let killed = kill_container(&name)?;
     ensure!(killed, "no process serves {name}");
+    // What happened meanwhile: the pod's row says so, or a cell towards it does.
+    let told = events.until(Duration::from_secs(5), |_, event| match event {
+        Event::Endpoints(all) => all.iter().any(|one| one.name == name && (!one.ready || one.problem.is_some())),
+        Event::Cells(cells) => cells.iter().any(|cell| {
+            let outcome = cell.probe.as_ref().map(|probe| probe.outcome);
+            cell.key.to == "service:backend/dbsvc" && outcome.is_some_and(|outcome| outcome != Outcome::Open)
+        }),
+        _ => false,
+    });
+    told.context("nothing told of the killed process")?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while restarts(&lab)? == 0 {
         ensure!(Instant::now() < deadline, "the process was not restarted");
