@@ -5,26 +5,40 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// An `ipBlock`: a CIDR without some smaller ones. All of one family, in canonical form.
+use crate::names::Family;
+use crate::peer::Match;
+
+/// Some CIDRs without some smaller ones, in canonical form. An `ipBlock` names one CIDR; `networks` and `nets` of other
+/// kinds of policy name several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IpBlock {
-    cidr: IpNet,
+    cidrs: Vec<IpNet>,
     except: Vec<IpNet>,
 }
 
 impl IpBlock {
     /// `None` where an exception does not lie in `cidr`, or is as large.
     pub fn new(cidr: IpNet, except: impl IntoIterator<Item = IpNet>) -> Option<Self> {
-        let cidr = cidr.trunc();
-        let mut except: Vec<IpNet> = except.into_iter().map(|net| net.trunc()).collect();
-        except.sort_unstable();
-        except.dedup();
-        except.iter().all(|net| is_inside(cidr, *net)).then_some(Self { cidr, except })
+        let block = Self::of([cidr], except);
+        block.except.iter().all(|net| is_inside(block.cidrs[0], *net)).then_some(block)
     }
 
-    /// The whole block.
-    pub fn cidr(&self) -> IpNet {
-        self.cidr
+    /// What lies in one of `cidrs` and in none of `except`.
+    pub fn of(cidrs: impl IntoIterator<Item = IpNet>, except: impl IntoIterator<Item = IpNet>) -> Self {
+        let canonical = |mut nets: Vec<IpNet>| {
+            nets.sort_unstable();
+            nets.dedup();
+            nets
+        };
+        Self {
+            cidrs: canonical(cidrs.into_iter().map(|net| net.trunc()).collect()),
+            except: canonical(except.into_iter().map(|net| net.trunc()).collect()),
+        }
+    }
+
+    /// The whole blocks.
+    pub fn cidrs(&self) -> &[IpNet] {
+        &self.cidrs
     }
 
     /// What it leaves out.
@@ -32,14 +46,43 @@ impl IpBlock {
         &self.except
     }
 
+    /// All prefixes that it names.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.cidrs.iter().chain(&self.except).copied()
+    }
+
     /// Whether the address lies in it. An address of the other family never does.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.cidr.contains(&address) && !self.except.iter().any(|net| net.contains(&address))
+        let holds = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
+        holds(&self.cidrs) && !holds(&self.except)
+    }
+
+    /// The same for an address that may not be known; then by its family, if that is.
+    pub(crate) fn matches(&self, address: Option<IpAddr>, family: Option<Family>) -> Match {
+        match (address, family) {
+            (Some(address), _) => self.contains(address).into(),
+            (None, Some(family)) => self.matches_any_of(family),
+            (None, None) => match (self.matches_any_of(Family::V4), self.matches_any_of(Family::V6)) {
+                (v4, v6) if v4 == v6 => v4,
+                (_, _) => Match::Maybe,
+            },
+        }
+    }
+
+    /// Whether it has all addresses of a family, or none.
+    fn matches_any_of(&self, family: Family) -> Match {
+        let is_of = |net: &&IpNet| Family::of(net.addr()) == family;
+        let (mut cidrs, mut except) = (self.cidrs.iter().filter(is_of).peekable(), self.except.iter().filter(is_of));
+        if cidrs.peek().is_none() {
+            return Match::No;
+        }
+        if cidrs.any(|net| net.prefix_len() == 0) && except.next().is_none() { Match::Yes } else { Match::Maybe }
     }
 
     /// Whether all addresses of `net` lie in it, given that no prefix that this block names lies inside `net`.
     pub(crate) fn covers(&self, net: IpNet) -> bool {
-        self.cidr.contains(&net) && !self.except.iter().any(|except| except.contains(&net))
+        let holds = |nets: &[IpNet]| nets.iter().any(|outer| outer.contains(&net));
+        holds(&self.cidrs) && !holds(&self.except)
     }
 }
 
@@ -50,10 +93,10 @@ pub(crate) fn is_inside(outer: IpNet, inner: IpNet) -> bool {
 
 impl fmt::Display for IpBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.cidr)?;
-        for (index, net) in self.except.iter().enumerate() {
-            f.write_str(if index == 0 { " except " } else { ", " })?;
-            write!(f, "{net}")?;
+        let list = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        f.write_str(&list(&self.cidrs))?;
+        if !self.except.is_empty() {
+            write!(f, " except {}", list(&self.except))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::model::Model;
-use crate::names::{Family, PodRef, Protocol};
+use crate::names::{Family, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
 use crate::summary;
 use crate::tables::Tables;
@@ -61,8 +61,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads Kubernetes objects: Namespace, Node, Pod, NetworkPolicy. Kinds that have no bearing on policies are passed
-    /// over. Never fails: what it cannot understand is in [`Cluster::unknowns`], and whatever that bears on is judged
+    /// Reads Kubernetes objects: namespaces, nodes, pods and workloads, and policies of all kinds. Kinds that have no
+    /// bearing on policies are passed over. Never fails: what it cannot understand is in [`Cluster::unknowns`], and whatever that bears on is judged
     /// unknown.
     pub fn from_objects<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
         Self { model: Arc::new(Model::read(objects)) }
@@ -96,27 +96,24 @@ impl Cluster {
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.
-    pub fn selected_by(&self, namespace: &str, policy: &str) -> Vec<PodRef> {
-        let sound = self.model.policies.iter().find(|it| it.namespace == namespace && it.id.name == policy);
-        let broken =
-            || self.model.broken.iter().find(|it| it.namespace.as_deref() == Some(namespace) && it.id.name == policy);
-        let Some(selector) = sound.map(|it| &it.selector).or_else(|| broken().map(|it| &it.selector)) else {
+    pub fn selected_by(&self, policy: &PolicyRef) -> Vec<PodRef> {
+        let sound = self.model.policies.iter().find(|it| it.id == *policy).map(|it| &it.subject);
+        let broken = || self.model.broken.iter().find(|it| it.id == *policy).map(|it| &it.subject);
+        let Some(subject) = sound.or_else(broken) else {
             return Vec::new();
         };
-        let pods = self.model.pods.iter().filter(|pod| pod.id.namespace == namespace && !pod.is_host_network);
-        pods.filter(|pod| selector.is_empty() || (pod.is_understood && selector.matches(&pod.labels)))
-            .map(|pod| pod.id.clone())
-            .collect()
+        let pods = self.model.pods.iter();
+        let selected = pods.filter(|pod| subject.selects(pod, self.model.namespace_of(pod)).is_certain());
+        selected.map(|pod| pod.id.clone()).collect()
     }
 
     /// One line for people: whom the policy selects and what it allows. For a policy that was not understood: why.
-    pub fn summary(&self, namespace: &str, policy: &str) -> Option<String> {
-        if let Some(sound) = self.model.policies.iter().find(|it| it.namespace == namespace && it.id.name == policy) {
-            return Some(summary::summary(sound, self.selected_by(namespace, policy).len()));
+    pub fn summary(&self, policy: &PolicyRef) -> Option<String> {
+        if let Some(sound) = self.model.policies.iter().find(|it| it.id == *policy) {
+            return Some(summary::summary(sound, self.selected_by(policy).len()));
         }
-        let broken = self.model.broken.iter();
-        let mut broken = broken.filter(|it| it.namespace.as_deref() == Some(namespace) && it.id.name == policy);
-        broken.next().map(|it| format!("not understood: {}", it.unknowns.join("; ")))
+        let broken = self.model.broken.iter().find(|it| it.id == *policy);
+        broken.map(|it| format!("not understood: {}", it.unknowns.join("; ")))
     }
 
     /// Compiles the tables for one node, numbering identities afresh.

@@ -10,16 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fixedbitset::FixedBitSet;
 use ipnet::IpNet;
 
+use crate::block::IpBlock;
 use crate::identity::{Holder, IdentityAllocator};
 use crate::model::{Model, PodIndex, Standing};
 use crate::names::{Direction, PolicyRef, Protocol, RuleRef};
-use crate::peer::Peer;
+use crate::peer::{Counterpart, Peer};
 use crate::pod::Pod;
 use crate::policy::Rule;
 use crate::port::{PortRule, Ports};
 use crate::tables::{Entry, Group, GroupId, GroupSide, Identity, LocalPod, RuleId, Tables};
-
-const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 pub(crate) fn compile(model: &Model, node: &str, identities: &mut IdentityAllocator) -> Tables {
     let local: Vec<PodIndex> = model
@@ -55,7 +54,7 @@ struct Scope {
 
 impl Scope {
     fn of(model: &Model, local: &[PodIndex]) -> Self {
-        let policies = DIRECTIONS.map(|direction| {
+        let policies = Direction::ALL.map(|direction| {
             local.iter().flat_map(|index| model.standing(*index, direction).policies.iter().copied()).collect()
         });
         Self { policies }
@@ -93,43 +92,36 @@ impl<'m> Peers<'m> {
     fn classify(model: &'m Model, scope: &Scope, local: &[PodIndex], identities: &mut IdentityAllocator) -> Self {
         let mut list: Vec<&Peer> = Vec::new();
         let mut index: HashMap<&Peer, usize> = HashMap::new();
-        for peer in DIRECTIONS.iter().flat_map(|direction| scope.rules(model, *direction)).flat_map(|rule| &rule.peers)
+        for peer in
+            Direction::ALL.iter().flat_map(|direction| scope.rules(model, *direction)).flat_map(|rule| &rule.peers)
         {
             index.entry(peer).or_insert_with(|| {
                 list.push(peer);
                 list.len() - 1
             });
         }
-        let names: BTreeSet<(Protocol, &str)> = scope
-            .rules(model, Direction::Egress)
-            .flat_map(|rule| &rule.ports)
-            .filter_map(|port| match &port.ports {
-                Ports::Named(name) => Some((port.protocol, name.as_str())),
-                Ports::All | Ports::Range(_) => None,
-            })
-            .collect();
+        let names: BTreeSet<(Protocol, &str)> =
+            scope.rules(model, Direction::Egress).flat_map(|rule| &rule.ports).flat_map(named_ports).collect();
 
         let mut classes = Classes::default();
-        let mut by_labels = HashMap::new();
         for pod_index in model.pod_indices() {
             let pod = model.pod(pod_index);
             if pod.is_host_network {
                 continue;
             }
-            let labelled = by_labels
-                .entry((pod.id.namespace.as_str(), &pod.labels, pod.is_understood))
-                .or_insert_with(|| labelled(model, pod, &list));
-            let named = || names.iter().map(|(protocol, name)| pod.ports.resolve(*protocol, name).collect()).collect();
+            let signature = |address| Signature {
+                is_pod: true,
+                peers: peers_of(
+                    &list,
+                    &Counterpart { pod: Some((pod, model.namespace_of(pod))), address, ..Counterpart::default() },
+                ),
+                named: names.iter().map(|(protocol, name)| pod.ports.resolve(*protocol, name).collect()).collect(),
+            };
             for address in pod.addresses.iter().filter(|address| !model.shared_addresses.contains_key(address)) {
-                let mut peers = labelled.clone();
-                peers.extend(
-                    list.iter().enumerate().filter(|(_, peer)| peer.contains(*address)).map(|(index, _)| index),
-                );
-                classes.add(Signature { is_pod: true, peers, named: named() }, Holder::Address(*address));
+                classes.add(signature(Some(*address)), Holder::Address(*address));
             }
             if pod.addresses.is_empty() {
-                let signature = Signature { is_pod: true, peers: labelled.clone(), named: named() };
-                classes.add(signature, Holder::Pod(pod.id.clone()));
+                classes.add(signature(None), Holder::Pod(pod.id.clone()));
             }
         }
         for net in prefixes(&list) {
@@ -212,27 +204,31 @@ impl Classes {
     }
 }
 
-fn labelled(model: &Model, pod: &Pod, peers: &[&Peer]) -> FixedBitSet {
-    let namespace = model.namespace_of(pod);
+/// The peers that certainly include this end.
+fn peers_of(peers: &[&Peer], end: &Counterpart<'_>) -> FixedBitSet {
     let mut bits = FixedBitSet::with_capacity(peers.len());
-    bits.extend(peers.iter().enumerate().filter(|(_, peer)| peer.selects(pod, namespace)).map(|(index, _)| index));
+    bits.extend(peers.iter().enumerate().filter(|(_, peer)| peer.matches(end).is_certain()).map(|(index, _)| index));
     bits
+}
+
+/// The names of ports that an item of a rule's `ports` asks for.
+fn named_ports(port: &PortRule) -> Vec<(Protocol, &str)> {
+    match &port.ports {
+        Ports::Named(name) => port.protocols().map(|protocol| (protocol, name.as_str())).collect(),
+        Ports::All | Ports::Range(_) => Vec::new(),
+    }
 }
 
 /// All prefixes that a peer names, as a block or as an exception.
 fn prefixes(peers: &[&Peer]) -> BTreeSet<IpNet> {
-    let blocks = peers.iter().filter_map(|peer| match peer {
-        Peer::Block(block) => Some(block),
-        Peer::Pods { .. } => None,
-    });
-    blocks.flat_map(|block| std::iter::once(block.cidr()).chain(block.except().iter().copied())).collect()
+    peers.iter().filter_map(|peer| peer.block()).flat_map(IpBlock::prefixes).collect()
 }
 
-/// Whether the addresses whose longest named prefix is `net` are in this peer.
+/// Whether the addresses whose longest named prefix is `net` are in this peer, if no pod or node has them.
 fn covers(peer: &Peer, net: IpNet) -> bool {
     match peer {
         Peer::Block(block) => block.covers(net),
-        Peer::Pods { .. } => false,
+        Peer::Pods(_) | Peer::PodsIn(..) | Peer::Nodes(_) => false,
     }
 }
 
@@ -274,8 +270,8 @@ impl<'m> Groups<'m, '_> {
             .flat_map(|at| self.model.policies[*at].rules(Direction::Ingress).unwrap_or_default())
         {
             for port in &rule.ports {
-                if let Ports::Named(name) = &port.ports {
-                    named.insert((port.protocol, name.as_str()), pod.ports.resolve(port.protocol, name).collect());
+                for (protocol, name) in named_ports(port) {
+                    named.insert((protocol, name), pod.ports.resolve(protocol, name).collect());
                 }
             }
         }
@@ -321,23 +317,40 @@ impl<'m> Groups<'m, '_> {
         let Some(port) = port else {
             return whom.into_iter().map(|whom| (whom, None, None)).collect();
         };
-        let protocol = Some(port.protocol);
+        let each_protocol =
+            port.protocols().flat_map(|protocol| self.expand_port(&whom, peer, port, protocol, direction, pod));
+        each_protocol.collect()
+    }
+
+    fn expand_port(
+        &self,
+        whom: &[Option<Identity>],
+        peer: Option<&Peer>,
+        port: &PortRule,
+        protocol: Protocol,
+        direction: Direction,
+        pod: &Pod,
+    ) -> Vec<Condition> {
+        let at = Some(protocol);
         match (&port.ports, direction) {
-            (Ports::All, _) => whom.into_iter().map(|whom| (whom, protocol, None)).collect(),
-            (Ports::Range(range), _) => whom.into_iter().map(|whom| (whom, protocol, Some(range.bounds()))).collect(),
+            (Ports::All, _) => whom.iter().map(|whom| (*whom, at, None)).collect(),
+            (Ports::Range(range), _) => whom.iter().map(|whom| (*whom, at, Some(range.bounds()))).collect(),
             (Ports::Named(name), Direction::Ingress) => {
-                let numbers: Vec<u16> = pod.ports.resolve(port.protocol, name).collect();
-                let each = |whom| numbers.iter().map(move |number| (whom, protocol, Some((*number, *number))));
-                whom.into_iter().flat_map(each).collect()
+                let numbers: Vec<u16> = pod.ports.resolve(protocol, name).collect();
+                let each = |whom: &Option<Identity>| {
+                    let whom = *whom;
+                    numbers.iter().map(move |number| (whom, at, Some((*number, *number)))).collect::<Vec<_>>()
+                };
+                whom.iter().flat_map(each).collect()
             }
             (Ports::Named(name), Direction::Egress) => {
-                let named = self.peers.named.get(&(port.protocol, name.as_str()));
+                let named = self.peers.named.get(&(protocol, name.as_str()));
                 named
                     .into_iter()
                     .flatten()
                     .filter(|(identity, _)| peer.is_none_or(|peer| self.members(peer).binary_search(identity).is_ok()))
                     .flat_map(|(identity, numbers)| {
-                        numbers.iter().map(|number| (Some(*identity), protocol, Some((*number, *number))))
+                        numbers.iter().map(move |number| (Some(*identity), at, Some((*number, *number))))
                     })
                     .collect()
             }

@@ -1,18 +1,18 @@
 //! Judges one connection: who its ends are, then what the policies of each end say.
 //!
-//! A side is judged in order: what no policy can forbid, then the NetworkPolicies (the first rule that allows decides),
-//! then the default: open if nothing isolates the pod, shut otherwise. Tiers around NetworkPolicy take their place before
-//! and behind that step.
+//! A side is judged in order: what no policy can forbid, then tier by tier the policies that select the pod, rule by rule.
+//! The first rule that matches decides; one that passes leads on to the next tier. Behind NetworkPolicy's tier the pod is
+//! shut if a policy of that tier selects it. What no tier decides is open.
 
 use std::net::IpAddr;
 
 use crate::cluster::{Connection, Party, Route};
-use crate::model::{Model, PodIndex};
+use crate::model::{Model, PodIndex, Standing};
 use crate::names::{Direction, Family, Protocol, RuleRef};
-use crate::namespace::Namespace;
 use crate::nearest;
-use crate::peer::Peer;
+use crate::peer::{Counterpart, Match, Peer};
 use crate::pod::Pod;
+use crate::policy::{Action, Policy, Rule, Tier};
 use crate::port::NamedPorts;
 use crate::verdict::{Side, Verdict};
 
@@ -31,13 +31,9 @@ enum End<'m> {
     Address(IpAddr),
 }
 
-/// The other end, as the rules of one end see it.
-pub(crate) struct Other<'m> {
-    /// The pod and its namespace, where the other end is one that labels select.
-    pub pod: Option<(&'m Pod, &'m Namespace)>,
-    /// Its address on this connection.
-    pub address: Option<IpAddr>,
-    /// What to call it.
+/// The other end and what to call it.
+pub(crate) struct View<'m> {
+    pub counterpart: Counterpart<'m>,
     pub name: String,
 }
 
@@ -58,7 +54,8 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
         (Err(first), Err(second)) if first == second => return no_answer(vec![first]),
         (Err(first), Err(second)) => return no_answer(vec![first, second]),
     };
-    let (from_address, to_address) = addresses(&from, &to, family(connection));
+    let family = family(connection);
+    let (from_address, to_address) = addresses(&from, &to, family);
     let target = Target {
         protocol: connection.protocol,
         port: connection.port,
@@ -68,8 +65,8 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
     let mut unknown = Vec::new();
     let mut judge_side = |direction, subject: &End<'_>, other: &End<'_>, address| match subject {
         End::Pod(index, _) => {
-            let other_view = Other { pod: other.labelled(model), address, name: other.name() };
-            let input = Input { model, direction, subject: *index, other, view: &other_view, target: &target };
+            let view = View { counterpart: other.counterpart(model, address, family), name: other.name() };
+            let input = Input { model, direction, subject: *index, other, view: &view, target: &target };
             Some(input.side(connection.route, &mut unknown))
         }
         End::Host { .. } | End::Address(_) => None,
@@ -87,8 +84,31 @@ struct Input<'a> {
     direction: Direction,
     subject: PodIndex,
     other: &'a End<'a>,
-    view: &'a Other<'a>,
+    view: &'a View<'a>,
     target: &'a Target<'a>,
+}
+
+/// What decided a side.
+enum Decision {
+    /// A rule that matches.
+    Rule(Tier, Action, RuleRef),
+    /// A policy selects the pod, and no rule matches.
+    Isolated,
+    /// No policy that selects the pod has a word on this.
+    Nothing,
+}
+
+/// Rules that may have decided instead, had they been understood.
+#[derive(Default)]
+struct Doubts {
+    list: Vec<(Action, String)>,
+}
+
+impl Doubts {
+    /// Those that could have led to another result.
+    fn against(self, result: Action) -> impl Iterator<Item = String> {
+        self.list.into_iter().filter(move |(action, _)| *action != result).map(|(_, text)| text)
+    }
 }
 
 impl Input<'_> {
@@ -100,21 +120,103 @@ impl Input<'_> {
         // These could change any answer, so that they are told with every answer.
         unknown.extend(standing.overriding.iter().cloned());
         let isolated_by = standing.isolated_by(&self.model.policies);
-        if isolated_by.is_empty() {
-            return Side::NotIsolated(self.direction);
+        let mut doubts = Doubts::default();
+        match self.decide(standing, !isolated_by.is_empty(), &mut doubts) {
+            Decision::Rule(tier, Action::Deny, rule) => {
+                unknown.extend(doubts.against(Action::Deny));
+                if tier > Tier::Admin {
+                    unknown.extend(standing.unknowns.iter().cloned());
+                }
+                Side::DeniedBy(rule)
+            }
+            Decision::Rule(_, Action::Allow | Action::Pass, rule) => {
+                unknown.extend(doubts.against(Action::Allow));
+                Side::AllowedBy(rule, isolated_by)
+            }
+            Decision::Nothing => {
+                unknown.extend(doubts.against(Action::Allow));
+                Side::NotIsolated(self.direction)
+            }
+            Decision::Isolated => {
+                unknown.extend(doubts.against(Action::Deny));
+                // Policies add up: what was not understood could only open what is shut here, or not shut it in the
+                // first place.
+                unknown.extend(standing.unknowns.iter().cloned());
+                unknown.extend(self.model.unknowns_of(self.subject).iter().cloned());
+                if let End::Pod(index, _) = self.other {
+                    unknown.extend(self.model.unknowns_of(*index).iter().cloned());
+                }
+                let nearest = nearest::nearest(self.model, &standing.policies, self.direction, self.view, self.target);
+                Side::Denied { direction: self.direction, isolated_by, nearest }
+            }
         }
-        if let Some(rule) = self.first_rule(&standing.policies) {
-            return Side::AllowedBy(rule, isolated_by);
+    }
+
+    /// The first rule that matches, tier by tier.
+    fn decide(&self, standing: &Standing, is_isolated: bool, doubts: &mut Doubts) -> Decision {
+        for tier in Tier::ALL {
+            let policies = standing.policies.iter().map(|index| &self.model.policies[*index]);
+            let found =
+                policies.filter(|policy| policy.rank.tier == tier).find_map(|policy| self.first_rule(policy, doubts));
+            match found {
+                Some((Action::Pass, _)) => {}
+                Some((action, rule)) => return Decision::Rule(tier, action, rule),
+                None if tier.isolates() && is_isolated => return Decision::Isolated,
+                None => {}
+            }
         }
-        // Policies add up: what was not understood could only open what is shut here, or not shut it in the first place.
-        unknown.extend(standing.unknowns.iter().cloned());
-        unknown.extend(self.model.unknowns_of(self.subject).iter().cloned());
-        if let End::Pod(index, _) = self.other {
-            unknown.extend(self.model.unknowns_of(*index).iter().cloned());
+        Decision::Nothing
+    }
+
+    /// The first rule of a policy that matches, by rule, peer and port.
+    fn first_rule(&self, policy: &Policy, doubts: &mut Doubts) -> Option<(Action, RuleRef)> {
+        for (rule_index, rule) in policy.rules(self.direction).unwrap_or_default().iter().enumerate() {
+            let port = rule.port_slots().find(|(_, port)| port.is_none_or(|port| self.target.is_in(port)));
+            let Some((port, _)) = port else { continue };
+            let mut peers = rule.peer_slots().map(|(index, peer)| (index, self.matches(peer)));
+            let mut maybe = false;
+            let certain = peers.find(|(_, found)| {
+                maybe |= *found == Match::Maybe;
+                found.is_certain()
+            });
+            match (certain, &rule.doubt) {
+                (Some((peer, _)), None) => {
+                    return Some((rule.action, policy.rule_ref(self.direction, rule_index, peer, port)));
+                }
+                (Some(_), Some(doubt)) => self.doubt(rule, doubt.clone(), doubts),
+                (None, _) if maybe => self.doubt(rule, self.why_maybe(policy), doubts),
+                (None, _) => {}
+            }
         }
-        self.blocks_in_doubt(&standing.policies, unknown);
-        let nearest = nearest::nearest(self.model, &standing.policies, self.direction, self.view, self.target);
-        Side::Denied { direction: self.direction, isolated_by, nearest }
+        None
+    }
+
+    fn matches(&self, peer: Option<&Peer>) -> Match {
+        peer.map_or(Match::Yes, |peer| peer.matches(&self.view.counterpart))
+    }
+
+    /// A rule of which something was not understood may do anything; another one only what it says.
+    fn doubt(&self, rule: &Rule, text: String, doubts: &mut Doubts) {
+        let actions = match &rule.doubt {
+            Some(_) => &[Action::Allow, Action::Deny][..],
+            None => std::slice::from_ref(&rule.action),
+        };
+        doubts.list.extend(actions.iter().map(|action| (*action, text.clone())));
+    }
+
+    /// Why it cannot be told whether a peer of the policy includes the other end.
+    fn why_maybe(&self, policy: &Policy) -> String {
+        let unread = match self.other {
+            End::Pod(index, _) => self.model.unknowns_of(*index).first(),
+            End::Host { .. } | End::Address(_) => None,
+        };
+        match unread {
+            Some(problem) => problem.clone(),
+            None if self.view.counterpart.address.is_none() => {
+                format!("{}: has no known address, and {} names addresses", self.other.title(), policy.id)
+            }
+            None => format!("{}: has no known labels, and {} asks for some", self.other.title(), policy.id),
+        }
     }
 
     fn always_allowed(&self, route: Route) -> Option<&'static str> {
@@ -137,46 +239,6 @@ impl Input<'_> {
             End::Pod(..) | End::Address(_) => false,
         }
     }
-
-    /// The first rule that allows, by policy, rule, peer and port.
-    fn first_rule(&self, policies: &[usize]) -> Option<RuleRef> {
-        policies.iter().map(|index| &self.model.policies[*index]).find_map(|policy| {
-            let rules = policy.rules(self.direction).unwrap_or_default();
-            rules.iter().enumerate().find_map(|(rule_index, rule)| {
-                let (peer, _) = rule.peer_slots().find(|(_, peer)| peer.is_none_or(|peer| self.view.is_in(peer)))?;
-                let (port, _) = rule.port_slots().find(|(_, port)| port.is_none_or(|port| self.target.is_in(port)))?;
-                Some(policy.rule_ref(self.direction, rule_index, peer, port))
-            })
-        })
-    }
-
-    /// Without an address nobody can say whether a block holds it.
-    fn blocks_in_doubt(&self, policies: &[usize], unknown: &mut Vec<String>) {
-        if !self.other.addresses().is_empty() {
-            return;
-        }
-        for policy in policies.iter().map(|index| &self.model.policies[*index]) {
-            for rule in policy.rules(self.direction).unwrap_or_default() {
-                let ports_match = rule.port_slots().any(|(_, port)| port.is_none_or(|port| self.target.is_in(port)));
-                if ports_match && rule.peers.iter().any(|peer| matches!(peer, Peer::Block(_))) {
-                    unknown.push(format!(
-                        "{}: has no known address, and {} allows an ipBlock",
-                        self.other.title(),
-                        policy.id
-                    ));
-                    return;
-                }
-            }
-        }
-    }
-}
-
-impl Other<'_> {
-    /// Whether a peer of a rule includes it.
-    pub(crate) fn is_in(&self, peer: &Peer) -> bool {
-        self.pod.is_some_and(|(pod, namespace)| peer.selects(pod, namespace))
-            || self.address.is_some_and(|address| peer.contains(address))
-    }
 }
 
 impl Target<'_> {
@@ -194,8 +256,14 @@ impl<'m> End<'m> {
         }
     }
 
-    fn labelled(&self, model: &'m Model) -> Option<(&'m Pod, &'m Namespace)> {
-        self.pod().map(|pod| (pod, model.namespace_of(pod)))
+    /// As the rules of the other end see it.
+    fn counterpart(&self, model: &'m Model, address: Option<IpAddr>, family: Option<Family>) -> Counterpart<'m> {
+        let node = match self {
+            End::Host { node, .. } => Some(model.node_labels(node.as_deref())),
+            End::Pod(..) | End::Address(_) => None,
+        };
+        let pod = self.pod().map(|pod| (pod, model.namespace_of(pod)));
+        Counterpart { pod, node, address, family: family.or(model.family) }
     }
 
     fn addresses(&self) -> &[IpAddr] {
@@ -247,7 +315,7 @@ fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<End<'m>, St
             if let Some(index) = model.by_address.get(address) {
                 return Ok(End::Pod(*index, model.pod(*index)));
             }
-            let node = model.hosts.iter().find(|(_, addresses)| addresses.contains(address));
+            let node = model.hosts.iter().find(|(_, host)| host.addresses.contains(address));
             Ok(match node {
                 Some((node, _)) => {
                     End::Host { node: Some(node.clone()), addresses: vec![*address], name: format!("node {node}") }
@@ -263,8 +331,8 @@ fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<End<'m>, St
                 }
                 Party::LocalNode => None,
             };
-            let addresses = node.as_ref().and_then(|node| model.hosts.get(node));
-            let addresses = addresses.into_iter().flatten().copied().collect();
+            let host = node.as_ref().and_then(|node| model.hosts.get(node));
+            let addresses = host.map(|host| host.addresses.iter().copied().collect()).unwrap_or_default();
             let name = node.as_ref().map_or_else(|| "the node".to_owned(), |node| format!("node {node}"));
             Ok(End::Host { node, addresses, name })
         }

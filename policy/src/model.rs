@@ -5,15 +5,16 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+mod read;
+
 use crate::label::Labels;
-use crate::names::{Direction, PodRef, PolicyRef};
+use crate::names::{Direction, Family, PodRef, PolicyRef};
 use crate::namespace::Namespace;
-use crate::parse::object::{self, Kind};
-use crate::parse::policy::ParsedPolicy;
 use crate::parse::problem::{Problem, Reason};
-use crate::parse::{host, namespace, pod, policy};
+use crate::peer::{Match, Namespaces, NodeLabels};
 use crate::pod::Pod;
 use crate::policy::{BrokenPolicy, Policy};
+use read::Reader;
 
 /// Index into [`Model::pods`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,14 +27,14 @@ pub(crate) struct Model {
     pub namespaces: BTreeMap<String, Namespace>,
     /// Sorted by name.
     pub pods: Vec<Pod>,
-    /// Sorted by name.
+    /// In the order in which they are asked: sorted by rank, then by name.
     pub policies: Vec<Policy>,
     /// Not understood; sorted by name.
     pub broken: Vec<BrokenPolicy>,
     /// Pods that have ended, with their phase.
     pub ended: BTreeMap<PodRef, &'static str>,
-    /// The addresses of the nodes.
-    pub hosts: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The nodes, by name.
+    pub hosts: BTreeMap<String, Host>,
     /// All that was not understood.
     pub problems: Vec<Problem>,
     /// The same, as text.
@@ -42,6 +43,8 @@ pub(crate) struct Model {
     pub by_address: HashMap<IpAddr, PodIndex>,
     /// Addresses that several pods claim, with what to say about it.
     pub shared_addresses: BTreeMap<IpAddr, String>,
+    /// The family of addresses that are not known: that of all that are, if it is one.
+    pub family: Option<Family>,
     by_name: HashMap<PodRef, PodIndex>,
     standings: Vec<[Standing; 2]>,
     pod_unknowns: HashMap<PodIndex, Vec<String>>,
@@ -49,10 +52,19 @@ pub(crate) struct Model {
     nameless: Vec<String>,
 }
 
+/// A node, as far as it matters here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Host {
+    pub addresses: BTreeSet<IpAddr>,
+    /// Absent where no Node object has told them.
+    pub labels: Option<Labels>,
+}
+
 /// What bears on one pod in one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Standing {
-    /// The policies that select the pod and isolate it: indices into [`Model::policies`], ascending.
+    /// The policies that select the pod and speak of this direction: indices into [`Model::policies`], ascending, which is
+    /// the order in which they are asked.
     pub policies: Vec<usize>,
     /// Policies that may do so, and nobody can tell: broken ones, and all that ask for labels if the pod's could not be
     /// read. They isolate and allow nothing.
@@ -65,76 +77,11 @@ pub(crate) struct Standing {
 
 impl Model {
     pub(crate) fn read<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut model = Self::default();
-        let mut pods: BTreeMap<PodRef, (Pod, Vec<Problem>)> = BTreeMap::new();
-        let mut policies: BTreeMap<PolicyRef, Policy> = BTreeMap::new();
-        let mut broken: BTreeMap<PolicyRef, BrokenPolicy> = BTreeMap::new();
-        let mut namespace_problems: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
+        let mut reader = Reader::default();
         for (index, value) in objects.into_iter().enumerate() {
-            match object::kind(value) {
-                Kind::Other => {}
-                Kind::Node => {
-                    if let Some((name, addresses)) = host::host(value) {
-                        model.hosts.entry(name).or_default().extend(addresses);
-                    }
-                }
-                Kind::Namespace => {
-                    let (namespace, problems) = namespace::namespace(value);
-                    model.problems.extend(problems.iter().cloned());
-                    if let Some(namespace) = namespace {
-                        namespace_problems.insert(namespace.name.clone(), problems);
-                        model.namespaces.insert(namespace.name.clone(), namespace);
-                    }
-                }
-                Kind::Pod => {
-                    let parsed = pod::pod(value);
-                    model.problems.extend(parsed.problems.iter().cloned());
-                    let Some(pod) = parsed.pod else { continue };
-                    if let Some(node) = &pod.node {
-                        model.hosts.entry(node.clone()).or_default().extend(parsed.host_addresses);
-                    }
-                    // The same name twice: the later object is the newer one.
-                    pods.remove(&pod.id);
-                    model.ended.remove(&pod.id);
-                    match parsed.ended {
-                        Some(phase) => {
-                            model.ended.insert(pod.id, phase);
-                        }
-                        None => {
-                            pods.insert(pod.id.clone(), (pod, parsed.problems));
-                        }
-                    }
-                }
-                Kind::NetworkPolicy => match policy::policy(value) {
-                    ParsedPolicy::Sound(policy) => {
-                        broken.remove(&policy.id);
-                        policies.insert(policy.id.clone(), policy);
-                    }
-                    ParsedPolicy::Broken(policy, problems) => {
-                        model.problems.extend(problems);
-                        policies.remove(&policy.id);
-                        broken.insert(policy.id.clone(), policy);
-                    }
-                },
-                Kind::OtherPolicy(kind) => {
-                    let (policy, problems) = policy::other_policy(value, kind);
-                    model.problems.extend(problems);
-                    broken.insert(policy.id.clone(), policy);
-                }
-                Kind::Nameless => {
-                    let object = format!("Object {}", index + 1);
-                    let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing };
-                    model.nameless.push(problem.to_string());
-                    model.problems.push(problem);
-                }
-            }
+            reader.read(index, value);
         }
-        model.policies = policies.into_values().collect();
-        model.broken = broken.into_values().collect();
-        model.add_pods(pods, &namespace_problems);
-        model.stand();
-        model.unknowns = model.problems.iter().map(Problem::to_string).collect();
-        model
+        reader.finish()
     }
 
     fn add_pods(
@@ -191,39 +138,47 @@ impl Model {
     /// Works out which policies bear on which pod.
     fn stand(&mut self) {
         let mut by_namespace: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut anywhere: Vec<usize> = Vec::new();
         for (index, policy) in self.policies.iter().enumerate() {
-            by_namespace.entry(policy.namespace.as_str()).or_default().push(index);
+            match &policy.subject.namespaces {
+                Namespaces::Own(namespace) => by_namespace.entry(namespace.as_str()).or_default().push(index),
+                Namespaces::Selected(_) => anywhere.push(index),
+            }
         }
-        let standings = self.pods.iter().map(|pod| {
-            let near = by_namespace.get(pod.id.namespace.as_str()).map_or(&[][..], Vec::as_slice);
-            [Direction::Ingress, Direction::Egress].map(|direction| self.standing_of(pod, near, direction))
+        // Both lists ascend, and so must what is asked.
+        for near in by_namespace.values_mut() {
+            near.extend(&anywhere);
+            near.sort_unstable();
+        }
+        let standings = self.pod_indices().map(|index| {
+            let near = by_namespace.get(self.pod(index).id.namespace.as_str()).map_or(&anywhere[..], Vec::as_slice);
+            Direction::ALL.map(|direction| self.standing_of(index, near, direction))
         });
         let standings = standings.collect();
         self.standings = standings;
     }
 
-    fn standing_of(&self, pod: &Pod, near: &[usize], direction: Direction) -> Standing {
+    fn standing_of(&self, index: PodIndex, near: &[usize], direction: Direction) -> Standing {
         let mut standing = Standing::default();
+        let pod = self.pod(index);
         if pod.is_host_network {
             return standing;
         }
-        for &index in near {
-            let policy = &self.policies[index];
+        let namespace = self.namespace_of(pod);
+        for &at in near {
+            let policy = &self.policies[at];
             if policy.rules(direction).is_none() {
                 continue;
             }
-            if policy.selector.is_empty() || (pod.is_understood && policy.selector.matches(&pod.labels)) {
-                standing.policies.push(index);
-            } else if !pod.is_understood {
-                standing.uncertain.push(policy.id.clone());
+            match policy.selects(pod, namespace) {
+                Match::Yes => standing.policies.push(at),
+                Match::No => {}
+                Match::Maybe if policy.only_allows() => standing.uncertain.push(policy.id.clone()),
+                Match::Maybe => standing.overriding.extend(self.unknowns_of(index).iter().cloned()),
             }
         }
         for policy in &self.broken {
-            let in_reach = policy.namespace.as_ref().is_none_or(|namespace| *namespace == pod.id.namespace);
-            if !in_reach || !policy.can_isolate(direction) {
-                continue;
-            }
-            if pod.is_understood && !policy.selector.matches(&pod.labels) {
+            if !policy.can_isolate(direction) || policy.subject.selects(pod, namespace) == Match::No {
                 continue;
             }
             standing.uncertain.push(policy.id.clone());
@@ -254,6 +209,12 @@ impl Model {
         self.namespaces.get(&pod.id.namespace).expect("every pod's namespace was added with the pod")
     }
 
+    /// The labels of a node, by its name if that is known.
+    pub(crate) fn node_labels(&self, node: Option<&str>) -> NodeLabels<'_> {
+        let host = node.and_then(|node| self.hosts.get(node));
+        host.and_then(|host| host.labels.as_ref()).map_or(NodeLabels::Unknown, NodeLabels::Known)
+    }
+
     /// What was not understood of a pod or its namespace.
     pub(crate) fn unknowns_of(&self, index: PodIndex) -> &[String] {
         self.pod_unknowns.get(&index).map_or(&[], Vec::as_slice)
@@ -271,7 +232,8 @@ impl Model {
 impl Standing {
     /// All that isolate, certain or not, in order of their names.
     pub(crate) fn isolated_by(&self, policies: &[Policy]) -> Vec<PolicyRef> {
-        let mut names: Vec<PolicyRef> = self.policies.iter().map(|index| policies[*index].id.clone()).collect();
+        let isolating = self.policies.iter().map(|index| &policies[*index]).filter(|it| it.rank.tier.isolates());
+        let mut names: Vec<PolicyRef> = isolating.map(|policy| policy.id.clone()).collect();
         names.extend(self.uncertain.iter().cloned());
         names.sort_unstable();
         names.dedup();

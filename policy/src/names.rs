@@ -32,6 +32,16 @@ pub enum Family {
     V6,
 }
 
+impl Protocol {
+    /// All, in the order of their names in the API.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+}
+
 impl Family {
     /// That of an address.
     pub fn of(address: IpAddr) -> Self {
@@ -54,7 +64,7 @@ pub struct PodRef {
 /// Names a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyRef {
-    /// `NetworkPolicy`.
+    /// `NetworkPolicy`; with its group where Kubernetes has a kind of the same name: `NetworkPolicy.projectcalico.org`.
     pub kind: &'static str,
     /// Absent for cluster-scoped kinds.
     pub namespace: Option<String>,
@@ -75,6 +85,13 @@ pub struct RuleRef {
     pub peer: Option<u32>,
     /// Index in `ports`; absent where the rule names no port.
     pub port: Option<u32>,
+}
+
+impl PolicyRef {
+    /// Names a NetworkPolicy.
+    pub fn network_policy(namespace: &str, name: &str) -> Self {
+        Self { kind: "NetworkPolicy", namespace: Some(namespace.to_owned()), name: name.to_owned() }
+    }
 }
 
 impl fmt::Display for Protocol {

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use crate::block::IpBlock;
-use crate::judge::{Other, Target};
+use crate::judge::{Target, View};
 use crate::label::Labels;
 use crate::model::Model;
 use crate::names::Direction;
-use crate::peer::{Namespaces, Peer};
-use crate::policy::Rule;
+use crate::peer::{Namespaces, NodeLabels, Peer, PodSet};
+use crate::policy::{Action, Rule};
 use crate::port::{PortRule, Ports};
 use crate::selector::Selector;
 use crate::verdict::NearestMiss;
@@ -24,12 +24,15 @@ pub(crate) fn nearest(
     model: &Model,
     policies: &[usize],
     direction: Direction,
-    other: &Other<'_>,
+    other: &View<'_>,
     target: &Target<'_>,
 ) -> Option<NearestMiss> {
     let mut best: Option<(usize, NearestMiss)> = None;
     for policy in policies.iter().map(|index| &model.policies[*index]) {
         for (rule_index, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
+            if rule.action != Action::Allow {
+                continue;
+            }
             let Some((peer_index, peer)) = closest(rule.peer_slots(), |peer| peer_difference(peer, other)) else {
                 continue;
             };
@@ -75,32 +78,52 @@ fn closest<'r, T: 'r>(
         .min_by_key(|(_, difference)| difference.count)
 }
 
-fn peer_difference(peer: &Peer, other: &Other<'_>) -> Difference {
+fn peer_difference(peer: &Peer, other: &View<'_>) -> Difference {
     match peer {
         Peer::Block(block) => block_difference(block, other),
-        Peer::Pods { namespaces, pods } => {
-            let Some((pod, namespace)) = other.pod else {
-                let text = format!("its peer is {peer}, {} is no such pod", other.name);
-                return Difference { count: OTHER_SORT, texts: vec![text] };
-            };
-            let mut difference = Difference::default();
-            match namespaces {
-                Namespaces::Own(own) if *own != pod.id.namespace => {
-                    difference.add(format!(
-                        "its peer must be in namespace {own}, {} is in {}",
-                        pod.id.name, pod.id.namespace
-                    ));
-                }
-                Namespaces::Own(_) => {}
-                Namespaces::Selected(selector) => {
-                    let whose = format!("namespace {}", namespace.name);
-                    unmet(selector, &namespace.labels, "its peer's namespace", &whose, &mut difference);
-                }
-            }
-            unmet(pods, &pod.labels, "its peer", &pod.id.name, &mut difference);
+        Peer::Pods(set) => set_difference(set, peer, other),
+        Peer::PodsIn(set, block) => {
+            let mut difference = set_difference(set, peer, other);
+            let of_block = block_difference(block, other);
+            difference.count += of_block.count;
+            difference.texts.extend(of_block.texts);
             difference
         }
+        Peer::Nodes(selector) => match other.counterpart.node {
+            None => no_such(peer, other, "node"),
+            Some(NodeLabels::Unknown) => {
+                Difference::one(format!("its peer is {peer}, and the labels of {} are not known", other.name))
+            }
+            Some(NodeLabels::Known(labels)) => {
+                let mut difference = Difference::default();
+                unmet(selector, labels, "its peer", &other.name, &mut difference);
+                difference
+            }
+        },
     }
+}
+
+fn set_difference(set: &PodSet, peer: &Peer, other: &View<'_>) -> Difference {
+    let Some((pod, namespace)) = other.counterpart.pod else {
+        return no_such(peer, other, "pod");
+    };
+    let mut difference = Difference::default();
+    match &set.namespaces {
+        Namespaces::Own(own) if *own != pod.id.namespace => {
+            difference.add(format!("its peer must be in namespace {own}, {} is in {}", pod.id.name, pod.id.namespace));
+        }
+        Namespaces::Own(_) => {}
+        Namespaces::Selected(selector) => {
+            let whose = format!("namespace {}", namespace.name);
+            unmet(selector, &namespace.labels, "its peer's namespace", &whose, &mut difference);
+        }
+    }
+    unmet(&set.pods, &pod.labels, "its peer", &pod.id.name, &mut difference);
+    difference
+}
+
+fn no_such(peer: &Peer, other: &View<'_>, what: &str) -> Difference {
+    Difference { count: OTHER_SORT, texts: vec![format!("its peer is {peer}, {} is no such {what}", other.name)] }
 }
 
 fn unmet(selector: &Selector, labels: &Labels, needy: &str, whose: &str, difference: &mut Difference) {
@@ -112,28 +135,33 @@ fn unmet(selector: &Selector, labels: &Labels, needy: &str, whose: &str, differe
         };
         difference.add(format!("{needy} needs {requirement}, {whose} {has}"));
     }
+    if let Some(expression) = selector.expression().filter(|expression| !expression.holds(labels)) {
+        difference.add(format!("{needy} needs {expression}, which the labels of {whose} do not meet"));
+    }
 }
 
-fn block_difference(block: &IpBlock, other: &Other<'_>) -> Difference {
-    let Some(address) = other.address else {
+fn block_difference(block: &IpBlock, other: &View<'_>) -> Difference {
+    let Some(address) = other.counterpart.address else {
         return Difference::one(format!("its ipBlock is {block}, {} has no known address", other.name));
     };
     if block.contains(address) {
         return Difference::default();
     }
+    let cidrs = joined(&block.cidrs().iter().map(ToString::to_string).collect::<Vec<_>>());
     Difference::one(match excepting(block, address) {
         Some(except) => {
-            format!("its ipBlock {} leaves out {except}, and with it {}", block.cidr(), whose(address, other))
+            format!("its ipBlock {cidrs} leaves out {except}, and with it {}", whose(address, other))
         }
-        None => format!("its ipBlock {} does not contain {}", block.cidr(), whose(address, other)),
+        None => format!("its ipBlock {cidrs} does not contain {}", whose(address, other)),
     })
 }
 
 fn excepting(block: &IpBlock, address: IpAddr) -> Option<ipnet::IpNet> {
-    block.cidr().contains(&address).then(|| block.except().iter().copied().find(|net| net.contains(&address)))?
+    let holds = block.cidrs().iter().any(|net| net.contains(&address));
+    holds.then(|| block.except().iter().copied().find(|net| net.contains(&address)))?
 }
 
-fn whose(address: IpAddr, other: &Other<'_>) -> String {
+fn whose(address: IpAddr, other: &View<'_>) -> String {
     let plain = address.to_string();
     if other.name == plain { plain } else { format!("{plain} ({})", other.name) }
 }
@@ -151,11 +179,11 @@ fn port_difference(port: &PortRule, rule: &Rule, target: &Target<'_>) -> Differe
     let number_differs = match &port.ports {
         Ports::All => false,
         Ports::Range(range) => !range.contains(target.port),
-        Ports::Named(name) => {
-            !target.names.is_some_and(|names| names.resolve(port.protocol, name).any(|number| number == target.port))
-        }
+        Ports::Named(name) => !target.names.is_some_and(|names| {
+            port.protocols().any(|protocol| names.resolve(protocol, name).any(|number| number == target.port))
+        }),
     };
-    if port.protocol != target.protocol && number_differs {
+    if port.protocol.is_some_and(|own| own != target.protocol) && number_differs {
         difference.count += 1;
     }
     difference
@@ -169,7 +197,8 @@ fn described(port: &PortRule, target: &Target<'_>) -> String {
     let (Some(names), Some(pod)) = (target.names, target.pod) else {
         return format!("{port} (names count for pods only)");
     };
-    let numbers: Vec<String> = names.resolve(port.protocol, name).map(|number| number.to_string()).collect();
+    let numbers = port.protocols().flat_map(|protocol| names.resolve(protocol, name).collect::<Vec<_>>());
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
     if numbers.is_empty() {
         format!("{port} (which {pod} does not have)")
     } else {

@@ -21,6 +21,8 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// What it calls its ports.
     pub ports: NamedPorts,
+    /// `spec.serviceAccountName`; Kubernetes fills in `default`.
+    pub service_account: String,
     /// Whether its labels could be read. If not, no selector that asks something selects it for certain.
     pub is_understood: bool,
 }

@@ -1,43 +1,85 @@
-//! NetworkPolicies.
+//! Policies of all kinds in one shape: a subject, and for each direction an ordered list of rules.
 
+use std::cmp::Ordering;
+use std::fmt;
+
+use crate::label::Labels;
 use crate::names::{Direction, PolicyRef, RuleRef};
-use crate::peer::Peer;
+use crate::namespace::Namespace;
+use crate::peer::{Match, Peer, PodSet};
+use crate::pod::Pod;
 use crate::port::PortRule;
-use crate::selector::Selector;
 
-/// A NetworkPolicy that was understood as a whole.
+/// A policy that was understood, apart from single rules that say otherwise of themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name.
     pub id: PolicyRef,
-    /// Its namespace, whose pods it can select.
-    pub namespace: String,
-    /// Which of them.
-    pub selector: Selector,
+    /// When it is asked.
+    pub rank: Rank,
+    /// The pods it bears on.
+    pub subject: PodSet,
     /// Absent where the policy does not speak of ingress.
     pub ingress: Option<Vec<Rule>>,
     /// Absent where the policy does not speak of egress.
     pub egress: Option<Vec<Rule>>,
 }
 
-/// Allows what one of its peers **and** one of its ports match.
+/// A policy's place among those that bear on a pod: tiers in order, within one the lower order first, then by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Which tier.
+    pub tier: Tier,
+    /// `priority` of a ClusterNetworkPolicy, `order` of one of Calico's.
+    pub order: Order,
+}
+
+/// Groups of policies, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// ClusterNetworkPolicy's Admin tier, and AdminNetworkPolicy.
+    Admin,
+    /// NetworkPolicy, and Calico's default tier, of which it is a part. Who is selected here and allowed by nothing is shut.
+    NetworkPolicy,
+    /// ClusterNetworkPolicy's Baseline tier, and BaselineAdminNetworkPolicy.
+    Baseline,
+}
+
+/// A place within a tier: a number that is never NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Order(f64);
+
+/// What one item of a policy's `ingress` or `egress` says of what one of its peers **and** one of its ports match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// What becomes of it. NetworkPolicy's rules allow.
+    pub action: Action,
     /// Empty: anyone.
     pub peers: Vec<Peer>,
     /// Empty: all protocols and ports.
     pub ports: Vec<PortRule>,
+    /// What was not understood of it. Then it may match less than it says here, and may do something else.
+    pub doubt: Option<String>,
 }
 
-/// A policy, or something that is likely one, that was not understood.
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// Lets the connection pass, whatever the tiers behind say. The ClusterNetworkPolicy's word is `Accept`.
+    Allow,
+    /// Shuts it.
+    Deny,
+    /// Leaves it to the next tier.
+    Pass,
+}
+
+/// A NetworkPolicy, or something that is likely a policy, that was not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenPolicy {
     /// Its name.
     pub id: PolicyRef,
-    /// Where it can select; absent: in all namespaces.
-    pub namespace: Option<String>,
-    /// Which pods it can select.
-    pub selector: Selector,
+    /// The pods it may bear on.
+    pub subject: PodSet,
     /// Whether it can isolate them for ingress.
     pub ingress: bool,
     /// Whether it can isolate them for egress.
@@ -48,13 +90,59 @@ pub struct BrokenPolicy {
     pub unknowns: Vec<String>,
 }
 
+impl Tier {
+    /// All, in order.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::NetworkPolicy, Self::Baseline];
+
+    /// Whether a pod that a policy of this tier selects is shut where no rule of the tier matches.
+    pub fn isolates(self) -> bool {
+        match self {
+            Self::NetworkPolicy => true,
+            Self::Admin | Self::Baseline => false,
+        }
+    }
+}
+
+impl Rank {
+    /// That of NetworkPolicies.
+    pub const NETWORK_POLICY: Self = Self { tier: Tier::NetworkPolicy, order: Order::NETWORK_POLICY };
+}
+
+impl Order {
+    /// That of NetworkPolicies among Calico's policies.
+    /// Source: Calico's documentation of its default tier, which takes NetworkPolicies in with order 1000.
+    pub const NETWORK_POLICY: Self = Self(1000.0);
+    /// Behind all that have a number.
+    pub const LAST: Self = Self(f64::INFINITY);
+
+    /// `None`: not a number.
+    pub fn new(order: f64) -> Option<Self> {
+        (!order.is_nan()).then_some(Self(order))
+    }
+}
+
 impl Policy {
-    /// The rules of one direction; `None` where the policy does not isolate in it.
+    /// The rules of one direction; `None` where the policy does not bear on it.
     pub fn rules(&self, direction: Direction) -> Option<&[Rule]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
             Direction::Egress => self.egress.as_deref(),
         }
+    }
+
+    /// Whether all it can do besides isolating is to allow, as NetworkPolicies do.
+    pub(crate) fn only_allows(&self) -> bool {
+        self.rank == Rank::NETWORK_POLICY && self.all_rules().all(|rule| rule.action == Action::Allow)
+    }
+
+    /// Those of both directions.
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.ingress.iter().chain(&self.egress).flatten()
+    }
+
+    /// Whether it bears on the pod.
+    pub fn selects(&self, pod: &Pod, namespace: &Namespace) -> Match {
+        self.subject.selects(pod, namespace)
     }
 
     /// Names one of its rules.
@@ -80,6 +168,11 @@ impl BrokenPolicy {
 }
 
 impl Rule {
+    /// One that allows.
+    pub fn allow(peers: Vec<Peer>, ports: Vec<PortRule>) -> Self {
+        Self { action: Action::Allow, peers, ports, doubt: None }
+    }
+
     /// Its peers with their indices, or once `None` where it names none.
     pub(crate) fn peer_slots(&self) -> impl Iterator<Item = (Option<usize>, Option<&Peer>)> {
         slots(&self.peers)
@@ -88,6 +181,59 @@ impl Rule {
     /// Its ports with their indices, or once `None` where it names none.
     pub(crate) fn port_slots(&self) -> impl Iterator<Item = (Option<usize>, Option<&PortRule>)> {
         slots(&self.ports)
+    }
+}
+
+impl Eq for Order {}
+
+impl PartialOrd for Order {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Order {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allows",
+            Self::Deny => "denies",
+            Self::Pass => "passes",
+        })
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "Admin",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::Baseline => "Baseline",
+        })
+    }
+}
+
+/// Labels that Calico gives every pod and namespace, so that its selectors can ask for them.
+pub(crate) mod calico {
+    use super::Labels;
+
+    /// On pods: their namespace.
+    pub const NAMESPACE: &str = "projectcalico.org/namespace";
+    /// On pods: what runs them.
+    pub const ORCHESTRATOR: &str = "projectcalico.org/orchestrator";
+    /// On pods: their service account.
+    pub const SERVICE_ACCOUNT: &str = "projectcalico.org/serviceaccount";
+    /// On namespaces: their name.
+    pub const NAME: &str = "projectcalico.org/name";
+
+    /// Adds a label where the object has none of that key.
+    pub fn add(labels: &mut Labels, key: &str, value: &str) {
+        labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
 }
 

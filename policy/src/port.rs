@@ -8,8 +8,8 @@ use crate::names::Protocol;
 /// One item of a rule's `ports`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortRule {
-    /// TCP where the manifest names none.
-    pub protocol: Protocol,
+    /// Of which protocol; `None`: of any, as ClusterNetworkPolicy's named ports are.
+    pub protocol: Option<Protocol>,
     /// Which ports of that protocol.
     pub ports: Ports,
 }
@@ -69,9 +69,15 @@ impl NamedPorts {
 }
 
 impl PortRule {
+    /// The protocols it speaks of.
+    pub fn protocols(&self) -> impl Iterator<Item = Protocol> {
+        let own = self.protocol;
+        Protocol::ALL.into_iter().filter(move |protocol| own.is_none_or(|own| own == *protocol))
+    }
+
     /// Whether it allows this port of a destination that calls its ports so. A destination that is no pod has no names.
     pub fn matches(&self, protocol: Protocol, port: u16, names: Option<&NamedPorts>) -> bool {
-        self.protocol == protocol
+        self.protocol.is_none_or(|own| own == protocol)
             && match &self.ports {
                 Ports::All => true,
                 Ports::Range(range) => range.contains(port),
@@ -94,11 +100,15 @@ pub(crate) fn is_port_name(name: &str) -> bool {
 
 impl fmt::Display for PortRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol: &dyn fmt::Display = match &self.protocol {
+            Some(protocol) => protocol,
+            None => &"any protocol",
+        };
         match &self.ports {
-            Ports::All => write!(f, "{}", self.protocol),
-            Ports::Range(PortRange { first, last }) if first == last => write!(f, "{} {first}", self.protocol),
-            Ports::Range(PortRange { first, last }) => write!(f, "{} {first}-{last}", self.protocol),
-            Ports::Named(name) => write!(f, "{} \"{name}\"", self.protocol),
+            Ports::All => write!(f, "{protocol}"),
+            Ports::Range(PortRange { first, last }) if first == last => write!(f, "{protocol} {first}"),
+            Ports::Range(PortRange { first, last }) => write!(f, "{protocol} {first}-{last}"),
+            Ports::Named(name) => write!(f, "{protocol} \"{name}\""),
         }
     }
 }

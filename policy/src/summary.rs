@@ -1,15 +1,11 @@
 //! One line for people: whom a policy selects and what it allows.
 
 use crate::names::Direction;
-use crate::policy::{Policy, Rule};
+use crate::policy::{Action, Policy, Rule};
 
 /// Says what a policy means.
 pub(crate) fn summary(policy: &Policy, selected: usize) -> String {
-    let whom = if policy.selector.is_empty() {
-        format!("all pods of {}", policy.namespace)
-    } else {
-        format!("pods with {} of {}", policy.selector, policy.namespace)
-    };
+    let whom = &policy.subject;
     let sides = [Direction::Ingress, Direction::Egress].map(|direction| {
         let (way, preposition) = match direction {
             Direction::Ingress => ("in", "from"),
@@ -32,5 +28,10 @@ fn part(rule: &Rule, preposition: &str) -> String {
     let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
     let who = if peers.is_empty() { "anyone".to_owned() } else { peers.join(" or ") };
     let what = if ports.is_empty() { String::new() } else { format!(" on {}", ports.join(", ")) };
-    format!("{preposition} {who}{what}")
+    let does = match rule.action {
+        Action::Allow => "",
+        Action::Deny => "nothing ",
+        Action::Pass => "left to the next tier: ",
+    };
+    format!("{does}{preposition} {who}{what}")
 }

@@ -27,10 +27,12 @@ impl Verdict {
 /// What one direction says, and what decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// No policy selects the pod in this direction: everything is allowed.
+    /// No policy isolates the pod in this direction, and no rule of another tier decides: everything is allowed.
     NotIsolated(Direction),
-    /// Isolated, and this rule allows: the first by policy, rule, peer and port.
+    /// This rule allows: the first by tier, policy, rule, peer and port. With the policies that isolate the pod.
     AllowedBy(RuleRef, Vec<PolicyRef>),
+    /// This rule of a ClusterNetworkPolicy, or another kind that can deny, shuts it.
+    DeniedBy(RuleRef),
     /// A pod to itself by its own address, or its own node to it: no policy can forbid that.
     AlwaysAllowed(Direction, &'static str),
     /// Isolated by these policies, and no rule allows.
@@ -49,7 +51,7 @@ impl Side {
     pub fn is_allowed(&self) -> bool {
         match self {
             Self::NotIsolated(_) | Self::AllowedBy(..) | Self::AlwaysAllowed(..) => true,
-            Self::Denied { .. } => false,
+            Self::DeniedBy(_) | Self::Denied { .. } => false,
         }
     }
 }

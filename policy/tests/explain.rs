@@ -3,7 +3,7 @@
 mod common;
 
 use common::{ask, namespace, pod, policy, sound};
-use signalbox_policy::Side;
+use signalbox_policy::{PolicyRef, Side};
 
 /// The nearest miss of `from -> to`, on the side that denies: `policy rule peer port: sentence`.
 fn nearest(text: &str, from: &str, to: &str, at: &str) -> Option<String> {
@@ -128,10 +128,10 @@ fn summaries_say_whom_and_what() {
     ];
     for (spec, expected) in cases {
         let cluster = sound(&(pods() + &policy("y/np", spec)));
-        assert_eq!(cluster.summary("y", "np").as_deref(), Some(expected));
-        assert_eq!(cluster.summary("y", "other"), None);
+        assert_eq!(cluster.summary(&PolicyRef::network_policy("y", "np")).as_deref(), Some(expected));
+        assert_eq!(cluster.summary(&PolicyRef::network_policy("y", "other")), None);
     }
     let broken = common::cluster(&policy("y/np", "{podSelector: 1}"));
     let expected = "not understood: NetworkPolicy y/np: spec.podSelector: must be an object, not the number 1";
-    assert_eq!(broken.summary("y", "np").as_deref(), Some(expected));
+    assert_eq!(broken.summary(&PolicyRef::network_policy("y", "np")).as_deref(), Some(expected));
 }

@@ -342,7 +342,7 @@ fn a_pod_without_an_address_is_not_guessed_into_a_block() {
     let cluster = cluster(&(pods() + &pending + &policy("y/np", spec)));
     assert_eq!(cluster.unknowns(), &[] as &[String]);
     let verdict = ask(&cluster, "x/new", "y/api", "TCP 80");
-    assert_eq!(verdict.unknown, ["Pod x/new: has no known address, and NetworkPolicy y/np allows an ipBlock"]);
+    assert_eq!(verdict.unknown, ["Pod x/new: has no known address, and NetworkPolicy y/np names addresses"]);
     assert_eq!(ask(&cluster, "x/new", "y/api", "TCP 443").allowed(), Some(true));
     assert_eq!(ask(&cluster, "x/new", "y/api", "TCP 1").allowed(), Some(false), "no block is named for this port");
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use common::{ask, check, cluster, namespace, objects, party, pod, pod_on, policy, sound};
 use signalbox_policy::evaluate::{Endpoint, Outcome};
 use signalbox_policy::tables::Identity;
-use signalbox_policy::{Cluster, Connection, Family, Protocol, Route, Side};
+use signalbox_policy::{Cluster, Connection, Family, PolicyRef, Protocol, Route, Side};
 
 /// Pods `x/web` and `y/api`, on their own nodes, and some policies.
 fn two_pods(policies: &[String]) -> Cluster {
@@ -397,7 +397,7 @@ status: {podIP: 172.16.0.3}
     let cluster = two_pods(&[host.to_owned(), isolate.clone(), by_label]);
     check(&cluster, &[("y/api", "x/host", "TCP 80", true), ("x/host", "y/api", "TCP 80", false)]);
     assert_eq!(ask(&cluster, "y/api", "x/host", "TCP 80").ingress, None, "no policy selects it");
-    assert!(!cluster.selected_by("x", "shut").contains(&common_pod("x", "host")));
+    assert!(!cluster.selected_by(&PolicyRef::network_policy("x", "shut")).contains(&common_pod("x", "host")));
     let cluster = two_pods(&[host.to_owned(), isolate, by_block]);
     check(&cluster, &[("x/host", "y/api", "TCP 80", true)]);
     let tables = cluster.compile("n3");
@@ -437,7 +437,7 @@ fn semantics_16_ended_pods_leave_every_set_and_terminating_ones_stay() {
         assert!(verdict.unknown[0].contains(phase), "{verdict:?}");
         // Its address may be anybody's now.
         check(&cluster, &[("10.0.0.9", "x/web", "TCP 80", false)]);
-        assert!(!cluster.selected_by("x", "np").contains(&common_pod("x", "job")));
+        assert!(!cluster.selected_by(&PolicyRef::network_policy("x", "np")).contains(&common_pod("x", "job")));
         let tables = cluster.compile("n1");
         assert_eq!(tables.identity_of("10.0.0.9".parse().unwrap()), Identity::WORLD);
         assert_eq!(tables.pods.len(), 1);
@@ -528,8 +528,8 @@ fn semantics_25_an_empty_pod_selector_selects_the_own_namespace_and_only_that() 
     for spec in ["{podSelector: {}}", "{}", "{podSelector: {matchLabels: {}, matchExpressions: []}}"] {
         let cluster = two_pods(&[policy("x/np", spec)]);
         check(&cluster, &[("y/api", "x/web", "TCP 80", false), ("x/web", "y/api", "TCP 80", true)]);
-        assert_eq!(cluster.selected_by("x", "np"), [common_pod("x", "web")]);
-        assert_eq!(cluster.selected_by("y", "np"), []);
+        assert_eq!(cluster.selected_by(&PolicyRef::network_policy("x", "np")), [common_pod("x", "web")]);
+        assert_eq!(cluster.selected_by(&PolicyRef::network_policy("y", "np")), []);
     }
 }
 

@@ -77,7 +77,9 @@ pub fn check(text: &str) -> Checked {
     }
     if let Some(name) = name {
         // The engine sees the text alone, no pods: it cannot say how many the policy selects.
-        checked.summary = cluster.summary(&namespace, &name).map(|summary| summary.replace(" (0 now)", ""));
+        checked.summary = cluster
+            .summary(&signalbox_policy::PolicyRef::network_policy(&namespace, &name))
+            .map(|summary| summary.replace(" (0 now)", ""));
         checked.name = Some((namespace, name));
     }
     checked

@@ -4,11 +4,19 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-/// A node's name and addresses. Host names among its addresses are passed over, as is a node without a name.
-pub(crate) fn host(value: &Value) -> Option<(String, Vec<IpAddr>)> {
-    let name = value.pointer("/metadata/name")?.as_str()?.to_owned();
+use crate::label::Labels;
+use crate::parse::node::{Node, Problems};
+use crate::parse::object;
+use crate::parse::problem::Problem;
+
+/// A node's name, its labels if they could be read, and its addresses. Host names among its addresses are passed over.
+pub(crate) fn host(value: &Value) -> (Option<(String, Option<Labels>, Vec<IpAddr>)>, Vec<Problem>) {
+    let mut problems = Problems::new(object::title(value, "Node", false));
+    let root = Node::root(value);
+    let name = object::name(&root, &mut problems);
+    let labels = object::labels(&root, &mut problems);
     let addresses = value.pointer("/status/addresses").and_then(Value::as_array);
     let addresses =
         addresses.into_iter().flatten().filter_map(|item| item.get("address")?.as_str()?.parse().ok()).collect();
-    Some((name, addresses))
+    (name.map(|name| (name, labels, addresses)), problems.into_list())
 }

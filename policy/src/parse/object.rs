@@ -16,6 +16,18 @@ pub(crate) enum Kind {
     Node,
     Pod,
     NetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1`.
+    AdminNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1`.
+    BaselineAdminNetworkPolicy,
+    /// Calico's.
+    CalicoGlobalNetworkPolicy,
+    /// Calico's.
+    CalicoNetworkPolicy,
+    /// Makes pods from a template; its kind.
+    Workload(&'static str),
     /// A kind of policy that this engine cannot judge; its name.
     OtherPolicy(&'static str),
     /// Has no bearing on policies.
@@ -28,12 +40,34 @@ pub(crate) enum Kind {
 pub(crate) fn kind(object: &Value) -> Kind {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);
-    match (group, text("kind")) {
+    match (text("apiVersion"), text("kind")) {
+        ("v1", "Namespace") => Kind::Namespace,
+        ("v1", "Node") => Kind::Node,
+        ("v1", "Pod") => Kind::Pod,
+        ("v1", "ReplicationController") => Kind::Workload("ReplicationController"),
+        ("networking.k8s.io/v1", "NetworkPolicy") => Kind::NetworkPolicy,
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => Kind::ClusterNetworkPolicy,
+        ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy") => Kind::AdminNetworkPolicy,
+        ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy") => Kind::BaselineAdminNetworkPolicy,
+        ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "GlobalNetworkPolicy") => Kind::CalicoGlobalNetworkPolicy,
+        ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "NetworkPolicy") => Kind::CalicoNetworkPolicy,
+        (_, kind) => other(group, kind),
+    }
+}
+
+/// The kinds of which several versions mean the same here, and those that cannot be judged.
+fn other(group: &str, kind: &str) -> Kind {
+    match (group, kind) {
         ("", "Namespace") => Kind::Namespace,
         ("", "Node") => Kind::Node,
         ("", "Pod") => Kind::Pod,
-        ("networking.k8s.io", "NetworkPolicy") if text("apiVersion") == "networking.k8s.io/v1" => Kind::NetworkPolicy,
-        // Whatever its group: Calico has a kind of this name, too, and old clusters have it in `extensions`.
+        ("apps" | "extensions", "Deployment") => Kind::Workload("Deployment"),
+        ("apps", "StatefulSet") => Kind::Workload("StatefulSet"),
+        ("apps" | "extensions", "DaemonSet") => Kind::Workload("DaemonSet"),
+        ("apps" | "extensions", "ReplicaSet") => Kind::Workload("ReplicaSet"),
+        ("batch", "Job") => Kind::Workload("Job"),
+        ("batch", "CronJob") => Kind::Workload("CronJob"),
+        // Whatever its group: old clusters have it in `extensions`.
         (_, "NetworkPolicy") => Kind::OtherPolicy("NetworkPolicy"),
         (_, "ClusterNetworkPolicy") => Kind::OtherPolicy("ClusterNetworkPolicy"),
         (_, "AdminNetworkPolicy") => Kind::OtherPolicy("AdminNetworkPolicy"),

@@ -43,6 +43,9 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
         .and_then(|spec| spec.field("hostNetwork"))
         .and_then(|field| field.boolean(&mut problems))
         .unwrap_or(false);
+    let service_account = text(spec.as_ref().and_then(|spec| spec.field("serviceAccountName")), &mut problems)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".to_owned());
     let phase = text(status.as_ref().and_then(|status| status.field("phase")), &mut problems);
     let mut ports = NamedPorts::default();
     if let Some(spec) = &spec {
@@ -69,6 +72,7 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
         is_host_network,
         addresses,
         ports,
+        service_account,
         is_understood,
     });
     let ended = match phase.as_deref() {

@@ -6,16 +6,18 @@ use crate::names::PolicyRef;
 use crate::parse::node::{Node, Problems, shortened};
 use crate::parse::problem::{Problem, Reason};
 use crate::parse::{block, object, port, selector};
-use crate::peer::{Namespaces, Peer};
-use crate::policy::{BrokenPolicy, Policy, Rule};
+use crate::peer::{Namespaces, Peer, PodSet};
+use crate::policy::{BrokenPolicy, Policy, Rank, Rule};
 use crate::selector::Selector;
 
 /// What became of a policy.
 pub(crate) enum ParsedPolicy {
-    /// Understood as a whole.
-    Sound(Policy),
+    /// Understood; of kinds other than NetworkPolicy perhaps with single rules that are not.
+    Sound(Policy, Vec<Problem>),
     /// Not so, and why. What it could do is as wide as what was not understood allows.
     Broken(BrokenPolicy, Vec<Problem>),
+    /// Does nothing to any pod.
+    WithoutEffect(PolicyRef),
 }
 
 /// Reads a `networking.k8s.io/v1` NetworkPolicy, as strictly as the API validates it.
@@ -43,13 +45,9 @@ pub(crate) fn policy(value: &Value) -> ParsedPolicy {
             (&namespace, &name, &pods, ingress, egress, types)
     {
         let id = PolicyRef { kind: "NetworkPolicy", namespace: Some(namespace.clone()), name: name.clone() };
-        return ParsedPolicy::Sound(Policy {
-            id,
-            namespace: namespace.clone(),
-            selector: selector.clone(),
-            ingress: types.0.then_some(ingress),
-            egress: types.1.then_some(egress),
-        });
+        let subject = PodSet { namespaces: Namespaces::Own(namespace.clone()), pods: selector.clone() };
+        let (ingress, egress) = (types.0.then_some(ingress), types.1.then_some(egress));
+        return ParsedPolicy::Sound(Policy { id, rank: Rank::NETWORK_POLICY, subject, ingress, egress }, Vec::new());
     }
     let problems = problems.into_list();
     let (ingress, egress) = types.filter(|_| fields_known).unwrap_or((true, true));
@@ -59,8 +57,7 @@ pub(crate) fn policy(value: &Value) -> ParsedPolicy {
             namespace: namespace.clone(),
             name: name.unwrap_or_else(|| "(without a name)".to_owned()),
         },
-        namespace,
-        selector: pods.filter(|_| fields_known).unwrap_or_default(),
+        subject: PodSet { namespaces: own_or_any(namespace), pods: pods.filter(|_| fields_known).unwrap_or_default() },
         ingress,
         egress,
         overrides: false,
@@ -70,7 +67,7 @@ pub(crate) fn policy(value: &Value) -> ParsedPolicy {
 }
 
 /// A policy of another kind or version: it may do anything to any pod.
-pub(crate) fn other_policy(value: &Value, kind: &'static str) -> (BrokenPolicy, Vec<Problem>) {
+pub(crate) fn other_policy(value: &Value, kind: &'static str) -> ParsedPolicy {
     let text = |field: &str| value.pointer(field).and_then(Value::as_str);
     let namespace = text("/metadata/namespace").map(str::to_owned);
     let version = text("/apiVersion").unwrap_or("(without apiVersion)");
@@ -85,14 +82,18 @@ pub(crate) fn other_policy(value: &Value, kind: &'static str) -> (BrokenPolicy, 
             namespace: namespace.clone(),
             name: text("/metadata/name").unwrap_or("(without a name)").to_owned(),
         },
-        namespace,
-        selector: Selector::default(),
+        subject: PodSet { namespaces: own_or_any(namespace), pods: Selector::default() },
         ingress: true,
         egress: true,
         overrides: true,
         unknowns: vec![problem.to_string()],
     };
-    (broken, vec![problem])
+    ParsedPolicy::Broken(broken, vec![problem])
+}
+
+/// The namespace that a policy can select in; all, if it does not say which.
+fn own_or_any(namespace: Option<String>) -> Namespaces {
+    namespace.map_or_else(|| Namespaces::Selected(Selector::default()), Namespaces::Own)
 }
 
 /// Whether ingress and egress are isolated. Unset: ingress always, egress where there is a rule for it.
@@ -139,7 +140,7 @@ fn rule(node: &Node<'_>, peers_field: &str, own: &str, problems: &mut Problems) 
         ports = field.items(problems).and_then(|items| all(items, |item| port::port_rule(&item, problems)));
     }
     known?;
-    Some(Rule { peers: list?, ports: ports? })
+    Some(Rule::allow(list?, ports?))
 }
 
 fn peer(node: &Node<'_>, own: &str, problems: &mut Problems) -> Option<Peer> {
@@ -165,7 +166,7 @@ fn peer(node: &Node<'_>, own: &str, problems: &mut Problems) -> Option<Peer> {
         Some(field) => selector::selector(&field, problems).map(Namespaces::Selected),
         None => Some(Namespaces::Own(own.to_owned())),
     };
-    Some(Peer::Pods { namespaces: namespaces?, pods: pods? })
+    Some(Peer::Pods(PodSet { namespaces: namespaces?, pods: pods? }))
 }
 
 /// Reads all items, so that each reports its problems, and gives them only if all are sound.

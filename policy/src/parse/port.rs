@@ -11,7 +11,7 @@ pub(crate) fn port_rule(node: &Node<'_>, problems: &mut Problems) -> Option<Port
     let protocol = protocol(node, problems);
     let ports = ports(node, problems);
     known?;
-    Some(PortRule { protocol: protocol?, ports: ports? })
+    Some(PortRule { protocol: Some(protocol?), ports: ports? })
 }
 
 /// The field `protocol` of this node, TCP where it is absent.

@@ -375,7 +375,7 @@ fn namespace_info(object: &Object) -> NamespaceInfo {
 
 fn policy_info(object: &Object, judge: &Judge) -> PolicyInfo {
     let (namespace, name) = (&object.key.namespace, &object.key.name);
-    let selects = judge.cluster().selected_by(namespace, name);
+    let selects = judge.cluster().selected_by(&signalbox_policy::PolicyRef::network_policy(namespace, name));
     let own = format!("{namespace}/{name}");
     PolicyInfo {
         kind: "NetworkPolicy".to_owned(),
@@ -383,7 +383,10 @@ fn policy_info(object: &Object, judge: &Judge) -> PolicyInfo {
         name: name.clone(),
         resource_version: object.version.to_string(),
         yaml: yaml(&object.value),
-        summary: judge.cluster().summary(namespace, name).unwrap_or_default(),
+        summary: judge
+            .cluster()
+            .summary(&signalbox_policy::PolicyRef::network_policy(namespace, name))
+            .unwrap_or_default(),
         selects: selects.iter().map(|pod| pod_id(&pod.namespace, &pod.name)).collect(),
         unknown: judge.cluster().unknowns().iter().filter(|unknown| unknown.contains(&own)).cloned().collect(),
     }

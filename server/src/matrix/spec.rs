@@ -130,6 +130,13 @@ fn side_fact(side: &Side, direction: Direction) -> SideFact {
             isolated_by: isolated_by.iter().map(api_policy).collect(),
             nearest_miss: None,
         },
+        Side::DeniedBy(rule) => SideFact {
+            direction,
+            decision: Decision::Denied,
+            rule: Some(api_rule(rule)),
+            isolated_by: Vec::new(),
+            nearest_miss: None,
+        },
         Side::Denied { isolated_by, nearest, .. } => SideFact {
             direction,
             decision: Decision::Denied,
@@ -148,7 +155,10 @@ fn summary(decision: Option<Decision>, sides: &[SideFact], unknown: &[String]) -
     }
     let shut: Vec<&SideFact> = sides.iter().filter(|side| side.decision == Decision::Denied).collect();
     if !shut.is_empty() {
-        let sides = shut.iter().map(|side| format!("{} is shut by {}", side.direction, list(&side.isolated_by)));
+        let sides = shut.iter().map(|side| match &side.rule {
+            Some(rule) => format!("{} is shut by {rule}", side.direction),
+            None => format!("{} is shut by {}", side.direction, list(&side.isolated_by)),
+        });
         return sides.collect::<Vec<_>>().join("; ");
     }
     let rules: Vec<String> =
