@@ -332,7 +332,7 @@ impl Datapath {
         pods.sort();
         for (pod, _) in pods {
             self.problems.push(format!(
-                "{}/{}: its policies do not fit into the kernel's tables, so it denies what they isolate: raise the limit",
+                "{}/{}: its policies do not fit into the kernel's tables, so it denies all that they judge: raise the limit",
                 pod.namespace, pod.name
             ));
         }
@@ -434,14 +434,14 @@ struct Maps {
 
 impl Maps {
     fn open(ebpf: &Ebpf) -> Result<Self, Error> {
-        use signalbox_enforcer_common::policy::{AddressValue, BlockKey, BlockValue, PodValue, RangeKey};
+        use signalbox_enforcer_common::policy::{AddressValue, BlockKey, BlockValue, Judgement, PodValue, RangeKey};
         Ok(Self {
             control: open::<u32, u32>(ebpf, "CONTROL")?,
             pods: open::<u32, PodValue>(ebpf, "PODS")?,
             addresses: open::<Address, AddressValue>(ebpf, "ADDRESSES")?,
             blocks: open::<BlockKey, BlockValue>(ebpf, "BLOCKS")?,
-            policy: open::<PolicyKey, u32>(ebpf, "POLICY")?,
-            ranges: open::<RangeKey, u32>(ebpf, "RANGES")?,
+            policy: open::<PolicyKey, Judgement>(ebpf, "POLICY")?,
+            ranges: open::<RangeKey, Judgement>(ebpf, "RANGES")?,
             node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
             node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
             statistics: open::<u32, u64>(ebpf, "STATISTICS")?,

@@ -7,7 +7,7 @@ use core::{mem::MaybeUninit, ptr, slice};
 use crate::{
     address::Address,
     flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockKey, BlockValue, NodePortKey, PodValue, PolicyKey, RangeKey},
+    policy::{AddressValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey},
 };
 
 /// A structure whose every byte is part of a field, and for which every pattern of bytes is a value.
@@ -38,6 +38,7 @@ plain! {
     PodValue: 96,
     PolicyKey: 12,
     RangeKey: 16,
+    Judgement: 4,
     NodePortKey: 4,
     FlowKey: 40,
     Flow: 28,
