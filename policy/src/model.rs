@@ -230,6 +230,11 @@ impl Model {
 }
 
 impl Standing {
+    /// Whether any policy isolates, certain or not.
+    pub(crate) fn isolates(&self, policies: &[Policy]) -> bool {
+        !self.uncertain.is_empty() || self.policies.iter().any(|index| policies[*index].rank.tier.isolates())
+    }
+
     /// All that isolate, certain or not, in order of their names.
     pub(crate) fn isolated_by(&self, policies: &[Policy]) -> Vec<PolicyRef> {
         let isolating = self.policies.iter().map(|index| &policies[*index]).filter(|it| it.rank.tier.isolates());
