@@ -39,10 +39,10 @@ impl Reader {
             Kind::Node => {
                 let (host, problems) = host::host(value);
                 model.problems.extend(problems);
-                if let Some((name, labels, addresses)) = host {
-                    let host = model.hosts.entry(name).or_default();
-                    host.addresses.extend(addresses);
-                    host.labels = labels;
+                if let Some(read) = host {
+                    let host = model.hosts.entry(read.name).or_default();
+                    host.addresses.extend(read.addresses);
+                    host.labels = read.labels;
                 }
             }
             Kind::Namespace => {
