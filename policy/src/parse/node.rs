@@ -182,6 +182,15 @@ impl<'a> Node<'a> {
         whole
     }
 
+    /// Any number.
+    pub(crate) fn number(&self, problems: &mut Problems) -> Option<f64> {
+        let number = self.value.as_f64();
+        if number.is_none() {
+            problems.add(self, self.wrong("a number"));
+        }
+        number
+    }
+
     /// The fields among `names` that are there.
     pub(crate) fn present(&'a self, names: &[&'static str]) -> Vec<(&'static str, Node<'a>)> {
         names.iter().filter_map(|name| Some((*name, self.field(name)?))).collect()
