@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::analyze::{self, Link, Options};
 use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::model::Model;
 use crate::names::{Family, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
+use crate::reach::{self, Reach};
 use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -93,6 +95,22 @@ impl Cluster {
     /// What the policies say of a connection.
     pub fn judge(&self, connection: &Connection<'_>) -> Verdict {
         judge::judge(&self.model, connection)
+    }
+
+    /// The pods that have a network, workloads that stand for theirs included, in order of their names.
+    pub fn pods(&self) -> impl Iterator<Item = &PodRef> {
+        self.model.pods.iter().map(|pod| &pod.id)
+    }
+
+    /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
+    /// [`Cluster::judge`] chooses it.
+    pub fn reach(&self, from: &Party, to: &Party, route: Route, family: Option<Family>) -> Reach {
+        reach::reach(&self.model, from, to, route, family)
+    }
+
+    /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
+    pub fn analyze(&self, options: Options) -> Vec<Link> {
+        analyze::analyze(&self.model, options)
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

@@ -4,6 +4,7 @@
 //! The first rule that matches decides; one that passes leads on to the next tier. Behind NetworkPolicy's tier the pod is
 //! shut if a policy of that tier selects it. What no tier decides is open.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::cluster::{Connection, Party, Route};
@@ -20,7 +21,7 @@ const OWN_ADDRESS: &str = "a pod always reaches itself by its own address";
 const OWN_NODE: &str = "the node that a pod runs on always reaches it";
 
 /// An end of a connection, as policies see it.
-enum End<'m> {
+pub(crate) enum End<'m> {
     Pod(PodIndex, &'m Pod),
     /// A node, or a pod in its network. The node's name, if it is known.
     Host {
@@ -62,20 +63,28 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
         names: to.pod().map(|pod| &pod.ports),
         pod: to.pod().map(|pod| pod.id.name.as_str()),
     };
-    let mut unknown = Vec::new();
-    let mut judge_side = |direction, subject: &End<'_>, other: &End<'_>, address| match subject {
+    let judge_side = |direction, subject: &End<'_>, other: &End<'_>, address| match subject {
         End::Pod(index, _) => {
             let view = View { counterpart: other.counterpart(model, address, family), name: other.name() };
             let input = Input { model, direction, subject: *index, other, view: &view, target: &target };
-            Some(input.side(connection.route, &mut unknown))
+            let mut unknown = Vec::new();
+            let side = input.side(connection.route, &mut unknown);
+            Some((side, unknown))
         }
         End::Host { .. } | End::Address(_) => None,
     };
     let egress = judge_side(Direction::Egress, &from, &to, to_address);
     let ingress = judge_side(Direction::Ingress, &to, &from, from_address);
-    let mut seen = std::collections::BTreeSet::new();
-    unknown.retain(|text| seen.insert(text.clone()));
-    Verdict { egress, ingress, unknown }
+    let sides = [&egress, &ingress];
+    let is_certainly_shut = sides.into_iter().flatten().any(|(side, unknown)| !side.is_allowed() && unknown.is_empty());
+    let mut unknown: Vec<String> = Vec::new();
+    // A side that is certainly shut is enough: what was not understood of the other one changes nothing.
+    if !is_certainly_shut {
+        let mut seen = BTreeSet::new();
+        let all = sides.into_iter().flatten().flat_map(|(_, unknown)| unknown);
+        unknown.extend(all.filter(|text| seen.insert(*text)).cloned());
+    }
+    Verdict { egress: egress.map(|(side, _)| side), ingress: ingress.map(|(side, _)| side), unknown }
 }
 
 /// One side's question.
@@ -113,7 +122,7 @@ impl Doubts {
 
 impl Input<'_> {
     fn side(&self, route: Route, unknown: &mut Vec<String>) -> Side {
-        if let Some(reason) = self.always_allowed(route) {
+        if let Some(reason) = always_allowed(self.model, self.direction, self.subject, self.other, route) {
             return Side::AlwaysAllowed(self.direction, reason);
         }
         let standing = self.model.standing(self.subject, self.direction);
@@ -173,71 +182,85 @@ impl Input<'_> {
         for (rule_index, rule) in policy.rules(self.direction).unwrap_or_default().iter().enumerate() {
             let port = rule.port_slots().find(|(_, port)| port.is_none_or(|port| self.target.is_in(port)));
             let Some((port, _)) = port else { continue };
-            let mut peers = rule.peer_slots().map(|(index, peer)| (index, self.matches(peer)));
-            let mut maybe = false;
-            let certain = peers.find(|(_, found)| {
-                maybe |= *found == Match::Maybe;
-                found.is_certain()
-            });
-            match (certain, &rule.doubt) {
-                (Some((peer, _)), None) => {
+            match (any_peer(rule, &self.view.counterpart), &rule.doubt) {
+                (Match::No, _) => {}
+                (Match::Yes, None) => {
+                    let including =
+                        |peer: Option<&Peer>| peer.is_none_or(|peer| peer.matches(&self.view.counterpart).is_certain());
+                    let (peer, _) = rule.peer_slots().find(|(_, peer)| including(*peer))?;
                     return Some((rule.action, policy.rule_ref(self.direction, rule_index, peer, port)));
                 }
-                (Some(_), Some(doubt)) => self.doubt(rule, doubt.clone(), doubts),
-                (None, _) if maybe => self.doubt(rule, self.why_maybe(policy), doubts),
-                (None, _) => {}
+                (Match::Yes | Match::Maybe, _) => {
+                    let why = why_in_doubt(self.model, policy, rule, self.other, &self.view.counterpart);
+                    doubts.list.extend(doubtful_actions(rule).iter().map(|action| (*action, why.clone())));
+                }
             }
         }
         None
     }
+}
 
-    fn matches(&self, peer: Option<&Peer>) -> Match {
-        peer.map_or(Match::Yes, |peer| peer.matches(&self.view.counterpart))
+/// Why no policy can forbid this side, if so.
+pub(crate) fn always_allowed(
+    model: &Model,
+    direction: Direction,
+    subject: PodIndex,
+    other: &End<'_>,
+    route: Route,
+) -> Option<&'static str> {
+    match other {
+        End::Pod(index, _) => (*index == subject && route == Route::Direct).then_some(OWN_ADDRESS),
+        End::Host { node, .. } => {
+            let own = model.pod(subject).node.as_ref();
+            (direction == Direction::Ingress && own.is_some() && node.as_ref() == own).then_some(OWN_NODE)
+        }
+        End::Address(_) => None,
     }
+}
 
-    /// A rule of which something was not understood may do anything; another one only what it says.
-    fn doubt(&self, rule: &Rule, text: String, doubts: &mut Doubts) {
-        let actions = match &rule.doubt {
-            Some(_) => &[Action::Allow, Action::Deny][..],
-            None => std::slice::from_ref(&rule.action),
-        };
-        doubts.list.extend(actions.iter().map(|action| (*action, text.clone())));
-    }
-
-    /// Why it cannot be told whether a peer of the policy includes the other end.
-    fn why_maybe(&self, policy: &Policy) -> String {
-        let unread = match self.other {
-            End::Pod(index, _) => self.model.unknowns_of(*index).first(),
-            End::Host { .. } | End::Address(_) => None,
-        };
-        match unread {
-            Some(problem) => problem.clone(),
-            None if self.view.counterpart.address.is_none() => {
-                format!("{}: has no known address, and {} names addresses", self.other.title(), policy.id)
-            }
-            None => format!("{}: has no known labels, and {} asks for some", self.other.title(), policy.id),
+/// Whether any peer of the rule includes the other end.
+pub(crate) fn any_peer(rule: &Rule, other: &Counterpart<'_>) -> Match {
+    let mut found = if rule.peers.is_empty() { Match::Yes } else { Match::No };
+    for peer in &rule.peers {
+        match peer.matches(other) {
+            Match::Yes => return Match::Yes,
+            Match::Maybe => found = Match::Maybe,
+            Match::No => {}
         }
     }
+    found
+}
 
-    fn always_allowed(&self, route: Route) -> Option<&'static str> {
-        if let End::Pod(index, _) = self.other
-            && *index == self.subject
-            && route == Route::Direct
-        {
-            return Some(OWN_ADDRESS);
-        }
-        if self.direction == Direction::Ingress && self.other_is_own_node() {
-            return Some(OWN_NODE);
-        }
-        None
+/// What a rule that is in doubt may do. One of which something was not understood may do anything, another one only what it
+/// says.
+pub(crate) fn doubtful_actions(rule: &Rule) -> &[Action] {
+    match &rule.doubt {
+        Some(_) => &[Action::Allow, Action::Deny],
+        None => std::slice::from_ref(&rule.action),
     }
+}
 
-    fn other_is_own_node(&self) -> bool {
-        let Some(own) = &self.model.pod(self.subject).node else { return false };
-        match self.other {
-            End::Host { node, .. } => node.as_ref() == Some(own),
-            End::Pod(..) | End::Address(_) => false,
+/// Why it cannot be told whether a rule concerns the other end.
+pub(crate) fn why_in_doubt(
+    model: &Model,
+    policy: &Policy,
+    rule: &Rule,
+    other: &End<'_>,
+    counterpart: &Counterpart<'_>,
+) -> String {
+    if let Some(doubt) = &rule.doubt {
+        return doubt.clone();
+    }
+    let unread = match other {
+        End::Pod(index, _) => model.unknowns_of(*index).first(),
+        End::Host { .. } | End::Address(_) => None,
+    };
+    match unread {
+        Some(problem) => problem.clone(),
+        None if counterpart.address.is_none() => {
+            format!("{}: has no known address, and {} names addresses", other.title(), policy.id)
         }
+        None => format!("{}: has no known labels, and {} asks for some", other.title(), policy.id),
     }
 }
 
@@ -249,7 +272,7 @@ impl Target<'_> {
 }
 
 impl<'m> End<'m> {
-    fn pod(&self) -> Option<&'m Pod> {
+    pub(crate) fn pod(&self) -> Option<&'m Pod> {
         match self {
             End::Pod(_, pod) => Some(pod),
             End::Host { .. } | End::Address(_) => None,
@@ -257,7 +280,12 @@ impl<'m> End<'m> {
     }
 
     /// As the rules of the other end see it.
-    fn counterpart(&self, model: &'m Model, address: Option<IpAddr>, family: Option<Family>) -> Counterpart<'m> {
+    pub(crate) fn counterpart(
+        &self,
+        model: &'m Model,
+        address: Option<IpAddr>,
+        family: Option<Family>,
+    ) -> Counterpart<'m> {
         let node = match self {
             End::Host { node, .. } => Some(model.node_labels(node.as_deref())),
             End::Pod(..) | End::Address(_) => None,
@@ -266,7 +294,7 @@ impl<'m> End<'m> {
         Counterpart { pod, node, address, family: family.or(model.family) }
     }
 
-    fn addresses(&self) -> &[IpAddr] {
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
         match self {
             End::Pod(_, pod) => &pod.addresses,
             End::Host { addresses, .. } => addresses,
@@ -282,7 +310,7 @@ impl<'m> End<'m> {
         }
     }
 
-    fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match self {
             End::Pod(_, pod) => format!("Pod {}", pod.id),
             End::Host { name, .. } => name.clone(),
@@ -292,7 +320,7 @@ impl<'m> End<'m> {
 }
 
 /// Finds out who a party is. `LocalNode` is the node of the other end.
-fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<End<'m>, String> {
+pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<End<'m>, String> {
     match party {
         Party::Pod(id) => {
             let Some(index) = model.find(id) else {
@@ -350,7 +378,7 @@ fn family(connection: &Connection<'_>) -> Option<Family> {
 
 /// The addresses of both ends on one connection: of the family asked for, else of the first family of the
 /// destination's that the source has, too.
-fn addresses(from: &End<'_>, to: &End<'_>, family: Option<Family>) -> (Option<IpAddr>, Option<IpAddr>) {
+pub(crate) fn addresses(from: &End<'_>, to: &End<'_>, family: Option<Family>) -> (Option<IpAddr>, Option<IpAddr>) {
     let of =
         |end: &End<'_>, family: Family| end.addresses().iter().copied().find(|address| Family::of(*address) == family);
     if let Some(family) = family {

@@ -7,9 +7,12 @@
 //! - [`namespace`], [`pod`], [`policy`]: the objects.
 //! - `model`: all of it with indices; [`cluster`]: the public face of it, and the questions it answers.
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
+//! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
+//!   [`analyze`]: all of a cluster.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
+pub mod analyze;
 pub mod block;
 pub mod cluster;
 mod compile;
@@ -27,9 +30,11 @@ pub mod peer;
 pub mod pod;
 pub mod policy;
 pub mod port;
+pub mod reach;
 pub mod selector;
 mod summary;
 pub mod tables;
+pub mod traffic;
 pub mod verdict;
 
 pub use cluster::{Cluster, Connection, Party, Route};

@@ -77,7 +77,8 @@ pub(crate) struct Standing {
 
 impl Model {
     pub(crate) fn read<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut reader = Reader::default();
+        let objects: Vec<&Value> = objects.into_iter().collect();
+        let mut reader = Reader::of(objects.iter().copied());
         for (index, value) in objects.into_iter().enumerate() {
             reader.read(index, value);
         }
@@ -233,6 +234,11 @@ impl Model {
 }
 
 impl Standing {
+    /// Whether any policy isolates, certain or not.
+    pub(crate) fn isolates(&self, policies: &[Policy]) -> bool {
+        !self.uncertain.is_empty() || self.policies.iter().any(|index| policies[*index].rank.tier.isolates())
+    }
+
     /// All that isolate, certain or not, in order of their names.
     pub(crate) fn isolated_by(&self, policies: &[Policy]) -> Vec<PolicyRef> {
         let isolating = self.policies.iter().map(|index| &policies[*index]).filter(|it| it.rank.tier.isolates());

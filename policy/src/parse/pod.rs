@@ -25,7 +25,7 @@ pub(crate) struct ParsedPod {
 
 /// Reads a pod. What cannot be read is left out and reported.
 pub(crate) fn pod(value: &Value) -> ParsedPod {
-    let mut problems = Problems::new(object::title(value, "Pod", true));
+    let mut problems = Problems::new(object::title(value, "Pod", true), "v1");
     let root = Node::root(value);
     let namespace = object::namespace(&root, &mut problems);
     let name = object::name(&root, &mut problems);
