@@ -110,6 +110,16 @@ impl GroupContent {
         })
     }
 
+    /// Whether any entry denies something to a peer by its identity.
+    pub fn denies_peers(&self) -> bool {
+        self.sides().any(|(_, content)| {
+            let exact = content.exact.iter().map(|(key, decision)| (key.0, *decision));
+            let blocks = content.blocks.iter().map(|(key, decision)| (key.0, *decision));
+            let mut all = exact.chain(blocks).filter(|(identity, _)| identity.is_some());
+            all.any(|(_, decision)| content.decisions[decision as usize].denies())
+        })
+    }
+
     fn sides(&self) -> impl Iterator<Item = (Side, &SideContent)> {
         [(Side::Ingress, &self.ingress), (Side::Egress, &self.egress)].into_iter()
     }

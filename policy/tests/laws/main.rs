@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod generate;
+mod generate_tiers;
 mod naive;
+mod tiers;
 
 use std::net::IpAddr;
 
