@@ -2,6 +2,8 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod frame;
+
 use std::{
     fs::File,
     io::{self, Read, Write},
@@ -54,7 +56,7 @@ pub struct Space {
 }
 
 impl Space {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let file = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("root can make a network namespace");
             File::open("/proc/thread-self/ns/net").expect("a thread can open its own namespace")
