@@ -326,6 +326,17 @@ impl Gate {
     pub fn policies(&mut self, policies: &[Value]) -> Applied {
         let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
         assert_eq!(cluster.unknowns(), &[] as &[String]);
+        self.enforce(&cluster)
+    }
+
+    /// The same with policies of which something is not understood.
+    pub fn policies_with_unknowns(&mut self, policies: &[Value]) -> Applied {
+        let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
+        assert_ne!(cluster.unknowns(), &[] as &[String]);
+        self.enforce(&cluster)
+    }
+
+    fn enforce(&mut self, cluster: &Cluster) -> Applied {
         let tables = cluster.compile_with("n", &mut self.identities);
         self.datapath.apply(&tables).unwrap_or_else(|error| panic!("{error:#?}"))
     }
