@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::analyze::{self, Link, Options};
+use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
@@ -111,6 +111,11 @@ impl Cluster {
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
     pub fn analyze(&self, options: Options) -> Vec<Link> {
         analyze::analyze(&self.model, options)
+    }
+
+    /// The same, one source after another, for clusters with more connections than fit into memory.
+    pub fn links(&self, options: Options) -> Links<'_> {
+        Links::new(&self.model, options)
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.
