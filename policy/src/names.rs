@@ -3,6 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde_json::Value;
+
+use crate::parse::object::DEFAULT_NAMESPACE;
+
 /// A transport protocol that NetworkPolicy can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
@@ -85,6 +89,36 @@ pub struct RuleRef {
     pub peer: Option<u32>,
     /// Index in `ports`; absent where the rule names no port.
     pub port: Option<u32>,
+}
+
+/// Names an object that matters to policies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectRef {
+    /// A namespace, by its name.
+    Namespace(String),
+    /// A node, by its name.
+    Node(String),
+    /// A pod.
+    Pod(PodRef),
+    /// A policy of any kind.
+    Policy(PolicyRef),
+    /// What makes pods from a template.
+    Workload {
+        /// `Deployment` and the like.
+        kind: &'static str,
+        /// `metadata.namespace`.
+        namespace: String,
+        /// `metadata.name`.
+        name: String,
+    },
+}
+
+impl ObjectRef {
+    pub(crate) fn workload(kind: &'static str, value: &Value) -> Self {
+        let text = |path: &str| value.pointer(path).and_then(Value::as_str);
+        let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned();
+        Self::Workload { kind, namespace, name: text("/metadata/name").unwrap_or_default().to_owned() }
+    }
 }
 
 impl PolicyRef {

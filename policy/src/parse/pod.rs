@@ -1,6 +1,7 @@
 //! Pod objects.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
     let is_understood = labels.is_some();
     let pod = namespace.zip(name).map(|(namespace, name)| Pod {
         id: PodRef { namespace, name },
-        labels: labels.unwrap_or_default(),
+        labels: Arc::new(labels.unwrap_or_default()),
         node,
         is_host_network,
         addresses,

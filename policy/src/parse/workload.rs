@@ -9,9 +9,11 @@ use crate::parse::problem::Problem;
 use crate::pod::Pod;
 
 /// What a workload says of its pods.
+#[derive(Clone, Debug)]
 pub(crate) struct Workload {}
 
 /// Whose a pod is.
+#[derive(Debug)]
 pub(crate) struct Owned {}
 
 /// One pod in the name of a workload.
@@ -28,7 +30,7 @@ impl Owned {
 
 impl StandIn {
     /// Two workloads of one namespace may have one name: the later one adds its kind.
-    pub(crate) fn named_apart_from(self, _taken: &HashSet<&PodRef>) -> Self {
+    pub(crate) fn named_apart_from(self, _taken: &HashSet<PodRef>) -> Self {
         self
     }
 }
@@ -38,6 +40,6 @@ pub(crate) fn workload(_value: &Value, _kind: &'static str) -> (Option<Workload>
 }
 
 /// One pod for each workload that has none.
-pub(crate) fn stand_ins(_workloads: Vec<Workload>, _owned: &[Owned]) -> Vec<StandIn> {
+pub(crate) fn stand_ins(_workloads: Vec<Workload>, _owned: &[&Owned]) -> Vec<StandIn> {
     Vec::new()
 }
