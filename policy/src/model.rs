@@ -15,7 +15,7 @@ mod stand;
 
 use crate::block::IpBlock;
 use crate::label::Labels;
-use crate::names::{Direction, Family, PodRef, PolicyRef};
+use crate::names::{Direction, Family, ObjectRef, PodRef, PolicyRef};
 use crate::namespace::Namespace;
 use crate::parse::problem::{Problem, Reason};
 use crate::peer::{NodeLabels, Peer};
@@ -83,9 +83,15 @@ pub(crate) struct Standing {
     pub overriding: Vec<String>,
 }
 
+/// The name of an object, if it has one and matters here.
+pub(crate) fn name_of(object: &Value) -> Option<ObjectRef> {
+    Reader::default().read(object)
+}
+
 impl Model {
     pub(crate) fn read<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut reader = Reader::default();
+        let objects: Vec<&Value> = objects.into_iter().collect();
+        let mut reader = Reader::of(objects.iter().copied());
         for value in objects {
             reader.read(value);
         }

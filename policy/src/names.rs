@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::model;
 use crate::parse::object::DEFAULT_NAMESPACE;
 
 /// A transport protocol that NetworkPolicy can name.
@@ -111,9 +112,23 @@ pub enum ObjectRef {
         /// `metadata.name`.
         name: String,
     },
+    /// A NetworkSet, GlobalNetworkSet or HostEndpoint of Calico's.
+    AddressSet {
+        /// One of these words.
+        kind: &'static str,
+        /// `metadata.namespace`; absent for cluster-scoped kinds.
+        namespace: Option<String>,
+        /// `metadata.name`.
+        name: String,
+    },
 }
 
 impl ObjectRef {
+    /// The name of a Kubernetes object. `None`: it has none, or no bearing on policies.
+    pub fn of(object: &Value) -> Option<Self> {
+        model::name_of(object)
+    }
+
     pub(crate) fn workload(kind: &'static str, value: &Value) -> Self {
         let text = |path: &str| value.pointer(path).and_then(Value::as_str);
         let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned();

@@ -1,5 +1,6 @@
 //! Objects, one by one, become sources, and these the model.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ use crate::parse::problem::{Problem, Reason};
 use crate::parse::workload::{Owned, Workload};
 use crate::parse::{calico, cluster_policy, host, namespace, pod, policy, workload};
 use crate::pod::Pod;
-use crate::policy::{self as domain, BrokenPolicy, Policy};
+use crate::policy::{self as domain, BrokenPolicy, Policy, Tier};
 
 /// What objects said, each by itself. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,11 @@ pub(super) struct Sources {
     pub problems: Vec<(Option<ObjectRef>, Problem)>,
     /// Objects that do not even say whom they bear on.
     pub nameless: Arc<Vec<String>>,
+    /// What selectors of Calico's rules select besides pods, and the objects that say so.
+    pub sets: Arc<calico::Sets>,
+    pub set_objects: Arc<Vec<(ObjectRef, Value)>>,
+    /// Calico's policies as they were given: what they mean depends on the sets.
+    pub calico: Arc<Vec<(ObjectRef, Value)>>,
     /// Each set of labels once: most pods have replicas.
     labels: Arc<HashSet<Arc<Labels>>>,
     objects: usize,
@@ -62,20 +68,34 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// One for these objects, which are to be read one by one afterwards.
+    pub(super) fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+        let mut reader = Self::default();
+        let sets = objects.into_iter().filter_map(|value| Some((calico::set_name(value)?, value.clone())));
+        reader.set_sets(sets.collect());
+        reader
+    }
+
+    /// Takes in what selectors of Calico's rules select besides pods. Its policies are to be read afterwards.
+    pub(super) fn set_sets(&mut self, objects: Vec<(ObjectRef, Value)>) {
+        self.sources.sets = Arc::new(calico::Sets::of(objects.iter().map(|(_, value)| value)));
+        self.sources.set_objects = Arc::new(objects);
+    }
+
     /// Takes in an object. Its name, if that is known and it matters.
     pub(super) fn read(&mut self, value: &Value) -> Option<ObjectRef> {
         let sources = &mut self.sources;
         sources.objects += 1;
         match object::kind(value) {
-            Kind::Other => None,
+            Kind::Other => calico::set_name(value),
             Kind::Node => {
                 let (host, problems) = host::host(value);
-                let id = host.as_ref().map(|(name, ..)| ObjectRef::Node(name.clone()));
+                let id = host.as_ref().map(|host| ObjectRef::Node(host.name.clone()));
                 self.add_problems(id.as_ref(), problems);
-                if let Some((name, labels, addresses)) = host {
-                    let node = Arc::make_mut(&mut self.sources.nodes).entry(name).or_default();
-                    node.0 = labels;
-                    node.1.extend(addresses);
+                if let Some(host) = host {
+                    let node = Arc::make_mut(&mut self.sources.nodes).entry(host.name).or_default();
+                    node.0 = host.labels;
+                    node.1.extend(host.addresses);
                 }
                 id
             }
@@ -104,8 +124,8 @@ impl Reader {
             Kind::BaselineAdminNetworkPolicy => {
                 Some(self.add_policy(cluster_policy::baseline_admin_network_policy(value)))
             }
-            Kind::CalicoGlobalNetworkPolicy => Some(self.add_policy(calico::global_network_policy(value))),
-            Kind::CalicoNetworkPolicy => Some(self.add_policy(calico::network_policy(value))),
+            Kind::CalicoGlobalNetworkPolicy => Some(self.add_calico(value)),
+            Kind::CalicoNetworkPolicy => Some(self.add_calico(value)),
             Kind::OtherPolicy(kind) => Some(self.add_policy(policy::other_policy(value, kind))),
             Kind::Nameless => {
                 let object = format!("Object {}", sources.objects);
@@ -147,6 +167,18 @@ impl Reader {
         id
     }
 
+    pub(super) fn add_calico(&mut self, value: &Value) -> ObjectRef {
+        let sets = self.sources.sets.clone();
+        let parsed = match object::kind(value) {
+            Kind::CalicoGlobalNetworkPolicy => calico::global_network_policy(value, &sets),
+            _ => calico::network_policy(value, &sets),
+        };
+        let id = self.add_policy(parsed);
+        let calico = Arc::make_mut(&mut self.sources.calico);
+        calico.push((id.clone(), value.clone()));
+        id
+    }
+
     fn add_policy(&mut self, parsed: ParsedPolicy) -> ObjectRef {
         let (source, problems) = match parsed {
             ParsedPolicy::Sound(policy, problems) => (PolicySource::Sound(Arc::new(policy)), problems),
@@ -183,6 +215,21 @@ impl Sources {
     /// Starts over, so that what went does not stay for ever.
     pub(super) fn forget_labels(&mut self) {
         self.labels = Arc::new(self.pods.iter().map(|source| source.pod.labels.clone()).collect());
+    }
+
+    /// Without pods, policies and problems.
+    pub(super) fn without_any(&self) -> Self {
+        Self {
+            namespaces: self.namespaces.clone(),
+            nodes: self.nodes.clone(),
+            workloads: self.workloads.clone(),
+            nameless: self.nameless.clone(),
+            sets: self.sets.clone(),
+            set_objects: self.set_objects.clone(),
+            labels: self.labels.clone(),
+            objects: self.objects,
+            ..Self::default()
+        }
     }
 
     /// How many sets of labels are remembered.
@@ -243,7 +290,7 @@ impl Sources {
                 PolicySource::WithoutEffect(_) => {}
             }
         }
-        model.policies.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+        model.policies.sort_by(|a, b| order(a, b, has_calico));
         model.family = model.only_family();
         model.unknowns = model.problems.iter().map(Problem::to_string).collect();
         model.standings = OnceLock::new();
@@ -331,6 +378,13 @@ impl Sources {
         }
         namespaces
     }
+}
+
+/// Which of two policies is asked first.
+pub(super) fn order(a: &Policy, b: &Policy, has_calico: bool) -> Ordering {
+    a.rank.cmp(&b.rank).then_with(|| {
+        if has_calico && a.rank.tier == Tier::NetworkPolicy { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) }
+    })
 }
 
 /// Gives pods the labels that Calico would.
