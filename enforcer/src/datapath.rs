@@ -27,11 +27,12 @@ use signalbox_policy::{PodRef, tables::Tables};
 use crate::{
     config::Config,
     error::Error,
+    group::GroupContent,
     links::{Links, Role},
     names::Names,
     netns::Netns,
     object,
-    plan::{Plan, Planner, Writes},
+    plan::{Missing, Plan, Planner, Writes},
     sys,
 };
 
@@ -225,9 +226,13 @@ impl Datapath {
         };
         sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
         let maps = &self.maps;
-        maps.addresses.update_all(&after.addresses)?;
-        maps.blocks.update_all(&after.blocks)?;
-        maps.pods.update_all(&after.pods)?;
+        // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
+        let blocks = maps.blocks.update_fitting(&after.blocks)?;
+        maps.addresses.update_fitting(&after.addresses)?;
+        maps.pods.update_fitting(&after.pods)?;
+        if !blocks.is_empty() {
+            self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
+        }
         maps.addresses.delete_all(&after.gone_addresses)?;
         maps.blocks.delete_all(&after.gone_blocks)?;
         maps.pods.delete_all(&after.gone_pods)?;
@@ -359,34 +364,37 @@ impl Datapath {
     }
 
     fn write_before(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        let addresses = self.maps.addresses.update_all(&plan.before.addresses);
-        if addresses.as_ref().is_err_and(is_full) {
+        let mut missing = Missing {
+            addresses: self.maps.addresses.update_fitting(&plan.before.addresses)?,
+            blocks: self.maps.blocks.update_fitting(&plan.before.blocks)?,
+            pods: Vec::new(),
+        };
+        let doubtful = |is_doubtful: fn(&GroupContent) -> bool| -> Vec<u32> {
+            plan.names.iter().filter(|(_, content)| is_doubtful(content)).map(|(number, _)| *number).collect()
+        };
+        let mut unfit = Vec::new();
+        if !missing.addresses.is_empty() {
             // An address that is missing is judged by its blocks. These allow no more than the rules say of them; but whom a
             // rule denies by labels would be nobody that it knows.
-            let doubtful: Vec<u32> =
-                plan.names.iter().filter(|(_, content)| content.denies_peers()).map(|(number, _)| *number).collect();
-            doubtful.into_iter().for_each(|group| plan.mark_unfit(group));
+            unfit.extend(doubtful(GroupContent::denies_peers));
         }
-        self.tolerate_full(addresses, "addresses of pods")?;
-        let blocks = self.maps.blocks.update_all(&plan.before.blocks);
-        if blocks.as_ref().is_err_and(is_full) {
+        if !missing.blocks.is_empty() {
             // A block that is missing may be an exception of another: no rule with a peer can be trusted.
-            let doubtful: Vec<u32> =
-                plan.names.iter().filter(|(_, content)| content.names_peers()).map(|(number, _)| *number).collect();
-            doubtful.into_iter().for_each(|group| plan.mark_unfit(group));
+            unfit.extend(doubtful(GroupContent::names_peers));
         }
-        self.tolerate_full(blocks, "address blocks of rules")?;
-        self.tolerate_full(self.maps.pods.update_all(&plan.before.pods), "pods of this node")
-    }
-
-    fn tolerate_full(&mut self, written: Result<(), Error>, what: &str) -> Result<(), Error> {
-        match written {
-            Err(error) if is_full(&error) => {
+        unfit.into_iter().for_each(|group| plan.mark_unfit(group));
+        missing.pods = self.maps.pods.update_fitting(&plan.before.pods)?;
+        for (what, is_full) in [
+            ("addresses of pods", !missing.addresses.is_empty()),
+            ("address blocks of rules", !missing.blocks.is_empty()),
+            ("pods of this node", !missing.pods.is_empty()),
+        ] {
+            if is_full {
                 self.problems.push(format!("the kernel's table of {what} is full: raise its limit"));
-                Ok(())
             }
-            other => other,
         }
+        plan.mark_missing(&missing);
+        Ok(())
     }
 
     fn report_unfit(&mut self, plan: &Plan) {
@@ -405,7 +413,7 @@ impl Datapath {
         self.maps.control.update(&CONTROL_GENERATION, &generation)
     }
 
-    fn remove_group(&self, group: u32, content: &crate::group::GroupContent) -> Result<(), Error> {
+    fn remove_group(&self, group: u32, content: &GroupContent) -> Result<(), Error> {
         let keys: Vec<PolicyKey> = content.policy_entries(group).into_iter().map(|(key, _)| key).collect();
         self.maps.policy.delete_all(&keys)?;
         let keys: Vec<_> = content.range_entries(group).into_iter().map(|(key, _)| key).collect();
@@ -462,6 +470,28 @@ impl Table {
         entries: &[(K, V)],
     ) -> Result<(), Error> {
         sys::update_all(self.fd(), entries).map_err(|source| self.error(source))
+    }
+
+    /// Writes what there is room for; the keys for which there is none.
+    fn update_fitting<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+        &self,
+        entries: &[(K, V)],
+    ) -> Result<Vec<K>, Error> {
+        match self.update_all(entries) {
+            Ok(()) => return Ok(Vec::new()),
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // A batch ends at the first entry without room: what comes behind it may be there already, and must be written.
+        let mut missing = Vec::new();
+        for (key, value) in entries {
+            match self.update(key, value) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => missing.push(*key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(missing)
     }
 
     fn delete_all<K: signalbox_enforcer_common::Plain>(&self, keys: &[K]) -> Result<(), Error> {

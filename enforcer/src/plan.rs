@@ -53,6 +53,17 @@ pub struct Writes {
     pub gone_groups: Vec<(u32, Arc<GroupContent>)>,
 }
 
+/// What found no room in the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// In `ADDRESSES`.
+    pub addresses: Vec<Address>,
+    /// In `BLOCKS`.
+    pub blocks: Vec<BlockKey>,
+    /// In `PODS`.
+    pub pods: Vec<u32>,
+}
+
 /// A change, ready to be carried out.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -89,6 +100,17 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// These did not fit: the next change tries them again.
+    pub fn mark_missing(&mut self, missing: &Missing) {
+        let Missing { addresses, blocks, pods } = missing;
+        self.image.addresses.retain(|address, _| !addresses.contains(address));
+        self.image.blocks.retain(|(length, address), _| !blocks.contains(&BlockKey::new(*length, *address)));
+        self.image.pods.retain(|interface, _| !pods.contains(interface));
+        self.after.addresses.retain(|(address, _)| !addresses.contains(address));
+        self.after.blocks.retain(|(block, _)| !blocks.contains(block));
+        self.after.pods.retain(|(interface, _)| !pods.contains(interface));
     }
 
     /// Local pods whose group did not fit.
@@ -423,6 +445,20 @@ mod tests {
         let again = planner.plan(&wanted, &interfaces);
         assert_eq!(again.groups.len(), 1);
         assert!(!again.before.pods[0].1.state(again.generation).has(PodState::UNFIT));
+    }
+
+    #[test]
+    fn what_did_not_fit_is_tried_again() {
+        let mut planner = Planner::default();
+        let wanted = tables(&[(1, 5), (2, 6)], &[(24, 7)], &[]);
+        let mut plan = planner.plan(&wanted, &HashMap::new());
+        let (address, block) = (plan.before.addresses[1].0, plan.before.blocks[0].0);
+        plan.mark_missing(&Missing { addresses: vec![address], blocks: vec![block], pods: Vec::new() });
+        assert_eq!((plan.after.addresses.len(), plan.after.blocks.len()), (1, 0));
+        planner.done(&plan);
+        let again = planner.plan(&wanted, &HashMap::new());
+        assert_eq!(again.before.addresses.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [address]);
+        assert_eq!(again.before.blocks.iter().map(|(block, _)| *block).collect::<Vec<_>>(), [block]);
     }
 
     type Change = (Vec<(u8, u32)>, Vec<(u8, u32)>, Vec<(u8, u8)>);

@@ -199,3 +199,33 @@ fn a_rule_that_is_not_understood_denies_what_it_speaks_of_and_says_so() {
     assert_eq!(event.rule.expect("it is a rule").to_string(), "admin-5 ingress[0].from[0]");
     assert!(lab.outside.reaches(POD_B, 9000) && lab.a.reaches_udp(POD_B, 9000), "what it does not speak of is open");
 }
+
+#[test]
+fn who_has_no_room_in_the_table_of_addresses_is_not_let_past_a_rule_that_denies() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b].map(|space: &Space| Echo::new(space, 9000));
+    let limits = signalbox_enforcer::Limits { addresses: 2, ..Default::default() };
+    let mut gate = Gate::with(&lab, AttachPreference::Auto, limits);
+    // A pod of another node has the address of the host outside; the addresses of this node's pods fill the table.
+    let far = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "three", "name": "far"},
+        "spec": {"nodeName": "m", "containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": OUTSIDE, "podIPs": [{"ip": OUTSIDE}]},
+    });
+    let applied = gate.policies(&[far.clone(), into_two("Admin", 5, &[("Deny", "three", None)])]);
+    assert!(applied.problems.iter().any(|problem| problem.starts_with("two/b: ")), "{applied:?}");
+    assert!(!lab.outside.reaches(POD_B, 9000));
+    assert_eq!(gate.denial(9000).reason.as_deref(), Some("map-full"));
+    assert!(lab.outside.reaches(POD_A, 9000), "nobody has a word on a");
+    let unrelated = policy("one/open", &["Ingress"], json!({"ingress": [{}]}));
+    let applied = gate.policies(&[far.clone(), into_two("Admin", 5, &[("Deny", "three", None)]), unrelated]);
+    assert!(applied.problems.iter().any(|problem| problem.starts_with("two/b: ")), "as long as it lasts: {applied:?}");
+    assert!(!lab.outside.reaches(POD_B, 9000));
+    // A rule that only allows lets in no more than it says: its pods need not deny everything.
+    let allow = policy("two/some", &["Ingress"], json!({"ingress": [{"from": [{"namespaceSelector": of("three")}]}]}));
+    let applied = gate.policies(&[far, allow]);
+    assert!(applied.problems.iter().all(|problem| !problem.starts_with("two/b: ")), "{applied:?}");
+}
