@@ -40,6 +40,14 @@ impl Reader {
     }
 
     pub(super) fn read(&mut self, index: usize, value: &Value) {
+        let before = self.model.problems.len();
+        self.read_one(index, value);
+        for problem in &mut self.model.problems[before..] {
+            problem.index = Some(index);
+        }
+    }
+
+    fn read_one(&mut self, index: usize, value: &Value) {
         let model = &mut self.model;
         match object::kind(value) {
             Kind::Other => {}
@@ -75,7 +83,7 @@ impl Reader {
             Kind::OtherPolicy(kind) => self.add_policy(policy::other_policy(value, kind)),
             Kind::Nameless => {
                 let object = format!("Object {}", index + 1);
-                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing };
+                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing, index: None };
                 model.nameless.push(problem.to_string());
                 model.problems.push(problem);
             }

@@ -11,6 +11,8 @@ pub struct Problem {
     pub path: String,
     /// Why.
     pub reason: Reason,
+    /// Which of the objects given it is in, from 0, so that whoever gave them can say where it stands. Absent: in several.
+    pub index: Option<usize>,
 }
 
 /// Why a field was not understood, and what to write instead.
@@ -68,7 +70,7 @@ pub enum Reason {
         found: String,
     },
     /// An object of which one field says which kind of thing it is.
-    #[error("needs exactly one of {fields}, and has {found}")]
+    #[error("needs exactly one of {fields}, not {found} of them")]
     OneOf {
         /// The fields there are.
         fields: &'static str,
@@ -242,7 +244,7 @@ pub enum Reason {
     SelectorMismatch,
     /// A kind of policy, or a version of one, that this engine cannot judge.
     #[error(
-        "{found} cannot be judged; write it as a NetworkPolicy, a ClusterNetworkPolicy, or a policy of Calico's default tier"
+        "{found} cannot be judged; write it as a NetworkPolicy (networking.k8s.io/v1), a ClusterNetworkPolicy, or a policy of Calico's default tier"
     )]
     Kind {
         /// Version and kind.
