@@ -16,7 +16,7 @@ use crate::parse::workload::Workload;
 use crate::parse::{calico, cluster_policy, host, namespace, pod, policy, workload};
 use crate::peer::Peer;
 use crate::pod::Pod;
-use crate::policy::{self as domain, BrokenPolicy, Policy, Tier};
+use crate::policy::{self as domain, BrokenPolicy, Policy};
 
 /// What has been read so far.
 #[derive(Default)]
@@ -97,9 +97,7 @@ impl Reader {
             self.add_calico_labels();
         }
         let mut policies: Vec<Policy> = self.policies.into_values().collect();
-        let tie = |a: &Policy, b: &Policy| {
-            if has_calico && a.rank.tier == Tier::NetworkPolicy { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) }
-        };
+        let tie = |a: &Policy, b: &Policy| if has_calico { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) };
         policies.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| tie(a, b)));
         let mut model = self.model;
         model.policies = policies;

@@ -209,8 +209,10 @@ pub enum Reason {
         /// What to write instead.
         remedy: &'static str,
     },
-    /// A tier of Calico's other than its default one.
-    #[error("tier {found:?} cannot be judged, only Calico's default tier; leave it out, or use a ClusterNetworkPolicy")]
+    /// A tier of Calico's that may stand anywhere among the others.
+    #[error(
+        "tier {found:?} cannot be judged, only default, kube-admin and kube-baseline; move the policy into one of them"
+    )]
     Tier {
         /// What is there.
         found: String,
