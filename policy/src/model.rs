@@ -105,6 +105,9 @@ impl Model {
                 for address in &pod.addresses {
                     self.claim(*address, index, &id);
                 }
+            } else if let Some(node) = &pod.node {
+                // A pod in its node's network has the node's addresses: whoever has one of them is the node.
+                self.hosts.entry(node.clone()).or_default().addresses.extend(&pod.addresses);
             }
             self.by_name.insert(id, index);
             self.pods.push(pod);
