@@ -66,6 +66,11 @@ impl NamedPorts {
         // The key of the map owns its string: a look-up needs one, too.
         self.numbers.get(&(protocol, name.to_owned())).into_iter().flatten().copied()
     }
+
+    /// All names with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Protocol, &str, &BTreeSet<u16>)> {
+        self.numbers.iter().map(|((protocol, name), numbers)| (*protocol, name.as_str(), numbers))
+    }
 }
 
 impl PortRule {

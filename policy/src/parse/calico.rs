@@ -25,7 +25,7 @@ use crate::policy::{BrokenPolicy, Order, Policy, Rank, Rule, Tier};
 use crate::selector::{Expression, Selector};
 use rule::Rules;
 use selector::Selected;
-pub(crate) use sets::Sets;
+pub(crate) use sets::{Sets, set_name};
 
 mod port;
 mod rule;
