@@ -1,6 +1,10 @@
-//! Calico's policies, as its documentation and its API's comments have them: see `src/parse/calico.rs` for the sources.
+//! Calico's policies, as its documentation and its API's comments have them: see `src/parse/calico.rs` for the sources. Cases
+//! are here; `law` holds random clusters against a second evaluator.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod law;
+mod naive;
 
 use common::{ask, check, cluster, namespace, pod, policy, sound};
 use signalbox_policy::{Cluster, Connection, Family, PolicyRef, Problem, Protocol, Route, Side};
