@@ -7,7 +7,7 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 use signalbox_policy::{Cluster, Connection, Family, Party, PodRef, Protocol, Route, Side};
 
-use crate::naive::{End, Entity, Kind, Labels, NsSel, Pod, Policy, Port, Rule, Sel, World};
+use crate::naive::{End, Entity, Kind, Labels, NsSel, Pod, Policy, Port, Rule, Sel, Set, World};
 
 const OUTSIDE: [[u8; 4]; 2] = [[192, 0, 2, 1], [10, 0, 9, 9]];
 const PORTS: [u16; 4] = [53, 80, 85, 8080];
@@ -167,14 +167,45 @@ fn pod(index: u8) -> impl Strategy<Value = Pod> {
     )
 }
 
+fn set() -> impl Strategy<Value = Set> {
+    let labels = (of(text(&["web", "db"])), of(text(&["x", ""])));
+    (of(text(&["x", "y"])), labels, vec(net(), 0..3)).prop_map(|(namespace, (app, tier), nets)| {
+        let label = |key: &str, value: Option<String>| value.map(|value| (key.to_owned(), value));
+        let labels: Labels = label("app", app).into_iter().chain(label("tier", tier)).collect();
+        Set { namespace, labels, nets }
+    })
+}
+
 fn world() -> impl Strategy<Value = World> {
     let pods = (pod(1), pod(2), pod(3), pod(4)).prop_map(|(a, b, c, d)| vec![a, b, c, d]);
     let policies = (of(policy(1)), of(policy(2)), of(policy(3)), of(policy(4)), policy(5));
-    (pods, policies).prop_map(|(pods, (a, b, c, d, e))| {
+    (pods, policies, vec(set(), 0..3)).prop_map(|(pods, (a, b, c, d, e), sets)| {
         let labels = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
         let namespaces = vec![("x".to_owned(), labels("x")), ("y".to_owned(), labels("y"))];
-        World { namespaces, pods, policies: [a, b, c, d, Some(e)].into_iter().flatten().collect() }
+        let policies = [a, b, c, d, Some(e)].into_iter().flatten().collect();
+        without_doubts(World { namespaces, pods, policies, sets })
     })
+}
+
+/// Without what the engine leaves in doubt: whether a NetworkSet's namespace is selected, and a notSelector beside networks.
+fn without_doubts(mut world: World) -> World {
+    let has_namespaced = world.sets.iter().any(|set| set.namespace.is_some());
+    let before = world.clone();
+    for policy in &mut world.policies {
+        let own = policy.clone();
+        for rule in policy.ingress.iter_mut().chain(&mut policy.egress) {
+            let remote = &mut rule.remote;
+            if has_namespaced
+                && matches!(remote.namespaces, Some(NsSel::Of(ref selector)) if !matches!(selector, Sel::All))
+            {
+                remote.namespaces = Some(NsSel::Of(Sel::All));
+            }
+            if before.selected_sets(&own, remote).any(|set| !set.nets.is_empty()) {
+                remote.not_selector = None;
+            }
+        }
+    }
+    world
 }
 
 /// As a manifest has it, with blanks where Calico takes them.
@@ -314,7 +345,17 @@ fn objects(world: &World) -> Vec<Value> {
             "status": {"podIP": std::net::Ipv4Addr::from(pod.address).to_string()},
         })
     });
-    namespaces.chain(pods).chain(world.policies.iter().map(policy_value)).collect()
+    let sets = world.sets.iter().enumerate().map(|(index, set)| {
+        let kind = if set.namespace.is_some() { "NetworkSet" } else { "GlobalNetworkSet" };
+        let nets: Vec<String> = set.nets.iter().map(net_text).collect();
+        json!({
+            "apiVersion": "projectcalico.org/v3", "kind": kind,
+            "metadata": {"namespace": set.namespace, "name": format!("s{index}"), "labels": set.labels},
+            "spec": {"nets": nets},
+        })
+    });
+    // Sets behind the policies that select them: the order of objects must not matter.
+    namespaces.chain(pods).chain(world.policies.iter().map(policy_value)).chain(sets).collect()
 }
 
 fn agrees(world: &World) -> Result<usize, TestCaseError> {

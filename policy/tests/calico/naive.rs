@@ -85,11 +85,20 @@ pub struct Policy {
     pub egress: Vec<Rule>,
 }
 
+/// A NetworkSet, or a GlobalNetworkSet where it has no namespace.
+#[derive(Clone, Debug)]
+pub struct Set {
+    pub namespace: Option<String>,
+    pub labels: Labels,
+    pub nets: Vec<([u8; 4], u32)>,
+}
+
 #[derive(Clone, Debug)]
 pub struct World {
     pub namespaces: Vec<(String, Labels)>,
     pub pods: Vec<Pod>,
     pub policies: Vec<Policy>,
+    pub sets: Vec<Set>,
 }
 
 /// One end of a connection.
@@ -210,21 +219,54 @@ impl World {
         if !entity.nets.is_empty() && !entity.nets.iter().any(is_in) || entity.not_nets.iter().any(is_in) {
             return false;
         }
+        if let Some(without) = &entity.not_selector {
+            let by_pod = match other {
+                End::Pod(pod) => without.matches(&self.labels_of(pod)),
+                End::Outside(_) => false,
+            };
+            let mut sets = self.sets.iter().filter(|set| without.matches(&Self::labels_of_set(set)));
+            if by_pod || sets.any(|set| set.nets.iter().any(is_in)) {
+                return false;
+            }
+        }
         let selects = entity.selector.is_some() || !entity.accounts.is_empty() || entity.not_selector.is_some();
         if !selects && entity.namespaces.is_none() {
             return true;
         }
-        let End::Pod(pod) = other else { return false };
-        let labels = self.labels_of(pod);
-        let in_namespace = match &entity.namespaces {
-            Some(NsSel::Global) => false,
-            Some(NsSel::Of(selector)) => selector.matches(&self.labels_of_namespace(&pod.namespace)),
-            None => policy.kind == Kind::Global || policy.namespace == pod.namespace,
+        let by_pod = match other {
+            End::Pod(pod) => self.selected(policy, entity, Some(&pod.namespace), &self.labels_of(pod)),
+            End::Outside(_) => false,
         };
+        let mut sets = self.selected_sets(policy, entity);
+        by_pod || sets.any(|set| set.nets.iter().any(is_in))
+    }
+
+    /// The sets that the positive selectors of an entity select.
+    pub fn selected_sets<'w>(&'w self, policy: &'w Policy, entity: &'w Entity) -> impl Iterator<Item = &'w Set> {
+        let selected = |set: &&Set| self.selected(policy, entity, set.namespace.as_deref(), &Self::labels_of_set(set));
+        self.sets.iter().filter(selected)
+    }
+
+    fn labels_of_set(set: &Set) -> Labels {
+        let mut labels = set.labels.clone();
+        if let Some(namespace) = &set.namespace {
+            labels.insert("projectcalico.org/namespace".to_owned(), namespace.clone());
+        }
+        labels
+    }
+
+    /// Whether the positive selectors select something of these labels, which may be in no namespace.
+    fn selected(&self, policy: &Policy, entity: &Entity, namespace: Option<&str>, labels: &Labels) -> bool {
+        let in_namespace = match (&entity.namespaces, namespace) {
+            (Some(NsSel::Global), namespace) => namespace.is_none(),
+            (Some(NsSel::Of(_)), None) => false,
+            (Some(NsSel::Of(selector)), Some(namespace)) => selector.matches(&self.labels_of_namespace(namespace)),
+            (None, namespace) => policy.kind == Kind::Global || namespace == Some(&policy.namespace),
+        };
+        let account = labels.get("projectcalico.org/serviceaccount");
         in_namespace
-            && entity.selector.as_ref().is_none_or(|it| it.matches(&labels))
-            && (entity.accounts.is_empty() || entity.accounts.contains(&pod.account))
-            && !entity.not_selector.as_ref().is_some_and(|it| it.matches(&labels))
+            && entity.selector.as_ref().is_none_or(|it| it.matches(labels))
+            && (entity.accounts.is_empty() || account.is_some_and(|it| entity.accounts.contains(it)))
     }
 }
 
