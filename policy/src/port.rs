@@ -73,11 +73,6 @@ impl NamedPorts {
     pub fn iter(&self) -> impl Iterator<Item = (Protocol, &str, u16)> {
         self.list.iter().map(|(protocol, name, number)| (*protocol, name.as_str(), *number))
     }
-
-    /// All names with their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (Protocol, &str, &BTreeSet<u16>)> {
-        self.numbers.iter().map(|((protocol, name), numbers)| (*protocol, name.as_str(), numbers))
-    }
 }
 
 impl PortRule {
