@@ -207,8 +207,9 @@ impl Matrix {
                     continue;
                 }
                 let known_class = old.and_then(|old| known.get(&(standing, old)).copied());
-                let class =
-                    known_class.unwrap_or_else(|| self.class_of(index, direction, old, &mut classes[at], &mut maker, before.classes[at].len()));
+                let class = known_class.unwrap_or_else(|| {
+                    self.class_of(index, direction, old, &mut classes[at], &mut maker, before.classes[at].len())
+                });
                 if let Some(old) = old {
                     known.insert((standing, old), class);
                     last = Some(((standing, old), class));
