@@ -115,7 +115,8 @@ pub fn policy(size: Size, number: usize) -> Value {
         _ => {
             let rules = 1 + number % 3;
             let selector = json!({"matchLabels": {"app": app((number * 7 + round) % DEPLOYMENTS_PER_NAMESPACE)}});
-            let rule = |peers: &str, at: usize| json!({peers: [peer(size, number + at * 31)], "ports": [port(number + at)]});
+            let rule =
+                |peers: &str, at: usize| json!({peers: [peer(size, number + at * 31)], "ports": [port(number + at)]});
             let ingress: Vec<Value> = (0..rules).map(|at| rule("from", at)).collect();
             json!({"podSelector": selector, "policyTypes": ["Ingress"], "ingress": ingress})
         }
@@ -133,12 +134,20 @@ fn peer(size: Size, seed: usize) -> Value {
     let own = json!({"podSelector": {"matchLabels": {"app": app(seed % DEPLOYMENTS_PER_NAMESPACE)}}});
     match seed % 10 {
         0..=4 => own,
-        5 => json!({"podSelector": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "back"]}]}}),
+        5 => {
+            json!({"podSelector": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "back"]}]}})
+        }
         6 => json!({"namespaceSelector": {"matchLabels": {"team": format!("team-{}", seed % 25)}}}),
-        7 => json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app(seed / 10 % DEPLOYMENTS_PER_NAMESPACE), "tier": "front"}}}),
-        8 => json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": format!("ns-{}", seed % size.namespaces())}},
-            "podSelector": {"matchExpressions": [{"key": "version", "operator": "NotIn", "values": ["v0"]}]}}),
-        _ => json!({"ipBlock": {"cidr": format!("10.64.{}.0/24", seed % 40), "except": [format!("10.64.{}.0/28", seed % 40)]}}),
+        7 => {
+            json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app(seed / 10 % DEPLOYMENTS_PER_NAMESPACE), "tier": "front"}}})
+        }
+        8 => {
+            json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": format!("ns-{}", seed % size.namespaces())}},
+            "podSelector": {"matchExpressions": [{"key": "version", "operator": "NotIn", "values": ["v0"]}]}})
+        }
+        _ => {
+            json!({"ipBlock": {"cidr": format!("10.64.{}.0/24", seed % 40), "except": [format!("10.64.{}.0/28", seed % 40)]}})
+        }
     }
 }
 

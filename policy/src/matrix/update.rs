@@ -207,9 +207,12 @@ impl Matrix {
                     continue;
                 }
                 let known_class = old.and_then(|old| known.get(&(standing, old)).copied());
-                let class =
-                    known_class.unwrap_or_else(|| self.class_of(index, direction, old, &mut classes[at], &mut maker, before.classes[at].len()));
-                if let Some(old) = old {
+                let class = known_class.unwrap_or_else(|| {
+                    self.class_of(index, direction, old, &mut classes[at], &mut maker, before.classes[at].len())
+                });
+                // Pods that were alike may call their ports otherwise, and new policies may ask for that.
+                let asks_anew = |old| old != class && classes[at][class as usize].names.is_some();
+                if let Some(old) = old.filter(|old| !asks_anew(*old)) {
                     known.insert((standing, old), class);
                     last = Some(((standing, old), class));
                 }
