@@ -313,10 +313,10 @@ impl Datapath {
             .ok_or(missing)?
             .try_into()
             .map_err(|source| Error::Program { program: "that is to be run", source })?;
-        // The part of `struct __sk_buff` in linux/bpf.h that the kernel takes: all else must be 0.
-        let mut context = [0_u32; 12];
+        // `struct __sk_buff` in linux/bpf.h, in words: all that is not set here must be 0.
+        let mut context = [0_u32; 48];
         (context[2], context[9], context[10]) = (way.mark, way.came_by, way.interface);
-        let mut behind = [0_u32; 12];
+        let mut behind = [0_u32; 48];
         let options = TestRunOptions {
             data_in: Some(packet),
             ctx_in: Some(plain::as_bytes(&context)),

@@ -258,6 +258,11 @@ fn desired(tables: &Tables, interfaces: &HashMap<PodRef, u32>, groups: &[(u32, u
         let key = (offset + u32::from(block.prefix_len()), Address::from(block.network()));
         image.blocks.insert(key, identity.0);
     }
+    // IPv4 lies in ::ffff:0:0/96 of the trie, and a block of IPv6 that holds that must not hold IPv4.
+    let v4 = Address::from(IpAddr::from([0; 4]));
+    if image.blocks.keys().any(|(length, net)| *length < 96 && *net == masked(&v4, *length)) {
+        image.blocks.entry((96, v4)).or_insert(WORLD);
+    }
     for pod in &tables.pods {
         let Some(interface) = interfaces.get(&pod.pod) else {
             continue;
@@ -388,6 +393,18 @@ mod tests {
         assert_eq!(other.groups.len(), 1);
         assert_eq!((other.before.pods.len(), other.before.addresses.len(), other.before.blocks.len()), (1, 0, 0));
         assert_eq!(other.after.gone_groups.len(), 1);
+    }
+
+    #[test]
+    fn a_block_of_one_family_holds_nothing_of_the_other() {
+        let mut wanted = tables(&[], &[(24, 7)], &[]);
+        wanted.blocks.push(("::/0".parse().expect("a block"), Identity(8)));
+        let (mut planner, mut kernel) = (Planner::default(), Kernel::default());
+        let plan = planner.plan(&wanted, &HashMap::new());
+        kernel.write(&plan.before);
+        let identity =
+            |text: &str| kernel.identity(plan.generation, Address::from(text.parse::<IpAddr>().expect("an address")));
+        assert_eq!(["10.0.0.9", "10.0.1.9", "fd00::1"].map(identity), [7, WORLD, 8]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster.
+//! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -21,6 +22,7 @@ pub mod evaluate;
 pub mod identity;
 mod judge;
 pub mod label;
+pub mod matrix;
 mod model;
 pub mod names;
 pub mod namespace;
@@ -40,6 +42,7 @@ pub mod verdict;
 pub use cluster::{Cluster, Connection, Party, Route};
 pub use documents::{DocumentError, parse_documents};
 pub use identity::IdentityAllocator;
+pub use matrix::{Cell, Matrix};
 pub use names::{Direction, Family, ObjectRef, PodRef, PolicyRef, Protocol, RuleRef};
 pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

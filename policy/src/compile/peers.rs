@@ -505,10 +505,10 @@ impl<'p, 'm> LabelParts<'p, 'm> {
     /// An index into `found`.
     fn of(&mut self, pod: &'m Pod) -> usize {
         let labels = pod.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let numbers = pod.ports.iter().filter_map(|(protocol, name, numbers)| {
-            self.names.get(&(protocol, name)).map(|at| numbers.iter().map(move |number| (*at, *number)))
-        });
-        let mut named: Vec<(usize, u16)> = numbers.flatten().collect();
+        let numbers = pod.ports.iter();
+        let numbers =
+            numbers.filter_map(|(protocol, name, number)| Some((*self.names.get(&(protocol, name))?, number)));
+        let mut named: Vec<(usize, u16)> = numbers.collect();
         named.sort_unstable();
         let profile = Profile {
             namespace: pod.id.namespace.as_str(),

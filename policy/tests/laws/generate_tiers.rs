@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use signalbox_policy::Party;
 use signalbox_policy::evaluate::Endpoint;
 
-use super::generate::{self, BLOCKS, Description, EXTERNAL, NAMES, PORTS, labels, selector};
+use super::generate::{self, BLOCKS, Description, EXTERNAL, NAMES, NAMESPACES, PORTS, labels, selector};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -72,6 +72,7 @@ impl Tiered {
 
 /// An end of a connection.
 #[derive(Debug)]
+#[allow(dead_code, reason = "the enforcer's tests do not use all of it")]
 pub struct Place {
     pub party: Party,
     pub address: Option<IpAddr>,
@@ -122,6 +123,7 @@ fn node(with_unknowns: bool) -> impl Strategy<Value = Option<Value>> {
 fn policy(with_unknowns: bool) -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => cluster_policy(with_unknowns),
+        4 => calico(),
         2 => ancestor("AdminNetworkPolicy", &["Allow", "Deny", "Pass"]),
         1 => ancestor("BaselineAdminNetworkPolicy", &["Allow", "Deny"]),
     ]
@@ -222,4 +224,64 @@ fn ancestor_port() -> impl Strategy<Value = Value> + Clone {
     let numbered = (select(vec!["TCP", "UDP", "SCTP"]), select(&PORTS[..]))
         .prop_map(|(protocol, port)| json!({"portNumber": {"protocol": protocol, "port": port}}));
     prop_oneof![2 => numbered, 1 => select(&NAMES[..]).prop_map(|name| json!({"namedPort": name}))]
+}
+
+/// One of Calico's, which stands among the NetworkPolicies and can deny and pass on.
+fn calico() -> impl Strategy<Value = Value> {
+    const SUBJECTS: [&str; 5] = ["all()", "a == '1'", "has(b)", "!has(a) || b in {'', '2'}", "b != '1'"];
+    let types = select(vec![json!(["Ingress"]), json!(["Egress"]), json!(["Ingress", "Egress"])]);
+    let order = option::of(select(vec![10, 500, 2000]));
+    let rules = |entity| vec(calico_rule(entity), 0..3);
+    (option::of(select(&NAMESPACES[..])), select(&SUBJECTS[..]), order, types, rules("source"), rules("destination"))
+        .prop_map(|(namespace, selector, order, types, ingress, egress)| {
+            let mut spec = json!({"selector": selector, "types": types, "ingress": ingress, "egress": egress});
+            if let Some(order) = order {
+                spec["order"] = json!(order);
+            }
+            let (kind, metadata) = match namespace {
+                Some(namespace) => ("NetworkPolicy", json!({"namespace": namespace})),
+                None => ("GlobalNetworkPolicy", json!({})),
+            };
+            json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec})
+        })
+}
+
+fn calico_rule(entity: &'static str) -> impl Strategy<Value = Value> {
+    const PEERS: [&str; 5] = ["all()", "a == '2'", "has(a)", "a contains '1' || !has(b)", "b not in {'1'}"];
+    let who = (
+        option::of(select(&PEERS[..])),
+        option::of(select(vec!["all()", "a == '1'", "has(b)"])),
+        option::weighted(0.3, vec(select(vec!["10.0.0.0/30", "10.0.0.2/32", "192.0.2.0/24", "0.0.0.0/0"]), 1..3)),
+        option::weighted(0.2, select(vec!["10.0.0.2/32", "192.0.2.128/25"])),
+    );
+    let ports = (
+        select(vec!["TCP", "UDP", "SCTP"]),
+        option::of(select(vec![json!([80]), json!(["80:85", 53]), json!(["http"]), json!(["1:65535"])])),
+        option::weighted(0.2, select(vec![json!([81]), json!(["50:60"])])),
+    );
+    (select(vec!["Allow", "Deny", "Pass"]), who, option::weighted(0.6, ports)).prop_map(
+        move |(action, (selector, namespaces, nets, not_nets), ports)| {
+            let mut rule = json!({"action": action, entity: {}});
+            let fields = [
+                ("selector", selector.map(|it| json!(it))),
+                ("namespaceSelector", namespaces.map(|it| json!(it))),
+                ("nets", nets.map(|it| json!(it))),
+                ("notNets", not_nets.map(|it| json!([it]))),
+            ];
+            for (field, value) in fields {
+                if let Some(value) = value {
+                    rule[entity][field] = value;
+                }
+            }
+            if let Some((protocol, ports, not_ports)) = ports {
+                rule["protocol"] = json!(protocol);
+                for (field, value) in [("ports", ports), ("notPorts", not_ports)] {
+                    if let Some(value) = value {
+                        rule["destination"][field] = value;
+                    }
+                }
+            }
+            rule
+        },
+    )
 }
