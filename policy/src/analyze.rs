@@ -180,7 +180,8 @@ fn ranges(model: &Model) -> Vec<AddressRange> {
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
-fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
+/// All addresses of a family, cut at the borders of these prefixes.
+pub(crate) fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
     let end = match family {
         Family::V4 => u32::MAX.into(),
         Family::V6 => u128::MAX,
@@ -215,6 +216,11 @@ fn to_address(family: Family, number: u128) -> IpAddr {
 }
 
 impl AddressRange {
+    /// `None` where the ends are of different families, or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
     /// The first address.
     pub fn first(self) -> IpAddr {
         self.first
@@ -256,7 +262,7 @@ impl AddressRange {
     }
 
     /// An address of it that is no pod's and no node's; its first one where all are.
-    fn sample(self, model: &Model) -> IpAddr {
+    pub(crate) fn sample(self, model: &Model) -> IpAddr {
         const TRIES: u128 = 1 << 20;
         let family = Family::of(self.first);
         let (first, last) = (to_number(self.first), to_number(self.last));

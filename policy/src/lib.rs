@@ -7,13 +7,16 @@
 //! - [`namespace`], [`pod`], [`policy`]: the objects.
 //! - `model`: all of it with indices; [`cluster`]: the public face of it, and the questions it answers.
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
+//! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
+//! - [`patch`]: what would open a connection; `choice`: selectors that read well.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
 pub mod analyze;
 pub mod block;
+mod choice;
 pub mod cluster;
 mod compile;
 pub mod diff;
@@ -22,11 +25,13 @@ pub mod evaluate;
 pub mod identity;
 mod judge;
 pub mod label;
+pub mod manifest;
 mod model;
 pub mod names;
 pub mod namespace;
 mod nearest;
 pub mod parse;
+pub mod patch;
 pub mod peer;
 pub mod pod;
 pub mod policy;

@@ -87,7 +87,6 @@ fn cyclonus_is_analysed_as_its_tables_say() {
 }
 
 #[test]
-#[ignore = "ClusterNetworkPolicy is not parsed yet"]
 fn conformance_is_analysed_as_its_tables_say() {
     let Some((_keep, folder)) = suite("conformance") else { return };
     let (mut count, mut outside, mut wrong, mut unknown) = (0, 0, Vec::new(), Vec::new());
