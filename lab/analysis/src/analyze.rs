@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Re
         Format::Json => Box::<json::Json>::default(),
         Format::Csv => Box::<csv::Csv>::default(),
         Format::Dot => Box::<dot::Dot>::default(),
-        Format::Svg => Box::<svg::Svg>::default(),
+        Format::Svg => Box::new(svg::Svg::new(cluster.pods(), &args.scope)),
     };
     let all = cluster.links(args.scope.options());
     let mut bar = Bar::new(streams.progress, all.len());

@@ -27,6 +27,7 @@ struct Connection {
 }
 
 /// Ranges by protocol; protocols without any are left out.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Ports(pub Traffic);
 
 impl Serialize for Ports {

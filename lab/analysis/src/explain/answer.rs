@@ -1,10 +1,12 @@
 //! What the engine says, with the places in the manifests.
 
 use serde::Serialize;
+use signalbox_policy::patch;
 use signalbox_policy::verdict::NearestMiss;
 use signalbox_policy::{Cluster, Connection, Direction, Family, Party, PolicyRef, Route, RuleRef, Side, Verdict};
 
 use super::ends::{End, Ends};
+use crate::analyze::Ports;
 use crate::input::Input;
 use crate::scope;
 use crate::source::{self, Location};
@@ -18,6 +20,36 @@ pub(super) struct Answer {
     pub egress: Option<SideAnswer>,
     pub ingress: Option<SideAnswer>,
     pub unknown: Vec<String>,
+    /// How to open it, where it is denied for certain.
+    pub remedy: Option<Remedy>,
+}
+
+/// What to apply, and what that opens besides.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Remedy {
+    pub patches: Vec<Patch>,
+    pub also_opens: Vec<Opening>,
+    /// Why the connection stays shut all the same. Empty: the patches open it.
+    pub obstacles: Vec<String>,
+    #[serde(skip)]
+    pub yaml: String,
+}
+
+/// One object to apply.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Patch {
+    pub object: String,
+    pub change: &'static str,
+    pub summary: String,
+    pub yaml: String,
+}
+
+/// Something else that opens.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Opening {
+    pub src: String,
+    pub dst: String,
+    pub ports: Ports,
 }
 
 /// In one word.
@@ -88,7 +120,7 @@ pub(super) fn answers(ends: &Ends, route: Route, input: &Input, cluster: &Cluste
     let ask = |family: Option<Family>| {
         let (from, to) = (&ends.from.party, &ends.to.party);
         let connection = Connection { from, to, protocol: ends.protocol, port: ends.port, route, family };
-        answer(&cluster.judge(&connection), input)
+        answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), input)
     };
     let families = common_families(ends, cluster);
     if families.len() < 2 {
@@ -116,7 +148,7 @@ fn common_families(ends: &Ends, cluster: &Cluster) -> Vec<Family> {
     of(&ends.from).intersection(&of(&ends.to)).copied().collect()
 }
 
-fn answer(verdict: &Verdict, input: &Input) -> Answer {
+fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, input: &Input) -> Answer {
     let word = match verdict.allowed() {
         Some(true) => Word::Allowed,
         Some(false) => Word::Denied,
@@ -129,6 +161,30 @@ fn answer(verdict: &Verdict, input: &Input) -> Answer {
         egress: side(&verdict.egress),
         ingress: side(&verdict.ingress),
         unknown: verdict.unknown.clone(),
+        remedy: remedy.map(self::remedy),
+    }
+}
+
+fn remedy(remedy: &patch::Remedy) -> Remedy {
+    let patches = remedy.patches.iter().map(|patch| Patch {
+        object: patch.object.to_string(),
+        change: match patch.change {
+            patch::Change::Create => "create",
+            patch::Change::Replace => "replace",
+        },
+        summary: patch.summary.clone(),
+        yaml: patch.yaml.clone(),
+    });
+    let openings = remedy.also_opens.iter().map(|opening| Opening {
+        src: opening.from.to_string(),
+        dst: opening.to.to_string(),
+        ports: Ports(opening.traffic.clone()),
+    });
+    Remedy {
+        patches: patches.collect(),
+        also_opens: openings.collect(),
+        obstacles: remedy.obstacles.clone(),
+        yaml: remedy.yaml(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The explanation for people.
 
 use super::Explanation;
-use super::answer::{Answer, Place, Policy, SideAnswer, Word};
+use super::answer::{Answer, Place, Policy, Remedy, SideAnswer, Word};
 use crate::error::Error;
 use crate::streams::{Paint, Streams};
 
@@ -37,6 +37,37 @@ fn lines(answer: &Answer, paint: Paint) -> Vec<String> {
         lines.push(format!("  {}", paint.doubtful("not understood:")));
     }
     lines.extend(answer.unknown.iter().map(|unknown| format!("  {} {unknown}", paint.doubtful("?"))));
+    if let Some(remedy) = &answer.remedy {
+        lines.extend(remedy_lines(remedy, paint));
+    }
+    lines
+}
+
+/// More lines of what else opens help nobody.
+const MOST_OPENINGS: usize = 20;
+
+fn remedy_lines(remedy: &Remedy, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !remedy.patches.is_empty() {
+        lines.push(String::new());
+        lines.push(paint.bold("to open it, apply:"));
+        lines.extend(remedy.yaml.lines().map(|line| format!("  {line}")));
+        let openings = &remedy.also_opens;
+        if openings.is_empty() {
+            lines.push(paint.good("this opens nothing else"));
+        } else {
+            lines.push(paint.doubtful("this opens, too:"));
+        }
+        let listed = openings.iter().take(MOST_OPENINGS);
+        lines.extend(listed.map(|opening| format!("  {} -> {}  {}", opening.src, opening.dst, opening.ports.0)));
+        if openings.len() > MOST_OPENINGS {
+            lines.push(format!("  and {} more: see -o json", openings.len() - MOST_OPENINGS));
+        }
+    }
+    if !remedy.obstacles.is_empty() {
+        lines.push(paint.doubtful("it stays shut all the same:"));
+    }
+    lines.extend(remedy.obstacles.iter().map(|obstacle| format!("  {obstacle}")));
     lines
 }
 
