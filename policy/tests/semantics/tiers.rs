@@ -97,7 +97,7 @@ fn semantics_23_what_the_outer_tiers_do_not_match_is_left_to_the_others() {
     let rules = "ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: y}}}]}]";
     for tier in ["Admin", "Baseline"] {
         let text = pod("z/other", "", "10.0.2.1", "") + &cluster_policy("c", tier, 1, rules);
-        let cluster = two_pods(&[text.clone()]);
+        let cluster = two_pods(std::slice::from_ref(&text));
         check(&cluster, &[("y/api", "x/web", "TCP 80", true), ("z/other", "x/web", "TCP 80", true)]);
         let cluster = two_pods(&[text, policy("x/np", "{podSelector: {}}")]);
         check(&cluster, &[("y/api", "x/web", "TCP 80", tier == "Admin"), ("z/other", "x/web", "TCP 80", false)]);
