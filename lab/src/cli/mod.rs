@@ -17,6 +17,7 @@ Examples:
   signalbox test                     try the lesson's 18 connections in it
   signalbox test -o junit            the same, for a CI system
   signalbox analyze manifests/       all connections that the policies in a folder allow
+  signalbox explain a/web b/db:5432 manifests/    why one of them is open or shut
   signalbox completions bash         completions for your shell";
 
 /// Who can talk to whom in a Kubernetes cluster: shown live, tested with real connections, enforced in the kernel.
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "analyze", "completions"] {
+        for name in ["lab", "test", "analyze", "explain", "diff", "completions"] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

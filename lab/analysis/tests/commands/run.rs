@@ -12,7 +12,7 @@ use signalbox_analysis::streams::{Paint, Progress, Streams};
 #[command(name = "signalbox")]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
 /// What a command left behind.
