@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::block::IpBlock;
 use crate::names::{Direction, Family};
+use crate::parse::calico;
 use crate::peer::Peer;
 use crate::policy::Action;
 
@@ -31,7 +32,11 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
         for at in context.rules(direction) {
             for (index, block) in at.rule.peers.iter().enumerate().filter_map(|(at, peer)| Some((at, peer.block()?))) {
                 let path = at.peer_path(Some(index));
-                let path = if at.policy.id.kind == "NetworkPolicy" { format!("{path}.ipBlock") } else { path };
+                let path = match at.policy.id.kind {
+                    "NetworkPolicy" => format!("{path}.ipBlock"),
+                    kind if calico::is_calico(kind) => format!("{path}.nets"),
+                    _ => format!("{path}.networks"),
+                };
                 blocks.block(at, block, path, findings);
             }
             blocks.families(at, findings);
@@ -134,19 +139,16 @@ impl<'c, 'a> Blocks<'c, 'a> {
         let cidr = format!("{path}.cidr");
         let cidr = if at.policy.id.kind == "NetworkPolicy" { &cidr } else { &path };
         match self.pods_in(at, block) {
-            Some(pods) if is_world => {
-                if at.direction == Direction::Egress {
-                    say(
-                        RuleId::InternetOpensPods,
-                        &path,
-                        format!(
-                            "{block} is not only the world outside: {} lie in it, and this rule opens them, too",
-                            pods.names
-                        ),
-                        format!("add except: [{}] if only the outside was meant", pods.cover.join(", ")),
-                    );
-                }
-            }
+            Some(_) if is_world && at.direction == Direction::Ingress => {}
+            Some(pods) if is_world => say(
+                RuleId::InternetOpensPods,
+                &path,
+                format!(
+                    "{block} is not only the world outside: {} lie in it, and this rule opens them, too",
+                    pods.names
+                ),
+                format!("add except: [{}] if only the outside was meant", pods.cover.join(", ")),
+            ),
             Some(pods) => {
                 let is_one = block.cidrs().iter().all(|net| net.prefix_len() == net.max_prefix_len());
                 let (message, remedy) = if is_one {

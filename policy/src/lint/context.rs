@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::{Model, Standing};
 use crate::names::Direction;
-use crate::policy::{Action, Policy, Rule};
+use crate::policy::{Action, Policy, Rank, Rule};
 
 use super::classes::Classes;
 use super::raw::Raw;
@@ -19,6 +19,10 @@ pub(super) struct Context<'a> {
     pub model: &'a Model,
     pub raw: Raw<'a>,
     pub classes: Classes<'a>,
+    /// Whether all policies were understood, to the last rule.
+    pub is_understood: bool,
+    /// Whether policies that do more than allow stand among NetworkPolicies, so that the order of these matters.
+    pub allowances_are_ordered: bool,
     /// By direction: classes that the same policies bear on.
     groups: [Vec<Group>; 2],
     /// By direction and class: its group.
@@ -56,7 +60,11 @@ impl<'a> Context<'a> {
     pub fn new(objects: impl IntoIterator<Item = &'a Value>, model: &'a Model) -> Self {
         let raw = Raw::read(objects);
         let classes = Classes::new(model, &raw);
+        let is_clear = |policy: &Policy| policy.all_rules().all(|rule| rule.doubt.is_none());
+        let is_among = |policy: &Policy| policy.rank == Rank::NETWORK_POLICY && !policy.only_allows();
         let mut context = Self {
+            is_understood: model.broken.is_empty() && model.policies.iter().all(is_clear),
+            allowances_are_ordered: model.policies.iter().any(is_among),
             model,
             raw,
             classes,
@@ -121,7 +129,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The rules that allow, of these policies.
+    /// The rules that let something pass, of these policies. One of Calico's that passes leads past the isolation.
     pub fn allowing<'p>(
         &self,
         policies: &'p [usize],
@@ -133,7 +141,11 @@ impl<'a> Context<'a> {
             let rules = policy.rules(direction).unwrap_or_default().iter().enumerate();
             rules.map(move |(index, rule)| RuleAt { at, policy, direction, index, rule })
         });
-        rules.filter(|it| it.rule.action == Action::Allow || it.rule.doubt.is_some())
+        rules.filter(|it| match it.rule.action {
+            Action::Allow => true,
+            Action::Pass => it.policy.rank.tier.isolates() || it.rule.doubt.is_some(),
+            Action::Deny => it.rule.doubt.is_some(),
+        })
     }
 
     /// Notes something that a rule of lint did not compare.

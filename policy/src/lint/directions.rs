@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::names::Direction;
 use crate::policy::Action;
 
-use super::context::Context;
+use super::context::{Context, count as count_of};
 use super::path;
 use super::{Finding, RuleId};
 
@@ -75,7 +75,8 @@ fn types(object: &str, spec: &Value, findings: &mut Vec<Finding>) {
         let what = match count {
             0 => format!("the empty {direction} list shuts nothing"),
             _ => {
-                format!("its {} neither isolate nor allow", super::context::count(count, &format!("{direction} rule")))
+                let rules = count_of(count, &format!("{direction} rule"));
+                format!("what it says there has no effect: {rules} neither isolating nor allowing")
             }
         };
         findings.push(Finding::new(

@@ -257,7 +257,12 @@ impl Found {
         for (policy, (clients, severity)) in &self.forgotten {
             findings.push(forgotten(policy, &names(clients), severity, servers));
         }
-        for (rule, clients) in &self.by_service_port {
+        // Where a rule names the DNS pods themselves it is said port by port, see `ports`.
+        let names_pods = |rule: &RuleRef| {
+            let at = context.rules(Direction::Egress).find(|at| at.policy.id == rule.policy && at.index == index(rule));
+            at.is_some_and(|at| ports::destinations(context, at).is_some())
+        };
+        for (rule, clients) in self.by_service_port.iter().filter(|(rule, _)| !names_pods(rule)) {
             let service = servers.service.as_deref().unwrap_or("kube-system/kube-dns");
             findings.push(Finding::new(
                 RuleId::ServicePort,
@@ -324,6 +329,10 @@ fn forgotten(policy: &PolicyRef, names: &str, severity: &Severity, servers: &Ser
         ),
     )
     .with(*severity)
+}
+
+fn index(rule: &RuleRef) -> usize {
+    usize::try_from(rule.rule).expect("an index of a list fits")
 }
 
 fn place(rule: &RuleRef, field: &str) -> String {

@@ -68,7 +68,7 @@ fn problem(problem: &Problem) -> Finding {
     )
 }
 
-/// Source: the network-policy-api project's v1alpha2, in which ClusterNetworkPolicy takes the place of both kinds.
+/// Source: the network-policy-api project, of which in v1alpha2 ClusterNetworkPolicy takes the place of both kinds.
 fn superseded(context: &Context<'_>, findings: &mut Vec<Finding>) {
     for policy in &context.model.policies {
         let (tier, notes) = match policy.id.kind {
@@ -81,8 +81,8 @@ fn superseded(context: &Context<'_>, findings: &mut Vec<Finding>) {
             &policy.id,
             "apiVersion",
             format!(
-                "policy.networking.k8s.io/v1alpha1 {} has been superseded by v1alpha2 ClusterNetworkPolicy; a cluster \
-                 that serves the newer version only does not enforce it",
+                "policy.networking.k8s.io/v1alpha1 {} has been superseded by ClusterNetworkPolicy (v1alpha2, v1beta1); a cluster \
+                 that serves the newer versions only does not enforce it",
                 policy.id.kind
             ),
             format!("write a ClusterNetworkPolicy with tier: {tier}{notes}; its word for Allow is Accept"),

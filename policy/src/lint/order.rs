@@ -134,7 +134,14 @@ fn baseline_behind_isolation(context: &Context<'_>, findings: &mut Vec<Finding>)
                 continue;
             }
             let mut groups = context.groups_in(&selected, direction).peekable();
-            if groups.all(|group| group.is_isolated && !group.is_uncertain) {
+            // Calico's rules may pass, which leads past the isolation to the Baseline tier.
+            let passes = |at: &usize| {
+                let policy = &context.model.policies[*at];
+                let rules = policy.rules(direction).unwrap_or_default();
+                policy.rank.tier.isolates()
+                    && rules.iter().any(|rule| rule.action == Action::Pass || rule.doubt.is_some())
+            };
+            if groups.all(|group| group.is_isolated && !group.is_uncertain && !group.policies.iter().any(passes)) {
                 findings.push(Finding::new(
                     RuleId::NoEffect,
                     &policy.id,
@@ -153,15 +160,13 @@ fn baseline_behind_isolation(context: &Context<'_>, findings: &mut Vec<Finding>)
 
 /// A `Pass` is an exception to what follows in its tier.
 fn passes_to_nobody(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    // What was not understood may be what it passes by.
+    if !context.is_understood {
+        return;
+    }
     let mut budget = Budget::new(PAIRS);
     for direction in Direction::ALL {
         let rules: Vec<RuleAt<'_>> = context.rules(direction).filter(|at| at.policy.rank.tier == Tier::Admin).collect();
-        // What was not understood may be what it passes by.
-        let is_sound = context.model.broken.is_empty()
-            && context.model.policies.iter().all(|policy| policy.all_rules().all(|rule| rule.doubt.is_none()));
-        if !is_sound {
-            return;
-        }
         for (number, at) in rules.iter().enumerate().filter(|(_, at)| at.rule.action == Action::Pass) {
             if !budget.take(rules.len() - number) {
                 context.leave_out(RuleId::NoEffect);

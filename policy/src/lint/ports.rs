@@ -33,7 +33,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// The pods that a rule's ports are ports of; `None` where others may be meant, too, or there are none.
-fn destinations(context: &Context<'_>, at: RuleAt<'_>) -> Option<FixedBitSet> {
+pub(super) fn destinations(context: &Context<'_>, at: RuleAt<'_>) -> Option<FixedBitSet> {
     let set = match at.direction {
         Direction::Ingress => context.classes.select(&at.policy.subject).as_ref().clone(),
         Direction::Egress => {

@@ -194,6 +194,13 @@ impl Selection<'_, '_, '_> {
         let whole = PodSet { namespaces: Namespaces::Selected(Selector::default()), pods: set.pods.clone() };
         let elsewhere = classes.select(&whole);
         let wanders = matches!(set.namespaces, Namespaces::Own(_)) && !elsewhere.is_clear();
+        // Of a namespace that every cluster has, and that is not among the objects, nothing is known.
+        if scope.is_clear()
+            && let Namespaces::Selected(selector) = &set.namespaces
+            && EVERYWHERE.iter().any(|name| self.is_unseen(name, selector))
+        {
+            return;
+        }
         let remedy = match (wanders, named.empty) {
             (true, RuleId::PeerMatchesNothing) => format!(
                 "{} has these labels: add a namespaceSelector, since a podSelector alone stays in the policy's namespace",
@@ -225,9 +232,8 @@ impl Selection<'_, '_, '_> {
             self.findings.push(found.finding(named, path, "namespace"));
             return true;
         }
-        let is_everywhere = |name: &&str| selector.matches(&Namespace::new((*name).to_owned(), Labels::new()).labels);
         if self.context.classes.namespaces(selector).next().is_some()
-            || EVERYWHERE.iter().any(|name| is_everywhere(name))
+            || EVERYWHERE.iter().any(|name| self.is_unseen(name, selector))
         {
             return false;
         }
@@ -258,6 +264,12 @@ impl Selection<'_, '_, '_> {
             "label the namespace, or use a label that it has, such as kubernetes.io/metadata.name".to_owned(),
         ));
         true
+    }
+
+    /// Whether the selector selects a namespace by its name that is not among the objects.
+    fn is_unseen(&self, name: &str, selector: &Selector) -> bool {
+        !self.context.raw.namespaces.contains(name)
+            && selector.matches(&Namespace::new(name.to_owned(), Labels::new()).labels)
     }
 
     /// Whether a label of the pod selector is misspelt.

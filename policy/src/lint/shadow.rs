@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::names::Direction;
-use crate::peer::{Namespaces, PodSet};
-use crate::policy::{Action, Policy, Rule};
+use crate::peer::{Match, Namespaces, PodSet};
+use crate::policy::{Action, Policy, Rule, Tier};
 
 use super::context::{Budget, Context, RuleAt};
 use super::{Finding, RuleId, inclusion, path};
@@ -18,7 +18,7 @@ pub(super) fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
     let duplicates = duplicates(context, findings);
     for direction in Direction::ALL {
         let rules: Vec<RuleAt<'_>> = context.rules(direction).filter(|at| !duplicates.contains_key(&at.at)).collect();
-        let index = Index::new(&rules);
+        let index = Index::new(context, &rules);
         for (number, at) in rules.iter().enumerate() {
             items(*at, findings);
             match index.find(number, &mut budget) {
@@ -35,15 +35,18 @@ struct Spent;
 
 /// Rules by whom they bear on.
 struct Index<'r, 'a> {
+    context: &'r Context<'a>,
     rules: &'r [RuleAt<'a>],
     /// Indices into `rules` by subject, for subjects of one namespace by its name.
     near: HashMap<&'a str, Vec<(&'a PodSet, Vec<usize>)>>,
     /// The same for subjects of several.
     anywhere: Vec<(&'a PodSet, Vec<usize>)>,
+    /// Rules of the Admin tier that do not deny.
+    not_denying: Vec<usize>,
 }
 
 impl<'r, 'a> Index<'r, 'a> {
-    fn new(rules: &'r [RuleAt<'a>]) -> Self {
+    fn new(context: &'r Context<'a>, rules: &'r [RuleAt<'a>]) -> Self {
         let mut by_subject: HashMap<&'a PodSet, Vec<usize>> = HashMap::new();
         let mut subjects = Vec::new();
         for (number, at) in rules.iter().enumerate() {
@@ -56,7 +59,9 @@ impl<'r, 'a> Index<'r, 'a> {
                 })
                 .push(number);
         }
-        let mut index = Self { rules, near: HashMap::new(), anywhere: Vec::new() };
+        let is_exception = |at: &RuleAt<'_>| at.policy.rank.tier == Tier::Admin && at.rule.action != Action::Deny;
+        let not_denying = (0..rules.len()).filter(|number| is_exception(&rules[*number])).collect();
+        let mut index = Self { context, rules, near: HashMap::new(), anywhere: Vec::new(), not_denying };
         for subject in subjects {
             let rules = by_subject.remove(subject).unwrap_or_default();
             match &subject.namespaces {
@@ -106,24 +111,34 @@ impl<'r, 'a> Index<'r, 'a> {
             return other.policy.rank.tier < own.policy.rank.tier
                 && other.rule.action == Action::Deny
                 && own.rule.action == Action::Allow
+                && self.context.is_understood
                 && !self.is_forestalled(by, number);
         }
         if own.policy.only_allows() && other.policy.only_allows() {
             // Without an order. Of two that say the same, the first one stays.
             let is_mutual =
                 || inclusion::pods(&other.policy.subject, &own.policy.subject) && inclusion::rule(other.rule, own.rule);
-            return by < number || !is_mutual();
+            return by < number || !is_mutual() && !self.context.allowances_are_ordered;
         }
-        by < number
+        // SEMANTICS 23: of one priority either may come first, and which does matters unless they do the same. Calico's
+        // ties are broken by name.
+        let is_tied = own.policy.rank == other.policy.rank && own.at != other.at;
+        let is_open = is_tied && own.policy.rank.tier != Tier::NetworkPolicy && own.rule.action != other.rule.action;
+        by < number && !is_open
     }
 
     /// Whether a rule before `by`, of its tier, may decide some of what `number` matches.
     fn is_forestalled(&self, by: usize, number: usize) -> bool {
-        let own = self.rules[number].rule;
-        self.rules[..by].iter().any(|before| {
-            before.policy.rank.tier == self.rules[by].policy.rank.tier
-                && before.rule.action != Action::Deny
-                && inclusion::ports_meet(&before.rule.ports, &own.ports) != crate::peer::Match::No
+        let (own, by) = (self.rules[number].rule, self.rules[by]);
+        // Of one priority either may come first.
+        let is_before = |before: &RuleAt<'_>| {
+            before.policy.rank < by.policy.rank
+                || before.policy.rank == by.policy.rank && (before.at != by.at || before.index < by.index)
+        };
+        self.not_denying.iter().map(|at| &self.rules[*at]).any(|before| {
+            before.policy.rank.tier == by.policy.rank.tier
+                && is_before(before)
+                && inclusion::ports_meet(&before.rule.ports, &own.ports) != Match::No
         })
     }
 }
