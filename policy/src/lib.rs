@@ -11,6 +11,7 @@
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
 //! - [`patch`]: what would open a connection; `choice`: selectors that read well.
+//! - [`lint`]: what a reviewer would say of the policies.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -25,6 +26,7 @@ pub mod evaluate;
 pub mod identity;
 mod judge;
 pub mod label;
+pub mod lint;
 pub mod manifest;
 mod model;
 pub mod names;
