@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::Exit;
 use crate::error::Error;
 use crate::input::{self, Input, Live};
+use crate::source::Places;
 use crate::streams::Streams;
 use answer::Answer;
 use ends::Ends;
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Re
         protocol: ends.protocol.to_string(),
         port: ends.port,
         notes: ends.notes.clone(),
-        answers: answer::answers(&ends, route, &input, &cluster),
+        answers: answer::answers(&ends, route, &Places::of(&input), &cluster),
     };
     match args.output {
         Format::Json => {

@@ -3,7 +3,7 @@
 //! - [`Command`]: the subcommands; [`run`] carries one out. It touches files, and the streams it is given.
 //! - `input`: paths, standard input and live clusters become objects that know where they come from; `source` shows
 //!   those places.
-//! - `analyze`, `explain`, `diff`: one file for each subcommand, a folder beside it for the forms of its output.
+//! - `analyze`, `explain`, `diff`, `lint`: one file for each subcommand, a folder beside it for the forms of its output.
 //! - `scope`: which connections a command looks at.
 //! - `unknown`: what was not understood, in one shape for all outputs.
 //! - [`streams`]: where output goes, and whether it has colours; [`error`]: why a command could not do its work.
@@ -15,6 +15,7 @@ mod diff;
 pub mod error;
 mod explain;
 pub mod input;
+mod lint;
 mod scope;
 mod source;
 pub mod streams;
@@ -33,6 +34,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Show what opens and closes between two states
     Diff(diff::Args),
+    /// Find what is wrong or suspicious in policies
+    Lint(lint::Args),
 }
 
 /// How a command ended: its exit status.
@@ -56,6 +59,7 @@ pub fn run(command: &Command, live: &dyn Live, streams: &mut Streams<'_>) -> Res
         Command::Analyze(args) => analyze::run(args, live, streams),
         Command::Explain(args) => explain::run(args, live, streams),
         Command::Diff(args) => diff::run(args, live, streams),
+        Command::Lint(args) => lint::run(args, live, streams),
     };
     let result = result.and_then(|exit| streams.out.flush().map_err(Error::Output).map(|()| exit));
     match result {

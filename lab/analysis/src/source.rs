@@ -1,8 +1,11 @@
 //! Where an object comes from, and how it looks there.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -45,44 +48,86 @@ pub(crate) struct Location {
 /// How many lines an excerpt has at most.
 const MOST_LINES: usize = 14;
 
-impl Origin {
-    /// Where a field of the object stands: `spec.ingress[0]`. The nearest one around it that is there; the object's start
-    /// where the text cannot be read again.
-    pub(crate) fn locate(&self, field: &str) -> Option<Location> {
-        let Self::Text { name, text, line, path, .. } = self else { return None };
-        let text = match text {
-            Some(text) => text.clone(),
-            None => input::read_file(Path::new(&**name)).ok()?.ok()?.into(),
-        };
-        let dot = if path.is_empty() || field.is_empty() { "" } else { "." };
-        let steps = steps(&format!("{path}{dot}{field}"));
-        let lines: Vec<&str> = text.lines().collect();
-        let from = line - 1;
-        let is_marker =
-            |line: &str| line.starts_with("---") && line[3..].chars().next().is_none_or(char::is_whitespace);
-        let until =
-            lines.iter().skip(from + 1).position(|line| is_marker(line)).map_or(lines.len(), |at| from + 1 + at);
-        let chunk = lines.get(from..until)?.join("\n");
-        let (at, extent) = find_field(&chunk, &steps).unwrap_or_else(|| (start(&lines[from..until]), Extent::Head));
-        let excerpt = excerpt(&lines[from..until], at, extent);
-        Some(Location { file: name.to_string(), line: line + at, excerpt })
-    }
+/// Finds objects by their names, and their fields in the texts. Each text is read, and each document parsed, once.
+pub(crate) struct Places<'i> {
+    /// Kind, whether it is Calico's, namespace and name. Of several the last, which is the one that counts.
+    by_name: HashMap<(&'i str, bool, Option<&'i str>, &'i str), &'i Origin>,
+    texts: RefCell<HashMap<Arc<str>, Option<Arc<str>>>>,
+    documents: RefCell<Documents>,
 }
 
-/// Where an object comes from, by the names that the engine uses: a kind may carry its group,
-/// `NetworkPolicy.projectcalico.org`. Of several the last, which is the one that counts.
-pub(crate) fn find<'i>(input: &'i Input, kind: &str, namespace: Option<&str>, name: &str) -> Option<&'i Origin> {
-    let (kind, group) = kind.split_once('.').map_or((kind, None), |(kind, group)| (kind, Some(group)));
-    let is_it = |object: &Value| {
-        let text = |field: &str| object.pointer(field).and_then(Value::as_str);
-        let of_group = text("/apiVersion").is_some_and(|version| version.contains("projectcalico.org"));
-        text("/kind") == Some(kind)
-            && (kind != "NetworkPolicy" || of_group == group.is_some())
-            && text("/metadata/name") == Some(name)
-            && namespace.is_none_or(|namespace| text("/metadata/namespace").unwrap_or("default") == namespace)
-    };
-    let at = input.objects.iter().rposition(is_it)?;
-    input.origins.get(at)
+/// By file and number.
+type Documents = HashMap<(Arc<str>, usize), Rc<Document>>;
+
+/// A document's lines, and where its fields stand in it.
+struct Document {
+    lines: Vec<String>,
+    /// Absent where it cannot be parsed as one document.
+    tree: Option<Spanned<Tree>>,
+}
+
+impl<'i> Places<'i> {
+    pub(crate) fn of(input: &'i Input) -> Self {
+        let mut by_name = HashMap::with_capacity(input.objects.len());
+        for (object, origin) in input.objects.iter().zip(&input.origins) {
+            let text = |field: &str| object.pointer(field).and_then(Value::as_str);
+            let (Some(kind), Some(name)) = (text("/kind"), text("/metadata/name")) else { continue };
+            let is_calico = text("/apiVersion").is_some_and(|version| version.contains("projectcalico.org"));
+            let namespace = text("/metadata/namespace").unwrap_or("default");
+            by_name.insert((kind, is_calico, Some(namespace), name), origin);
+            by_name.insert((kind, is_calico, None, name), origin);
+        }
+        Self { by_name, texts: RefCell::default(), documents: RefCell::default() }
+    }
+
+    /// Where an object's field stands, or the nearest one around it that is there. The object is called as the engine does:
+    /// a kind may carry its group, `NetworkPolicy.projectcalico.org`.
+    pub(crate) fn locate(&self, kind: &str, namespace: Option<&str>, name: &str, field: &str) -> Option<Location> {
+        let (kind, group) = kind.split_once('.').map_or((kind, None), |(kind, group)| (kind, Some(group)));
+        let find = |is_calico| self.by_name.get(&(kind, is_calico, namespace, name));
+        let origin = match group {
+            Some(_) => find(true),
+            None => find(false).or_else(|| find(true).filter(|_| kind != "NetworkPolicy")),
+        };
+        self.locate_in(origin?, field)
+    }
+
+    fn locate_in(&self, origin: &Origin, field: &str) -> Option<Location> {
+        let Origin::Text { name, line, path, .. } = origin else { return None };
+        let document = self.document(origin)?;
+        let dot = if path.is_empty() || field.is_empty() { "" } else { "." };
+        let steps = steps(&format!("{path}{dot}{field}"));
+        let found = document.tree.as_ref().and_then(|tree| find_field(tree, &steps));
+        let (at, extent) = found.unwrap_or_else(|| (start(&document.lines), Extent::Head));
+        Some(Location { file: name.to_string(), line: line + at, excerpt: excerpt(&document.lines, at, extent) })
+    }
+
+    fn document(&self, origin: &Origin) -> Option<Rc<Document>> {
+        let Origin::Text { name, document, line, .. } = origin else { return None };
+        let key = (name.clone(), *document);
+        if let Some(known) = self.documents.borrow().get(&key) {
+            return Some(known.clone());
+        }
+        let text = self.text(origin)?;
+        let is_marker = |line: &str| {
+            line.strip_prefix("---").is_some_and(|rest| rest.chars().next().is_none_or(char::is_whitespace))
+        };
+        let mut lines = text.lines().skip(line - 1).map(str::to_owned);
+        let first = lines.next()?;
+        let lines: Vec<String> = std::iter::once(first).chain(lines.take_while(|line| !is_marker(line))).collect();
+        let tree = serde_saphyr::from_str(&lines.join("\n")).ok();
+        let document = Rc::new(Document { lines, tree });
+        self.documents.borrow_mut().insert(key, document.clone());
+        Some(document)
+    }
+
+    /// `None`: the text cannot be read again.
+    fn text(&self, origin: &Origin) -> Option<Arc<str>> {
+        let Origin::Text { name, text, .. } = origin else { return None };
+        let read = || Some(input::read_file(Path::new(&**name)).ok()?.ok()?.into());
+        let mut texts = self.texts.borrow_mut();
+        texts.entry(name.clone()).or_insert_with(|| text.clone().or_else(read)).clone()
+    }
 }
 
 impl fmt::Display for Origin {
@@ -140,10 +185,9 @@ enum Extent {
 }
 
 /// The line (from 0) of what the steps lead to, or of the last thing on the way that is there.
-fn find_field(document: &str, steps: &[Step]) -> Option<(usize, Extent)> {
-    let tree: Spanned<Tree> = serde_saphyr::from_str(document).ok()?;
+fn find_field(tree: &Spanned<Tree>, steps: &[Step]) -> Option<(usize, Extent)> {
     let mut found = None;
-    let mut here = &tree;
+    let mut here = tree;
     for step in steps {
         let next = match (step, &here.value) {
             (Step::Field(name), Tree::Map(fields)) => {
@@ -167,8 +211,8 @@ fn find_field(document: &str, steps: &[Step]) -> Option<(usize, Extent)> {
 }
 
 /// The first line that holds something.
-fn start(lines: &[&str]) -> usize {
-    let is_blank = |line: &str| {
+fn start(lines: &[String]) -> usize {
+    let is_blank = |line: &String| {
         let line = line.trim_start_matches("---").trim();
         line.is_empty() || line.starts_with('#')
     };
@@ -176,7 +220,7 @@ fn start(lines: &[&str]) -> usize {
 }
 
 /// The line and those that belong to it.
-fn excerpt(lines: &[&str], at: usize, extent: Extent) -> Vec<String> {
+fn excerpt(lines: &[String], at: usize, extent: Extent) -> Vec<String> {
     const HEAD: usize = 4;
     let mut shown: Vec<String> = Vec::new();
     for (index, line) in lines.iter().enumerate().skip(at) {
@@ -297,8 +341,10 @@ impl<'de> Visitor<'de> for TreeVisitor {
 mod tests {
     use super::*;
 
-    fn origin(text: &str, line: usize, path: &str) -> Origin {
-        Origin::Text { name: "a.yaml".into(), text: Some(text.into()), document: 1, line, path: path.to_owned() }
+    fn locate(text: &str, line: usize, path: &str, field: &str) -> Location {
+        let (name, text) = ("a.yaml".into(), Some(text.into()));
+        let origin = Origin::Text { name, text, document: 1, line, path: path.to_owned() };
+        Places::of(&Input::default()).locate_in(&origin, field).unwrap()
     }
 
     #[test]
@@ -328,7 +374,7 @@ kind: Next
             ("metadata.name", 6, vec!["name: a"]),
             ("", 4, vec!["kind: NetworkPolicy", "metadata:"]),
         ] {
-            let found = origin(text, 3, "").locate(field).unwrap();
+            let found = locate(text, 3, "", field);
             assert_eq!(found.line, line, "{field}");
             assert_eq!(found.excerpt[..excerpt.len()], excerpt, "{field}");
         }
@@ -337,9 +383,8 @@ kind: Next
     #[test]
     fn items_of_lists_and_json_are_found() {
         let json = "{\"kind\": \"List\", \"items\": [\n  {\"kind\": \"A\"},\n  {\"kind\": \"B\",\n   \"spec\": {\"x\": [1,\n 2]}}\n]}";
-        let found = origin(json, 1, "items[1]").locate("spec.x[1]").unwrap();
-        assert_eq!(found.line, 5);
-        assert_eq!(origin(json, 1, "items[1]").locate("spec").unwrap().line, 4);
+        assert_eq!(locate(json, 1, "items[1]", "spec.x[1]").line, 5);
+        assert_eq!(locate(json, 1, "items[1]", "spec").line, 4);
     }
 
     #[test]

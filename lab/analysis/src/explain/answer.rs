@@ -7,9 +7,8 @@ use signalbox_policy::{Cluster, Connection, Direction, Family, Party, PolicyRef,
 
 use super::ends::{End, Ends};
 use crate::analyze::Ports;
-use crate::input::Input;
 use crate::scope;
-use crate::source::{self, Location};
+use crate::source::{Location, Places};
 
 /// The engine's answer for all families, or for one.
 #[derive(Debug, PartialEq, Serialize)]
@@ -116,11 +115,11 @@ pub(super) struct Nearest {
 }
 
 /// One answer, or one for each family where they differ.
-pub(super) fn answers(ends: &Ends, route: Route, input: &Input, cluster: &Cluster) -> Vec<Answer> {
+pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &Cluster) -> Vec<Answer> {
     let ask = |family: Option<Family>| {
         let (from, to) = (&ends.from.party, &ends.to.party);
         let connection = Connection { from, to, protocol: ends.protocol, port: ends.port, route, family };
-        answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), input)
+        answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), places)
     };
     let families = common_families(ends, cluster);
     if families.len() < 2 {
@@ -148,13 +147,13 @@ fn common_families(ends: &Ends, cluster: &Cluster) -> Vec<Family> {
     of(&ends.from).intersection(&of(&ends.to)).copied().collect()
 }
 
-fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, input: &Input) -> Answer {
+fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>) -> Answer {
     let word = match verdict.allowed() {
         Some(true) => Word::Allowed,
         Some(false) => Word::Denied,
         None => Word::Unknown,
     };
-    let side = |side: &Option<Side>| side.as_ref().map(|side| side_answer(side, input));
+    let side = |side: &Option<Side>| side.as_ref().map(|side| side_answer(side, places));
     Answer {
         family: None,
         verdict: word,
@@ -188,8 +187,8 @@ fn remedy(remedy: &patch::Remedy) -> Remedy {
     }
 }
 
-fn side_answer(side: &Side, input: &Input) -> SideAnswer {
-    let policies = |names: &[PolicyRef]| names.iter().map(|name| policy(name, "", input).0).collect::<Vec<_>>();
+fn side_answer(side: &Side, places: &Places<'_>) -> SideAnswer {
+    let policies = |names: &[PolicyRef]| names.iter().map(|name| policy(name, "", places).0).collect::<Vec<_>>();
     let verdict = if side.is_allowed() { Word::Allowed } else { Word::Denied };
     let plain =
         |reason, text: String| SideAnswer { verdict, reason, text, rule: None, isolated_by: Vec::new(), nearest: None };
@@ -197,19 +196,19 @@ fn side_answer(side: &Side, input: &Input) -> SideAnswer {
         Side::NotIsolated(direction) => plain(Why::NoPolicy, format!("no policy isolates the pod for {direction}")),
         Side::AlwaysAllowed(_, reason) => plain(Why::Always, (*reason).to_owned()),
         Side::AllowedBy(rule, isolated_by) => SideAnswer {
-            rule: Some(place(rule, input)),
+            rule: Some(place(rule, places)),
             isolated_by: policies(isolated_by),
             ..plain(Why::Rule, format!("allowed by {}, {}", rule.policy, path(rule)))
         },
         Side::DeniedBy(rule) => SideAnswer {
-            rule: Some(place(rule, input)),
+            rule: Some(place(rule, places)),
             ..plain(Why::Rule, format!("denied by {}, {}", rule.policy, path(rule)))
         },
         Side::Denied { direction, isolated_by, nearest } => {
             let names: Vec<String> = isolated_by.iter().map(ToString::to_string).collect();
             SideAnswer {
                 isolated_by: policies(isolated_by),
-                nearest: nearest.as_ref().map(|miss| self::nearest(miss, input)),
+                nearest: nearest.as_ref().map(|miss| self::nearest(miss, places)),
                 ..plain(
                     Why::Isolation,
                     format!("isolated for {direction} by {}, and no rule allows it", names.join(", ")),
@@ -219,8 +218,8 @@ fn side_answer(side: &Side, input: &Input) -> SideAnswer {
     }
 }
 
-fn nearest(miss: &NearestMiss, input: &Input) -> Nearest {
-    Nearest { rule: place(&miss.rule, input), difference: miss.difference.clone() }
+fn nearest(miss: &NearestMiss, places: &Places<'_>) -> Nearest {
+    Nearest { rule: place(&miss.rule, places), difference: miss.difference.clone() }
 }
 
 fn path(rule: &RuleRef) -> String {
@@ -231,15 +230,15 @@ fn path(rule: &RuleRef) -> String {
     format!("spec.{direction}[{}]", rule.rule)
 }
 
-fn place(rule: &RuleRef, input: &Input) -> Place {
+fn place(rule: &RuleRef, places: &Places<'_>) -> Place {
     let path = path(rule);
-    let (policy, location) = policy(&rule.policy, &path, input);
+    let (policy, location) = policy(&rule.policy, &path, places);
     let excerpt = location.map(|location| location.excerpt).unwrap_or_default();
     Place { policy, path, peer: rule.peer, port: rule.port, excerpt }
 }
 
-fn policy(name: &PolicyRef, path: &str, input: &Input) -> (Policy, Option<Location>) {
-    let location = source::find(input, name.kind, name.namespace.as_deref(), &name.name).and_then(|it| it.locate(path));
+fn policy(name: &PolicyRef, path: &str, places: &Places<'_>) -> (Policy, Option<Location>) {
+    let location = places.locate(name.kind, name.namespace.as_deref(), &name.name, path);
     let policy = Policy {
         kind: name.kind,
         namespace: name.namespace.clone(),
