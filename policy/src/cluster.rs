@@ -15,6 +15,7 @@ use crate::parse::problem::Problem;
 use crate::patch::{self, Remedy};
 use crate::policy::Policy;
 use crate::reach::{self, Reach};
+use crate::suggest::{self, Need, SuggestError, Suggestion};
 use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -118,6 +119,15 @@ impl Cluster {
     /// The smallest patch that would open a connection, and what it opens besides. `None`: it is not shut for certain.
     pub fn remedy(&self, connection: &Connection<'_>) -> Option<Remedy> {
         patch::remedy(&self.model, connection)
+    }
+
+    /// Policies that allow exactly what is needed, in place of all NetworkPolicies there are.
+    ///
+    /// # Errors
+    /// Where no NetworkPolicies can do that: labels cannot tell pods apart, policies of other tiers have another say, or
+    /// something was not understood.
+    pub fn suggest(&self, needs: &[Need], options: &suggest::Options) -> Result<Suggestion, SuggestError> {
+        suggest::suggest(&self.model, needs, options)
     }
 
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
