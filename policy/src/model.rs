@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-mod change;
+mod other_policies;
 mod read;
 
 use crate::label::Labels;
