@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::analyze::{self, Link, Options};
+use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::model::Model;
-use crate::names::{Family, PodRef, PolicyRef, Protocol};
+use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
 use crate::patch::{self, Remedy};
 use crate::policy::Policy;
@@ -73,6 +73,16 @@ impl Cluster {
         Self { model: Arc::new(Model::read(objects)) }
     }
 
+    /// After a change: with some objects that are new or changed, and without some others. Equal to reading all objects again,
+    /// and quicker, since all that the change does not touch is shared with this one.
+    pub fn with_change<'a>(
+        &self,
+        changed: impl IntoIterator<Item = &'a Value>,
+        removed: impl IntoIterator<Item = &'a ObjectRef>,
+    ) -> Self {
+        Self { model: Arc::new(self.model.with_change(changed, removed)) }
+    }
+
     /// What could not be understood: the object's name, the field's path, the reason.
     pub fn unknowns(&self) -> &[String] {
         &self.model.unknowns
@@ -106,8 +116,8 @@ impl Cluster {
     }
 
     /// The policies that were understood, in the order in which they are asked.
-    pub fn policies(&self) -> &[Policy] {
-        &self.model.policies
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.model.policies.iter().map(AsRef::as_ref)
     }
 
     /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
@@ -133,6 +143,11 @@ impl Cluster {
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
     pub fn analyze(&self, options: Options) -> Vec<Link> {
         analyze::analyze(&self.model, options)
+    }
+
+    /// The same, one source after another, for clusters with more connections than fit into memory.
+    pub fn links(&self, options: Options) -> Links<'_> {
+        Links::new(&self.model, options)
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

@@ -47,6 +47,6 @@ pub mod verdict;
 pub use cluster::{Cluster, Connection, Party, Route};
 pub use documents::{DocumentError, parse_documents};
 pub use identity::IdentityAllocator;
-pub use names::{Direction, Family, PodRef, PolicyRef, Protocol, RuleRef};
+pub use names::{Direction, Family, ObjectRef, PodRef, PolicyRef, Protocol, RuleRef};
 pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

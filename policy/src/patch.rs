@@ -237,7 +237,9 @@ fn patches(before: &Model, after: &Model, candidates: &[&Candidate]) -> Vec<Patc
             patch.summary = format!("{}\n{}", patch.summary, candidate.summary);
             continue;
         }
-        let Some(yaml) = after.policies.iter().find(|it| it.id == *object).and_then(manifest::yaml) else { continue };
+        let Some(yaml) = after.policies.iter().find(|it| it.id == *object).and_then(|it| manifest::yaml(it)) else {
+            continue;
+        };
         let is_there = before.policies.iter().any(|it| it.id == *object);
         let change = if is_there { Change::Replace } else { Change::Create };
         patches.push(Patch { object: object.clone(), change, yaml, summary: candidate.summary.clone() });

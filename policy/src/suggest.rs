@@ -10,6 +10,7 @@ mod proof;
 mod units;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::analyze::AddressRange;
 use crate::manifest;
@@ -211,5 +212,5 @@ fn is_replaced(policy: &Policy, options: &Options) -> bool {
 /// The cluster with a suggestion in place.
 fn with_policies(model: &Model, options: &Options, policies: impl IntoIterator<Item = Policy>) -> Model {
     let kept = model.policies.iter().filter(|policy| !is_replaced(policy, options)).cloned();
-    model.with_policies(kept.chain(policies))
+    model.with_policies(kept.chain(policies.into_iter().map(Arc::new)))
 }

@@ -120,7 +120,7 @@ impl<'a> Writer<'a> {
         for (namespace, units) in &self.by_namespace {
             let pods = units.iter().filter_map(|at| first(self.model, self.units, *at));
             let labels: BTreeSet<(&String, &String)> =
-                pods.flat_map(|pod| &pod.labels).filter(|(key, _)| usable(key)).collect();
+                pods.flat_map(|pod| pod.labels.as_ref()).filter(|(key, _)| usable(key)).collect();
             for (key, value) in labels {
                 everywhere.insert((key, value));
                 let pods = Selector::new([choice::equal(key, value)]);
@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
         let (mut inside, mut outside): (Vec<&Labels>, Vec<&Labels>) = (Vec::new(), Vec::new());
         for at in self.by_namespace.get(namespace).into_iter().flatten() {
             let whither = if wanted.contains(at) { &mut inside } else { &mut outside };
-            whither.extend(self.units.units[*at].iter().map(|index| &self.model.pod(*index).labels));
+            whither.extend(self.units.units[*at].iter().map(|index| self.model.pod(*index).labels.as_ref()));
         }
         let lasting = choice::selector(&inside, outside.iter().copied(), Worth::Edition);
         if outside.iter().all(|labels| !lasting.matches(labels)) {

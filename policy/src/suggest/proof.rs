@@ -16,7 +16,6 @@ use crate::model::{Model, PodIndex};
 use crate::names::{Direction, Family};
 use crate::peer::{Match, Peer};
 use crate::pod::Pod;
-use crate::policy::Policy;
 use crate::reach::{self, Reach};
 use crate::traffic::Traffic;
 
@@ -101,7 +100,7 @@ impl Proof<'_> {
     /// Pods with everything else, by ranges that neither policies nor what was asked for cut any further.
     fn outside(&mut self) -> Result<(), SuggestError> {
         let after = self.after;
-        let blocks = after.policies.iter().flat_map(Policy::all_rules).flat_map(|rule| &rule.peers);
+        let blocks = after.policies.iter().flat_map(|policy| policy.all_rules()).flat_map(|rule| &rule.peers);
         let mut prefixes: BTreeSet<IpNet> = blocks.filter_map(Peer::block).flat_map(|it| it.prefixes()).collect();
         prefixes.extend(self.asked.nets.values().flat_map(BTreeMap::keys));
         let nodes = after.hosts.values().flat_map(|host| &host.addresses);
