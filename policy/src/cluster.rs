@@ -15,6 +15,7 @@ use crate::parse::problem::Problem;
 use crate::patch::{self, Remedy};
 use crate::policy::Policy;
 use crate::reach::{self, Reach};
+use crate::simplify::{self, Simplified, SimplifyError};
 use crate::suggest::{self, Need, SuggestError, Suggestion};
 use crate::summary;
 use crate::tables::Tables;
@@ -138,6 +139,14 @@ impl Cluster {
     /// something was not understood.
     pub fn suggest(&self, needs: &[Need], options: &suggest::Options) -> Result<Suggestion, SuggestError> {
         suggest::suggest(&self.model, needs, options)
+    }
+
+    /// The same meaning with fewer and smaller NetworkPolicies.
+    ///
+    /// # Errors
+    /// Never, unless there is a fault in it: the result is held against the policies there are.
+    pub fn simplify(&self, options: &simplify::Options) -> Result<Simplified, SimplifyError> {
+        simplify::simplify(&self.model, options)
     }
 
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.

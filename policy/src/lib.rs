@@ -10,7 +10,8 @@
 //! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster.
-//! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; `choice`: selectors
+//! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work;
+//!   [`simplify`]: the same meaning with less to read; `choice`: selectors
 //!   that read well.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
@@ -38,6 +39,7 @@ pub mod policy;
 pub mod port;
 pub mod reach;
 pub mod selector;
+pub mod simplify;
 pub mod suggest;
 mod summary;
 pub mod tables;

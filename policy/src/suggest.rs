@@ -9,6 +9,8 @@ mod peers;
 mod proof;
 mod units;
 
+pub(crate) use units::nets;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

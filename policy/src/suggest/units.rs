@@ -158,7 +158,7 @@ fn is_of(pod: &Pod, namespace: &str, name: &str) -> bool {
     of_deployment.is_some_and(is_random) || is_random(rest) || rest.chars().all(|c| c.is_ascii_digit())
 }
 
-pub(super) fn nets(range: AddressRange) -> Vec<IpNet> {
+pub(crate) fn nets(range: AddressRange) -> Vec<IpNet> {
     match (range.first(), range.last()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect(),
         (IpAddr::V6(first), IpAddr::V6(last)) => Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect(),
