@@ -139,7 +139,9 @@ pub(crate) fn simplify(model: &Model, options: &Options) -> Result<Simplified, S
     set.is_mixed = others.iter().any(|policy| policy.rank == Rank::NETWORK_POLICY);
     specific(model, options, &mut set);
     set.run();
-    let after = model.with_policies(others.into_iter().cloned().chain(set.policies.iter().cloned().map(Arc::new)));
+    let mut after = model.with_policies(others.into_iter().cloned().chain(set.policies.iter().cloned().map(Arc::new)));
+    // Where no address is known at all, the blocks of policies are what tells the family: that is no meaning of theirs.
+    after.family = model.family;
     same(model, &after)?;
 
     let mut simplified = Simplified { changed: Vec::new(), deleted: set.deleted, kept: Vec::new(), steps: set.steps };

@@ -282,6 +282,37 @@ fn scope_leaves_other_namespaces_alone() {
 }
 
 #[test]
+fn policies_of_other_tiers_stay() {
+    let deny = "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: cnp}\nspec: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 9000}}}]}]}\n";
+    let text = lesson() + deny;
+    let error = suggest(&text, &["frontend/web -> backend/dbsvc: TCP 80,9000"], &Options::default()).unwrap_err();
+    let expected =
+        "from frontend/web to backend/dbsvc: policies that stay shut TCP 9000; change those, or leave it out";
+    assert_eq!(error.to_string(), expected);
+    assert!(suggest(&text, &["frontend/web -> backend/dbsvc: TCP 80"], &Options::default()).is_ok());
+}
+
+#[test]
+fn pods_in_the_network_of_their_node_are_its_address() {
+    let host = r#"---
+{"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "backend", "name": "agent"},
+ "spec": {"hostNetwork": true, "nodeName": "n2"}, "status": {"podIPs": [{"ip": "172.16.0.2"}]}}
+"#;
+    let text = lesson() + host;
+    let needs = ["backend/agent -> frontend/web: TCP 9000", "backend/dbsvc -> backend/agent: TCP 9100"];
+    let suggestion = suggest(&text, &needs, &Options::default()).expect("it can be said");
+    assert!(suggestion.yaml().contains("- ipBlock: {cidr: 172.16.0.2/32}"), "{}", suggestion.yaml());
+    let after = sound(&(text + "---\n" + &suggestion.yaml()));
+    let cases = [
+        ("backend/agent", "frontend/web", "TCP 9000", true),
+        ("backend/agent", "backend/dbsvc", "TCP 9000", false),
+        ("backend/dbsvc", "172.16.0.2", "TCP 9100", true),
+        ("frontend/web", "172.16.0.2", "TCP 9100", false),
+    ];
+    common::check(&after, &cases);
+}
+
+#[test]
 fn dns_is_allowed_where_it_listens() {
     let text = lesson()
         + &namespace("kube-system", "")

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -12,7 +13,7 @@ use crate::model::Model;
 use crate::names::{Direction, Family, Protocol};
 use crate::peer::{Match, Peer, PodSet};
 use crate::pod::Pod;
-use crate::policy::Rule;
+use crate::policy::{Policy, Rule};
 use crate::port::{PortRule, Ports};
 use crate::reach;
 use crate::traffic::Traffic;
@@ -106,10 +107,10 @@ fn outside(model: &Model, cut_at: [Option<IpAddr>; 2]) -> Vec<(Place, IpAddr)> {
 
 /// How much an edit lets one side pass, whether or not the other side lets it pass, too: whom the policy selects, times
 /// whom its rule is about, times the ports.
-pub(super) fn breadth(after: &Model, edit: &Edit) -> u128 {
-    let Some((_, subject, rule)) = edit.touched(&after.policies) else { return 0 };
-    let selected = after.pods.iter().filter(|pod| is_possible(subject, pod, after)).count() as u128;
-    let pods = after.pods.iter().filter(|pod| may_concern(&rule, pod, after)).count() as u128;
+pub(super) fn breadth(model: &Model, edited: &[Arc<Policy>], edit: &Edit) -> u128 {
+    let Some((_, subject, rule)) = edit.touched(edited) else { return 0 };
+    let selected = model.pods.iter().filter(|pod| is_possible(subject, pod, model)).count() as u128;
+    let pods = model.pods.iter().filter(|pod| may_concern(&rule, pod, model)).count() as u128;
     let addresses = |net: &IpNet| {
         let bits = u32::from(net.max_prefix_len() - net.prefix_len());
         1_u128.checked_shl(bits).unwrap_or(u128::MAX)
