@@ -74,6 +74,13 @@ fn the_patch_that_opens_least_else_is_chosen() {
             "front/web-7d4-b -> back/api: TCP 80",
         ),
         (
+            "a port for anyone is no small change",
+            "{podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: 81}]}]}",
+            ("front/web-7d4-a", "back/api", "TCP 80"),
+            "NetworkPolicy back/np: gets a rule that allows from pods with app=web",
+            "front/web-7d4-b -> back/api: TCP 80",
+        ),
+        (
             "addresses outside",
             "{podSelector: {matchLabels: {app: api}}}",
             ("203.0.113.10", "back/api", "UDP 53"),

@@ -122,7 +122,7 @@ impl<'a> Question<'a> {
             .collect();
         let peer = self.peer(Some(&pod.id.namespace))?;
         let mut candidates: Vec<Candidate> =
-            self.selectors(&isolating).into_iter().filter_map(|pods| self.create(pods, peer.clone())).collect();
+            self.own_selector().and_then(|pods| self.create(pods, peer.clone())).into_iter().collect();
         for policy in isolating.iter().take(POLICIES) {
             let at = policy.rules(self.direction).unwrap_or_default().len();
             let rule = Rule::allow(vec![peer.clone()], vec![self.port()]);
@@ -186,7 +186,8 @@ impl<'a> Question<'a> {
     }
 
     /// Of the pod's own policy. A policy isolates whom it selects, so that it must select nobody who is not isolated yet.
-    fn selectors(&self, isolating: &[&Policy]) -> Vec<Selector> {
+    /// `None` where labels cannot tell: Calico's policies isolate by service accounts, too.
+    fn own_selector(&self) -> Option<Selector> {
         let pod = self.pod();
         let in_namespace =
             || self.model.pod_indices().filter(|index| self.model.pod(*index).id.namespace == pod.id.namespace);
@@ -195,17 +196,8 @@ impl<'a> Question<'a> {
             .filter(|index| !is_isolated(*index) && !self.model.pod(*index).is_host_network)
             .map(|index| self.model.pod(index).labels.as_ref())
             .collect();
-        let isolates_nobody = |selector: &Selector| free.iter().all(|labels| !selector.matches(labels));
         let own = telling(self.model, pod, &free);
-        if isolates_nobody(&own) {
-            return vec![own];
-        }
-        // Then within what an isolating policy selects already.
-        let both = isolating.iter().map(|policy| {
-            let requirements = policy.subject.pods.requirements().iter().chain(own.requirements());
-            Selector::new(requirements.cloned())
-        });
-        both.filter(isolates_nobody).take(1).collect()
+        free.iter().all(|labels| !own.matches(labels)).then_some(own)
     }
 
     fn create(&self, pods: Selector, peer: Peer) -> Option<Candidate> {

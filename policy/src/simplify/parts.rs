@@ -177,3 +177,32 @@ pub(super) fn ports(ports: &[PortRule]) -> Option<Vec<PortRule>> {
     fewer.extend(ports.iter().filter(|port| port.protocol.is_none()).cloned());
     (fewer.len() < ports.len()).then_some(fewer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simplify::within::tests::{all_labels, requirements};
+
+    /// The argument for every cluster: over all labels there can be.
+    #[test]
+    fn selectors_made_simpler_select_the_same() {
+        let (requirements, labels) = (requirements(), all_labels());
+        let mut merged = (0, 0);
+        for one in &requirements {
+            for other in &requirements {
+                let before = Selector::new([one.clone(), other.clone()]);
+                if let Some(after) = selector(&before) {
+                    merged.0 += 1;
+                    assert!(labels.iter().all(|it| before.matches(it) == after.matches(it)), "{before} is not {after}");
+                }
+                let each = [one, other].map(|it| Selector::new([it.clone()]));
+                if let Some(either) = union(&each[0], &each[1]) {
+                    merged.1 += 1;
+                    let is_same = |it| either.matches(it) == (each[0].matches(it) || each[1].matches(it));
+                    assert!(labels.iter().all(is_same), "{one} or {other} is not {either}");
+                }
+            }
+        }
+        assert!(merged.0 > 100 && merged.1 > 50, "{merged:?}");
+    }
+}

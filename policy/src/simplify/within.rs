@@ -96,3 +96,54 @@ pub(super) fn ports(inner: &[PortRule], outer: &[PortRule]) -> bool {
 pub(super) fn rule(inner: &Rule, outer: &Rule) -> bool {
     peers(&inner.peers, &outer.peers) && ports(&inner.ports, &outer.ports)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::label::Labels;
+
+    /// All requirements on one key with values of these, and on another one.
+    pub fn requirements() -> Vec<Requirement> {
+        let mut tests = vec![Test::Exists, Test::DoesNotExist];
+        for bits in 1..8_u8 {
+            let chosen = ["", "a", "b"].into_iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+            let values: BTreeSet<String> = chosen.map(|(_, value)| value.to_owned()).collect();
+            tests.extend([Test::In(values.clone()), Test::NotIn(values)]);
+        }
+        let keyed =
+            |key: &str| tests.iter().map(|test| Requirement { key: key.to_owned(), test: test.clone() }).collect();
+        let all: [Vec<Requirement>; 2] = ["k", "l"].map(keyed);
+        all.concat()
+    }
+
+    /// All that labels can be to these requirements: each key absent, with each value, or with one that none names.
+    pub fn all_labels() -> Vec<Labels> {
+        let values = [None, Some(""), Some("a"), Some("b"), Some("c")];
+        let pairs = values.into_iter().flat_map(|k| values.map(|l| [("k", k), ("l", l)]));
+        let labels = pairs.map(|pair| {
+            let there = pair.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+            there.collect()
+        });
+        labels.collect()
+    }
+
+    /// The argument for every cluster: over all labels there can be.
+    #[test]
+    fn what_is_implied_holds_for_all_labels() {
+        let (requirements, labels) = (requirements(), all_labels());
+        let holds = |list: &[&Requirement], labels: &Labels| list.iter().all(|it| it.holds(labels));
+        for one in &requirements {
+            for other in &requirements {
+                let implied = labels.iter().filter(|it| one.holds(it)).all(|it| other.holds(it));
+                // `Exists` follows from nothing but itself and values, and so on: it is told wherever it is so.
+                let told = requirement(one, other);
+                assert!(!told || implied, "{one} does not imply {other}");
+                assert!(told || !implied || one.key != other.key, "{one} implies {other}, and that is not told");
+                let never = is_never(&Selector::new([one.clone(), other.clone()]));
+                assert_eq!(never, !labels.iter().any(|it| holds(&[one, other], it)), "{one} and {other}");
+            }
+        }
+    }
+}
