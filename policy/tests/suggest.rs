@@ -188,7 +188,7 @@ spec:
 #[test]
 fn groups_are_told_by_what_they_share() {
     type Pods = &'static [(&'static str, &'static str)];
-    let cases: [(&str, Pods, &[&str], &[&str]); 5] = [
+    let cases: [(&str, Pods, &[&str], &[&str]); 6] = [
         (
             "a workload is one peer",
             &[
@@ -218,6 +218,16 @@ fn groups_are_told_by_what_they_share() {
             &[
                 "x-allow-to-c: x may use TCP 80 to c.",
                 "c-allow-from-all-to-c: c takes TCP 80 from all.\nc may use TCP 80 to c.",
+            ],
+        ),
+        (
+            "a label that others have, too, is not enough",
+            &[("x/a", "app=a,tier=back"), ("x/b", "app=b,tier=back"), ("x/c", "app=c,tier=back"), ("y/d", "app=d")],
+            &["y/d -> x/a: TCP 80", "y/d -> x/b: TCP 80"],
+            &[
+                "a-allow-from-d: a takes TCP 80 from d.",
+                "b-allow-from-d: b takes TCP 80 from d.",
+                "d-allow-to-a-and-b: d may use TCP 80 to a and b.",
             ],
         ),
         (
@@ -263,6 +273,12 @@ fn what_cannot_be_said_is_an_error() {
     assert_eq!(
         said(&alike, &["10.1.0.0/16 -> 10.2.0.0/16: TCP 80"]),
         "from 10.1.0.0-10.1.255.255 to 10.2.0.0-10.2.255.255: no end is a pod that a policy can select; leave it out"
+    );
+    // Each of them needs as much as the other, and not the same.
+    let pairs = alike.clone() + &pod("x/d", "app=c", "10.0.0.4", "");
+    assert_eq!(
+        said(&pairs, &["x/a -> x/c: TCP 80", "x/b -> x/d: TCP 80"]),
+        "Pods x/a and x/b have the same labels, and only one of them needs TCP 80 to x/c; give one of them a label of its own, or ask for both"
     );
     let spread = Options { spread: Spread::Replicas, ..Options::default() };
     let found = suggest(&alike, &["x/a -> x/c: TCP 80"], &spread).expect("both may");
@@ -368,10 +384,11 @@ proptest! {
     #[test]
     fn a_suggestion_allows_exactly_what_was_asked(
         description in description(false),
-        wanted in prop::collection::vec((any::<Index>(), any::<Index>(), traffic()), 0..8),
+        wanted in prop::collection::vec((any::<Index>(), any::<Index>(), traffic()), 0..12),
         spread in select(vec![Spread::Exactly, Spread::Replicas]),
         dns in select(vec![Dns::Omit, Dns::Allow]),
         is_told_apart in any::<bool>(),
+        is_inside in any::<bool>(),
     ) {
         let mut description = description;
         for pod in description.pods.iter_mut().filter(|_| is_told_apart) {
@@ -385,10 +402,14 @@ proptest! {
             .iter()
             .filter(|_| inside > 0)
             .map(|(from, to, traffic)| {
-                let (from, to) = (from.index(all.len()), to.index(all.len()));
+                let count = if is_inside { inside } else { all.len() };
+                let (from, to) = (from.index(count), to.index(count));
                 // One end at least is a pod.
                 let to = if from >= inside { to % inside } else { to };
-                Need { from: all[from].clone(), to: all[to].clone(), traffic: traffic.clone() }
+                // Equal needs, so that peers are put together.
+                let same = Traffic::of(Protocol::Tcp, PortSet::range(80, 80));
+                let traffic = if is_inside { same } else { traffic.clone() };
+                Need { from: all[from].clone(), to: all[to].clone(), traffic }
             })
             .collect();
         let options = Options { spread, dns, ..Options::default() };
