@@ -84,6 +84,10 @@ impl Cluster {
         Self { model: Arc::new(self.model.with_change(changed, removed)) }
     }
 
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
     /// What could not be understood: the object's name, the field's path, the reason.
     pub fn unknowns(&self) -> &[String] {
         &self.model.unknowns

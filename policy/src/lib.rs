@@ -10,9 +10,9 @@
 //! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster.
-//! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work;
-//!   [`simplify`]: the same meaning with less to read; `choice`: selectors
-//!   that read well.
+//! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; [`simplify`]: the same meaning
+//!   with less to read; `choice`: selectors that read well.
+//! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -27,6 +27,7 @@ pub mod identity;
 mod judge;
 pub mod label;
 pub mod manifest;
+pub mod matrix;
 mod model;
 pub mod names;
 pub mod namespace;
@@ -49,6 +50,7 @@ pub mod verdict;
 pub use cluster::{Cluster, Connection, Party, Route};
 pub use documents::{DocumentError, parse_documents};
 pub use identity::IdentityAllocator;
+pub use matrix::{Cell, Matrix};
 pub use names::{Direction, Family, ObjectRef, PodRef, PolicyRef, Protocol, RuleRef};
 pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

@@ -29,6 +29,16 @@ use stand::Standings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PodIndex(usize);
 
+impl PodIndex {
+    pub(crate) fn at(number: usize) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
+
 /// Everything that was read. A change makes another one, which shares what did not change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -140,6 +150,11 @@ impl Model {
         let mut prefixes = blocks.flat_map(IpBlock::prefixes).peekable();
         let only_v6 = prefixes.peek().is_some() && prefixes.all(|net| Family::of(net.addr()) == Family::V6);
         Some(if only_v6 { Family::V6 } else { Family::V4 })
+    }
+
+    /// Whether something of the pod was not understood, and it is one that labels select.
+    pub(crate) fn is_unread(&self, index: PodIndex) -> bool {
+        !self.pod(index).is_host_network && !self.unknowns_of(index).is_empty()
     }
 
     pub(crate) fn pod(&self, index: PodIndex) -> &Pod {
