@@ -127,6 +127,7 @@ impl Model {
                 address: address.to_string(),
                 other: format!("Pod {}", self.pods[before.0].id),
             },
+            index: None,
         };
         let text = problem.to_string();
         for index in [before, index] {
