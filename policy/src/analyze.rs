@@ -11,7 +11,6 @@ use crate::model::Model;
 use crate::names::{Family, PodRef};
 use crate::peer::Peer;
 use crate::pod::Pod;
-use crate::policy::Policy;
 use crate::reach::{self, Reach};
 
 /// What to analyse.
@@ -173,7 +172,7 @@ fn add(
 
 /// All addresses of the families in use, cut at the borders of every prefix that a policy names.
 fn ranges(model: &Model) -> Vec<AddressRange> {
-    let rules = model.policies.iter().flat_map(Policy::all_rules);
+    let rules = model.policies.iter().flat_map(|policy| policy.all_rules());
     let prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
     let families = model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);

@@ -103,21 +103,22 @@ pub(crate) fn selector<'a>(
         left.retain(|labels| has(labels, key, value));
         requirements.push(equal(key, value));
     }
-    let absent: BTreeSet<&String> = left
-        .iter()
-        .flat_map(|labels| labels.keys())
-        .filter(|key| Worth::of(key) < Worth::Volatile && wanted.iter().all(|labels| !labels.contains_key(*key)))
-        .collect();
+    let absent = |left: &[&Labels], is_wanted: fn(Worth) -> bool| {
+        let keys = left.iter().flat_map(|labels| labels.keys()).filter(|key| is_wanted(Worth::of(key)));
+        let keys: BTreeSet<&String> =
+            keys.filter(|key| wanted.iter().all(|labels| !labels.contains_key(*key))).collect();
+        keys.into_iter().map(|key| Requirement { key: key.clone(), test: Test::DoesNotExist }).collect::<Vec<_>>()
+    };
     let mut choices: Vec<Requirement> = lasting().map(|(_, key, value)| equal(key, value)).collect();
-    choices.extend(absent.into_iter().map(|key| Requirement { key: key.clone(), test: Test::DoesNotExist }));
+    choices.extend(absent(&left, |worth| worth < Worth::Volatile));
     narrow(&mut left, &mut requirements, &choices);
     // What does not last, only where nothing else tells them apart, or there is nothing else.
-    let volatile: Vec<Requirement> = shared
-        .iter()
-        .filter(|(worth, _, _)| *worth == Worth::Volatile)
-        .map(|(_, key, value)| equal(key, value))
-        .collect();
-    narrow(&mut left, &mut requirements, &volatile);
+    if limit >= Worth::Volatile {
+        let volatile = shared.iter().filter(|(worth, _, _)| *worth == Worth::Volatile);
+        let mut choices: Vec<Requirement> = volatile.map(|(_, key, value)| equal(key, value)).collect();
+        choices.extend(absent(&left, |worth| worth == Worth::Volatile));
+        narrow(&mut left, &mut requirements, &choices);
+    }
     Selector::new(requirements)
 }
 

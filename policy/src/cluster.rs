@@ -12,12 +12,14 @@ use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::lint::{self, Finding};
 use crate::model::Model;
-use crate::names::{Family, PodRef, PolicyRef, Protocol};
+use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
 use crate::patch::{self, Remedy};
 use crate::pod::Pod;
 use crate::policy::Policy;
 use crate::reach::{self, Reach};
+use crate::simplify::{self, Simplified, SimplifyError};
+use crate::suggest::{self, Need, SuggestError, Suggestion};
 use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -75,6 +77,20 @@ impl Cluster {
         Self { model: Arc::new(Model::read(objects)) }
     }
 
+    /// After a change: with some objects that are new or changed, and without some others. Equal to reading all objects again,
+    /// and quicker, since all that the change does not touch is shared with this one.
+    pub fn with_change<'a>(
+        &self,
+        changed: impl IntoIterator<Item = &'a Value>,
+        removed: impl IntoIterator<Item = &'a ObjectRef>,
+    ) -> Self {
+        Self { model: Arc::new(self.model.with_change(changed, removed)) }
+    }
+
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
     /// What could not be understood: the object's name, the field's path, the reason.
     pub fn unknowns(&self) -> &[String] {
         &self.model.unknowns
@@ -118,8 +134,8 @@ impl Cluster {
     }
 
     /// The policies that were understood, in the order in which they are asked.
-    pub fn policies(&self) -> &[Policy] {
-        &self.model.policies
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.model.policies.iter().map(AsRef::as_ref)
     }
 
     /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
@@ -131,6 +147,23 @@ impl Cluster {
     /// The smallest patch that would open a connection, and what it opens besides. `None`: it is not shut for certain.
     pub fn remedy(&self, connection: &Connection<'_>) -> Option<Remedy> {
         patch::remedy(&self.model, connection)
+    }
+
+    /// Policies that allow exactly what is needed, in place of all NetworkPolicies there are.
+    ///
+    /// # Errors
+    /// Where no NetworkPolicies can do that: labels cannot tell pods apart, policies of other tiers have another say, or
+    /// something was not understood.
+    pub fn suggest(&self, needs: &[Need], options: &suggest::Options) -> Result<Suggestion, SuggestError> {
+        suggest::suggest(&self.model, needs, options)
+    }
+
+    /// The same meaning with fewer and smaller NetworkPolicies.
+    ///
+    /// # Errors
+    /// Never, unless there is a fault in it: the result is held against the policies there are.
+    pub fn simplify(&self, options: &simplify::Options) -> Result<Simplified, SimplifyError> {
+        simplify::simplify(&self.model, options)
     }
 
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.

@@ -10,7 +10,8 @@
 //! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
-//! - [`patch`]: what would open a connection; `choice`: selectors that read well.
+//! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; [`simplify`]: the same meaning with
+//!   less to read; `choice`: selectors that read well.
 //! - [`lint`]: what a reviewer would say of the policies.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
@@ -28,6 +29,7 @@ mod judge;
 pub mod label;
 pub mod lint;
 pub mod manifest;
+pub mod matrix;
 mod model;
 pub mod names;
 pub mod namespace;
@@ -40,6 +42,8 @@ pub mod policy;
 pub mod port;
 pub mod reach;
 pub mod selector;
+pub mod simplify;
+pub mod suggest;
 mod summary;
 pub mod tables;
 pub mod traffic;
@@ -48,6 +52,7 @@ pub mod verdict;
 pub use cluster::{Cluster, Connection, Party, Route};
 pub use documents::{DocumentError, parse_documents};
 pub use identity::IdentityAllocator;
-pub use names::{Direction, Family, PodRef, PolicyRef, Protocol, RuleRef};
+pub use matrix::{Cell, Matrix};
+pub use names::{Direction, Family, ObjectRef, PodRef, PolicyRef, Protocol, RuleRef};
 pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

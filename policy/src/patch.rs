@@ -11,6 +11,7 @@ mod tier;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::analyze::{AddressRange, Place};
 use crate::cluster::{Connection, Party};
@@ -18,6 +19,7 @@ use crate::judge::{self, End};
 use crate::manifest;
 use crate::model::Model;
 use crate::names::{Direction, PolicyRef};
+use crate::policy::Policy;
 use crate::traffic::{PortSet, Traffic};
 use crate::verdict::{Side, Verdict};
 use candidate::{Candidate, Edit, Question};
@@ -195,6 +197,10 @@ impl Trial<'_> {
             for candidate in side.iter().skip(1) {
                 let mut others = chosen.clone();
                 others[at] = candidate;
+                // Where nothing else is opened, only what is as narrow can be better.
+                if best.openings.is_empty() && self.breadth(&others) > best.breadth {
+                    continue;
+                }
                 let outcome = self.run(&others);
                 if outcome.cost() < best.cost() {
                     (best, chosen) = (outcome, others);
@@ -204,13 +210,23 @@ impl Trial<'_> {
         best
     }
 
+    fn edited(&self, candidates: &[&Candidate]) -> Vec<Arc<Policy>> {
+        let mut policies = self.model.policies.clone();
+        for candidate in candidates {
+            candidate.edit.apply(&mut policies);
+        }
+        policies
+    }
+
+    fn breadth(&self, candidates: &[&Candidate]) -> u128 {
+        let edited = self.edited(candidates);
+        let each = candidates.iter().map(|it| opening::breadth(self.model, &edited, &it.edit));
+        each.fold(0, u128::saturating_add)
+    }
+
     fn run(&self, candidates: &[&Candidate]) -> Outcome {
         let edits: Vec<&Edit> = candidates.iter().map(|candidate| &candidate.edit).collect();
-        let mut policies = self.model.policies.clone();
-        for edit in &edits {
-            edit.apply(&mut policies);
-        }
-        let after = self.model.with_policies(policies);
+        let after = self.model.with_policies(self.edited(candidates));
         let mut openings = opening::openings(self.model, &after, &edits, self.cut);
         if let (Some(places), traffic) = self.asked
             && let Some(open) = openings.get_mut(places)
@@ -221,7 +237,7 @@ impl Trial<'_> {
         Outcome {
             patches: patches(self.model, &after, candidates),
             openings,
-            breadth: edits.iter().map(|edit| opening::breadth(&after, edit)).fold(0, u128::saturating_add),
+            breadth: self.breadth(candidates),
             lines: candidates.iter().map(|candidate| candidate.lines).sum(),
             verdict: Some(judge::judge(&after, self.connection)),
         }
@@ -237,7 +253,9 @@ fn patches(before: &Model, after: &Model, candidates: &[&Candidate]) -> Vec<Patc
             patch.summary = format!("{}\n{}", patch.summary, candidate.summary);
             continue;
         }
-        let Some(yaml) = after.policies.iter().find(|it| it.id == *object).and_then(manifest::yaml) else { continue };
+        let Some(yaml) = after.policies.iter().find(|it| it.id == *object).and_then(|it| manifest::yaml(it)) else {
+            continue;
+        };
         let is_there = before.policies.iter().any(|it| it.id == *object);
         let change = if is_there { Change::Replace } else { Change::Create };
         patches.push(Patch { object: object.clone(), change, yaml, summary: candidate.summary.clone() });

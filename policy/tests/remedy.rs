@@ -14,6 +14,7 @@ use common::{namespace, party, pod, policy, port, sound};
 use generate::{Description, EXTERNAL, PORTS, description};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde_json::{Value, json};
 use signalbox_policy::analyze::Place;
 use signalbox_policy::patch::Remedy;
 use signalbox_policy::traffic::{PortSet, Traffic};
@@ -138,6 +139,16 @@ spec:
     assert_eq!(listed(&remedy), "front/web-7d4-b -> back/api: TCP 8080");
 }
 
+/// However many replicas are opened with the pod, a port for anyone opens more.
+#[test]
+fn a_port_for_anyone_is_no_small_change() {
+    let spec = "{podSelector: {matchLabels: {app: api}}, ingress: [{ports: [{port: 81}]}]}";
+    let third = pod("front/web-7d4-c", "app=web,pod-template-hash=7d4", "10.0.0.6", "");
+    let found = remedy(&(pods() + &third + &policy("back/np", spec)), "front/web-7d4-a", "back/api", "TCP 80");
+    let expected = "front/web-7d4-b -> back/api: TCP 80\nfront/web-7d4-c -> back/api: TCP 80";
+    assert_eq!(listed(&found.expect("it is shut")), expected);
+}
+
 /// A new policy isolates whom it selects: it must not select a replica that no policy isolates yet.
 #[test]
 fn a_patch_isolates_nobody_else() {
@@ -152,12 +163,72 @@ fn a_patch_isolates_nobody_else() {
     assert_eq!(common::ask(&after, "back/db-0", "back/db-1", "TCP 9").allowed(), Some(true), "{remedy:#?}");
 }
 
+/// A policy of another tier that denies, a question, and what is proposed.
+#[test]
+fn a_rule_that_denies_is_preceded_by_one_that_accepts() {
+    let deny = |tier: &str, priority: u32| {
+        format!(
+            "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: cnp}}\nspec: {{tier: {tier}, priority: {priority}, subject: {{namespaces: {{}}}}, ingress: [{{action: Deny, from: [{{namespaces: {{}}}}]}}]}}\n"
+        )
+    };
+    let expected = "\
+# new ClusterNetworkPolicy api-accept-from-tcp-80, asked before ClusterNetworkPolicy cnp: accepts pods with app=api of namespaces with kubernetes.io/metadata.name=back from pods with app=admin of namespaces with kubernetes.io/metadata.name=front on TCP 80
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata:
+  name: api-accept-from-tcp-80
+spec:
+  tier: Admin
+  priority: 9
+  subject:
+    pods:
+      namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: back}
+      podSelector:
+        matchLabels: {app: api}
+  ingress:
+    - action: Accept
+      from:
+        - pods:
+            namespaceSelector:
+              matchLabels: {kubernetes.io/metadata.name: front}
+            podSelector:
+              matchLabels: {app: admin}
+      protocols:
+        - {tcp: {destinationPort: {number: 80}}}
+";
+    let found = remedy(&(pods() + &deny("Admin", 10)), "front/admin", "back/api", "TCP 80").expect("it is shut");
+    assert_eq!(found.yaml(), expected);
+    // None can be asked before it: then a rule in front.
+    for tier in ["Admin", "Baseline"] {
+        let text = pods() + &deny(tier, 0);
+        let found = remedy(&text, "front/admin", "back/api", "TCP 80").expect("it is shut");
+        let start =
+            "ClusterNetworkPolicy cnp: gets a rule in front of spec.ingress[0] that accepts from pods with app=admin";
+        assert!(found.patches[0].summary.starts_with(start), "{found:#?}");
+        assert!(found.is_complete());
+        let others = "front/admin -> back/db: TCP 80\nfront/admin -> front/web-7d4-a: TCP 80\nfront/admin -> front/web-7d4-b: TCP 80";
+        let without_itself: Vec<_> = found.also_opens.iter().filter(|it| it.from != it.to).collect();
+        let lines: Vec<String> =
+            without_itself.iter().map(|it| format!("{} -> {}: {}", it.from, it.to, it.traffic)).collect();
+        assert_eq!(lines.join("\n"), others);
+    }
+}
+
+#[test]
+fn what_cannot_be_patched_is_said() {
+    let calico = "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: gnp}\nspec: {order: 10, selector: all(), types: [Ingress], ingress: [{action: Deny}]}\n";
+    let found = remedy(&(pods() + calico), "front/admin", "back/api", "TCP 80").expect("it is shut");
+    let expected = "GlobalNetworkPolicy gnp: spec.ingress[0] denies it, which no patch can be written for; a NetworkPolicy cannot open it";
+    assert_eq!((found.patches.len(), found.obstacles), (0, vec![expected.to_owned()]));
+}
+
 fn listed(remedy: &Remedy) -> String {
     let lines = remedy.also_opens.iter().map(|it| format!("{} -> {}: {}", it.from, it.to, it.traffic));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn patched(objects: &[serde_json::Value], remedy: &Remedy) -> Cluster {
+fn patched(objects: &[Value], remedy: &Remedy) -> Cluster {
     let mut objects = objects.to_vec();
     objects.extend(parse_documents(&remedy.yaml(), "patch").into_iter().map(|it| it.expect("a patch is YAML")));
     let cluster = Cluster::from_objects(&objects);
@@ -178,6 +249,7 @@ proptest! {
     fn a_remedy_opens_what_it_says(
         description in description(false),
         isolates_all in any::<bool>(),
+        tiers in prop_oneof![Just(Vec::new()), tiers()],
         pairs in prop::collection::vec(any::<Index>(), 6),
         at in (select(Protocol::ALL.to_vec()), select(PORTS.to_vec())),
         route in select(vec![Route::Direct, Route::Service]),
@@ -186,6 +258,7 @@ proptest! {
         if isolates_all {
             description.policies.extend(generate::isolating_all());
         }
+        description.policies.extend(tiers);
         let all = description.pairs();
         for pair in pairs {
             let (from, to) = &all[pair.index(all.len())];
@@ -195,6 +268,57 @@ proptest! {
     }
 }
 
+/// Some policies of the other tiers.
+fn tiers() -> impl Strategy<Value = Vec<Value>> {
+    let labels = || {
+        prop_oneof![
+            Just(json!({})),
+            select(vec!["", "1", "2"]).prop_map(|value| json!({"matchLabels": {"a": value}})),
+            select(vec!["x", "y"]).prop_map(|name| json!({"matchLabels": {"kubernetes.io/metadata.name": name}})),
+        ]
+    };
+    let pods = move || {
+        prop_oneof![
+            labels().prop_map(|it| json!({"namespaces": it})),
+            (labels(), labels()).prop_map(|(a, b)| json!({"pods": {"namespaceSelector": a, "podSelector": b}})),
+        ]
+    };
+    let port = prop_oneof![
+        select(PORTS.to_vec()).prop_map(|port| json!({"tcp": {"destinationPort": {"number": port}}})),
+        Just(json!({"udp": {"destinationPort": {"range": {"start": 1, "end": 100}}}})),
+        Just(json!({"destinationNamedPort": "http"})),
+    ];
+    let rule = move |field: &'static str| {
+        let action = prop_oneof![3 => Just("Deny"), 1 => Just("Accept"), 1 => Just("Pass")];
+        (action, pods(), prop::collection::vec(port.clone(), 0..2), any::<bool>()).prop_map(
+            move |(action, peer, ports, is_outside)| {
+                let networks = json!({"networks": ["192.0.2.0/24", "10.0.0.0/30", "::/0"]});
+                let peer = if is_outside && ports.is_empty() && field == "to" { networks } else { peer };
+                let mut rule = json!({"action": action, field: [peer]});
+                if !ports.is_empty() {
+                    rule["protocols"] = json!(ports);
+                }
+                rule
+            },
+        )
+    };
+    let rules = move |field| prop::collection::vec(rule(field), 0..3);
+    let one = (select(vec!["Admin", "Baseline"]), 0..3_u32, pods(), rules("from"), rules("to"));
+    prop::collection::vec(one, 1..4).prop_map(|all| {
+        let named = all.into_iter().enumerate().map(|(at, (tier, priority, subject, ingress, egress))| {
+            let mut spec = json!({"tier": tier, "priority": priority, "subject": subject});
+            for (field, rules) in [("ingress", ingress), ("egress", egress)] {
+                if !rules.is_empty() {
+                    spec[field] = json!(rules);
+                }
+            }
+            json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+                "metadata": {"name": format!("cnp{at}")}, "spec": spec})
+        });
+        named.collect()
+    })
+}
+
 fn holds(description: &Description, connection: &Connection<'_>) -> Result<(), TestCaseError> {
     let objects = description.objects();
     let before = Cluster::from_objects(&objects);
@@ -202,7 +326,7 @@ fn holds(description: &Description, connection: &Connection<'_>) -> Result<(), T
     let remedy = before.remedy(connection);
     prop_assert_eq!(remedy.is_some(), verdict.allowed() == Some(false));
     let Some(remedy) = remedy else { return Ok(()) };
-    prop_assert!(remedy.is_complete(), "{:#?}", remedy);
+    prop_assert!(remedy.is_complete(), "{:#?}\n{:?}\n{:?}", remedy, connection, verdict);
     let after = patched(&objects, &remedy);
     prop_assert_eq!(after.judge(connection).allowed(), Some(true), "{:?}\n{}", connection, remedy.yaml());
 

@@ -209,14 +209,16 @@ pub enum Reason {
         /// What to write instead.
         remedy: &'static str,
     },
-    /// A tier of Calico's other than its default one.
-    #[error("tier {found:?} cannot be judged, only Calico's default tier; leave it out, or use a ClusterNetworkPolicy")]
+    /// A tier of Calico's that may stand anywhere among the others.
+    #[error(
+        "tier {found:?} cannot be judged, only default, kube-admin and kube-baseline; move the policy into one of them"
+    )]
     Tier {
         /// What is there.
         found: String,
     },
-    /// A selector of Calico's that also selects addresses by name.
-    #[error("also selects {object}, whose addresses are not judged; name them as nets")]
+    /// A selector of Calico's that may also select addresses by name, which cannot be told.
+    #[error("may also select {object}, whose place or addresses cannot be told; name the addresses as nets")]
     NetworkSet {
         /// Kind and name.
         object: String,

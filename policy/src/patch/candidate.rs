@@ -1,6 +1,7 @@
 //! Ways to open one side that NetworkPolicies have shut.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -36,7 +37,7 @@ pub(super) struct Candidate {
 /// One change to the policies.
 pub(super) enum Edit {
     /// One more policy, with one rule.
-    Create(Box<Policy>),
+    Create(Arc<Policy>),
     /// One more rule in a policy, at this index.
     Insert { policy: PolicyRef, direction: Direction, at: usize, rule: Rule },
     /// One more peer or port in a rule.
@@ -66,9 +67,9 @@ impl Edit {
         }
     }
 
-    pub(super) fn apply(&self, policies: &mut Vec<Policy>) {
+    pub(super) fn apply(&self, policies: &mut Vec<Arc<Policy>>) {
         match self {
-            Self::Create(policy) => policies.push(Policy::clone(policy)),
+            Self::Create(policy) => policies.push(policy.clone()),
             Self::Insert { policy, direction, at, rule } => {
                 if let Some(rules) = rules_of(policies, policy, *direction) {
                     rules.insert((*at).min(rules.len()), rule.clone());
@@ -85,7 +86,7 @@ impl Edit {
     }
 
     /// Once it is applied: whom its policy selects, and what is new of the rule that is new or wider.
-    pub(super) fn touched<'p>(&self, policies: &'p [Policy]) -> Option<(Direction, &'p PodSet, Rule)> {
+    pub(super) fn touched<'p>(&self, policies: &'p [Arc<Policy>]) -> Option<(Direction, &'p PodSet, Rule)> {
         let policy = policies.iter().find(|it| it.id == *self.object())?;
         let (direction, at) = match self {
             Self::Create(new) => (if new.ingress.is_some() { Direction::Ingress } else { Direction::Egress }, 0),
@@ -100,8 +101,8 @@ impl Edit {
     }
 }
 
-fn rules_of<'p>(policies: &'p mut [Policy], id: &PolicyRef, direction: Direction) -> Option<&'p mut Vec<Rule>> {
-    let policy = policies.iter_mut().find(|it| it.id == *id)?;
+fn rules_of<'p>(policies: &'p mut [Arc<Policy>], id: &PolicyRef, direction: Direction) -> Option<&'p mut Vec<Rule>> {
+    let policy = Arc::make_mut(policies.iter_mut().find(|it| it.id == *id)?);
     match direction {
         Direction::Ingress => policy.ingress.as_mut(),
         Direction::Egress => policy.egress.as_mut(),
@@ -116,12 +117,12 @@ impl<'a> Question<'a> {
         let isolating: Vec<&Policy> = standing
             .policies
             .iter()
-            .map(|index| &self.model.policies[*index])
+            .map(|index| self.model.policies[*index].as_ref())
             .filter(|policy| policy.id.kind == "NetworkPolicy" && policy.only_allows())
             .collect();
         let peer = self.peer(Some(&pod.id.namespace))?;
         let mut candidates: Vec<Candidate> =
-            self.selectors(&isolating).into_iter().filter_map(|pods| self.create(pods, peer.clone())).collect();
+            self.own_selector().and_then(|pods| self.create(pods, peer.clone())).into_iter().collect();
         for policy in isolating.iter().take(POLICIES) {
             let at = policy.rules(self.direction).unwrap_or_default().len();
             let rule = Rule::allow(vec![peer.clone()], vec![self.port()]);
@@ -185,26 +186,18 @@ impl<'a> Question<'a> {
     }
 
     /// Of the pod's own policy. A policy isolates whom it selects, so that it must select nobody who is not isolated yet.
-    fn selectors(&self, isolating: &[&Policy]) -> Vec<Selector> {
+    /// `None` where labels cannot tell: Calico's policies isolate by service accounts, too.
+    fn own_selector(&self) -> Option<Selector> {
         let pod = self.pod();
         let in_namespace =
             || self.model.pod_indices().filter(|index| self.model.pod(*index).id.namespace == pod.id.namespace);
         let is_isolated = |index: PodIndex| self.model.standing(index, self.direction).isolates(&self.model.policies);
         let free: Vec<&Labels> = in_namespace()
             .filter(|index| !is_isolated(*index) && !self.model.pod(*index).is_host_network)
-            .map(|index| &self.model.pod(index).labels)
+            .map(|index| self.model.pod(index).labels.as_ref())
             .collect();
-        let isolates_nobody = |selector: &Selector| free.iter().all(|labels| !selector.matches(labels));
         let own = telling(self.model, pod, &free);
-        if isolates_nobody(&own) {
-            return vec![own];
-        }
-        // Then within what an isolating policy selects already.
-        let both = isolating.iter().map(|policy| {
-            let requirements = policy.subject.pods.requirements().iter().chain(own.requirements());
-            Selector::new(requirements.cloned())
-        });
-        both.filter(isolates_nobody).take(1).collect()
+        free.iter().all(|labels| !own.matches(labels)).then_some(own)
     }
 
     fn create(&self, pods: Selector, peer: Peer) -> Option<Candidate> {
@@ -229,7 +222,7 @@ impl<'a> Question<'a> {
         };
         let policy = Policy { id, rank: Rank::NETWORK_POLICY, subject, ingress, egress };
         let lines = manifest::yaml(&policy)?.lines().count();
-        Some(Candidate { edit: Edit::Create(Box::new(policy)), summary, lines })
+        Some(Candidate { edit: Edit::Create(Arc::new(policy)), summary, lines })
     }
 
     /// One more peer where the port fits, one more port where the peer does.
@@ -253,7 +246,7 @@ impl<'a> Question<'a> {
 
     /// A change to a policy that is there.
     pub(super) fn change(&self, policy: &Policy, edit: Edit, what: &str) -> Option<Candidate> {
-        let mut changed = vec![policy.clone()];
+        let mut changed = vec![Arc::new(policy.clone())];
         edit.apply(&mut changed);
         let lines = |policy: &Policy| Some(manifest::yaml(policy)?.lines().count());
         let lines = lines(&changed[0])?.saturating_sub(lines(policy)?);
@@ -267,13 +260,13 @@ pub(super) fn telling(model: &Model, pod: &Pod, others: &[&Labels]) -> Selector 
     let neighbours = model.pods.iter().filter(|it| it.id.namespace == pod.id.namespace && it.id != pod.id);
     let mut different: Vec<&Labels> = neighbours
         .filter(|it| !it.is_host_network && choice::lasting(&it.labels) != own)
-        .map(|it| &it.labels)
+        .map(|it| it.labels.as_ref())
         .collect();
     different.extend(others);
     let is_enough = |selector: &Selector| different.iter().all(|labels| !selector.matches(labels));
-    let lasting = choice::selector(&[&pod.labels], different.iter().copied(), Worth::Edition);
+    let lasting = choice::selector(&[pod.labels.as_ref()], different.iter().copied(), Worth::Edition);
     if is_enough(&lasting) {
         return lasting;
     }
-    choice::selector(&[&pod.labels], different.iter().copied(), Worth::Volatile)
+    choice::selector(&[pod.labels.as_ref()], different.iter().copied(), Worth::Volatile)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -93,7 +94,7 @@ fn may_concern(rule: &Rule, other: &Pod, model: &Model) -> bool {
 
 /// The outside, in ranges that neither policies nor these addresses cut any further, each with an address of it.
 fn outside(model: &Model, cut_at: [Option<IpAddr>; 2]) -> Vec<(Place, IpAddr)> {
-    let rules = model.policies.iter().flat_map(Policy::all_rules);
+    let rules = model.policies.iter().flat_map(|policy| policy.all_rules());
     let mut prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
     prefixes.extend(cut_at.into_iter().flatten().map(IpNet::from));
@@ -106,11 +107,10 @@ fn outside(model: &Model, cut_at: [Option<IpAddr>; 2]) -> Vec<(Place, IpAddr)> {
 
 /// How much an edit lets one side pass, whether or not the other side lets it pass, too: whom the policy selects, times
 /// whom its rule is about, times the ports.
-pub(super) fn breadth(after: &Model, edit: &Edit) -> u128 {
-    let Some((_, subject, rule)) = edit.touched(&after.policies) else { return 0 };
-    let count = |pods: &mut dyn Iterator<Item = &Pod>| pods.count() as u128;
-    let selected = count(&mut after.pods.iter().filter(|pod| is_possible(subject, pod, after)));
-    let pods = count(&mut after.pods.iter().filter(|pod| may_concern(&rule, pod, after)));
+pub(super) fn breadth(model: &Model, edited: &[Arc<Policy>], edit: &Edit) -> u128 {
+    let Some((_, subject, rule)) = edit.touched(edited) else { return 0 };
+    let selected = model.pods.iter().filter(|pod| is_possible(subject, pod, model)).count() as u128;
+    let pods = model.pods.iter().filter(|pod| may_concern(&rule, pod, model)).count() as u128;
     let addresses = |net: &IpNet| {
         let bits = u32::from(net.max_prefix_len() - net.prefix_len());
         1_u128.checked_shl(bits).unwrap_or(u128::MAX)

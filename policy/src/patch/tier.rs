@@ -1,6 +1,8 @@
 //! Ways to open a side that a rule of a ClusterNetworkPolicy, or of one of its ancestors, has shut. No NetworkPolicy can:
 //! the first rule that matches decides, so that one in front of it must accept.
 
+use std::sync::Arc;
+
 use super::candidate::{Candidate, Edit, Question};
 use crate::choice;
 use crate::label::NAMESPACE_NAME;
@@ -77,7 +79,7 @@ fn create(question: &Question<'_>, policy: &Policy, allow: &Rule, peer: &Peer) -
     };
     let policy = Policy { id, rank, subject, ingress, egress };
     let lines = manifest::yaml(&policy)?.lines().count();
-    Some(Candidate { edit: Edit::Create(Box::new(policy)), summary, lines })
+    Some(Candidate { edit: Edit::Create(Arc::new(policy)), summary, lines })
 }
 
 /// The last priority before the policy's that no other policy of its tier has.

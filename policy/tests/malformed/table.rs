@@ -464,7 +464,7 @@ pub const CASES: &[(&str, &str)] = &[
     ),
     (
         "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {tier: security}",
-        ": GlobalNetworkPolicy g: spec.tier: tier \"security\" cannot be judged, only Calico's default tier; leave it out, or use a ClusterNetworkPolicy",
+        ": GlobalNetworkPolicy g: spec.tier: tier \"security\" cannot be judged, only default, kube-admin and kube-baseline; move the policy into one of them",
     ),
     (
         "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: g}\nspec: {types: [Both]}",

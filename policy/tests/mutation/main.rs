@@ -92,7 +92,7 @@ fn texts_mutated_by_structure() {
     let seeds: Vec<String> = seeds().into_iter().map(|(_, text)| text).collect();
     let objects = structure::objects(&seeds);
     let mut draw = Draw(number("SIGNALBOX_SEED", 2));
-    let count = number("SIGNALBOX_MUTATIONS", 300);
+    let count = number("SIGNALBOX_MUTATIONS", 150);
     all((0..count).map(|_| structure::mutated(&objects, &mut draw)));
 }
 

@@ -42,8 +42,8 @@ pub(super) struct Rules<'a> {
 enum Remote {
     /// Anyone.
     Anyone,
-    /// These.
-    Peer(Peer),
+    /// Any of these.
+    Peers(Vec<Peer>),
     /// Nobody.
     Nobody,
 }
@@ -86,7 +86,7 @@ impl Rules<'_> {
         }
         let remote = match remote {
             Some(remote) => self.remote(remote, version.flatten(), problems),
-            None => Some(restricted(None, &[], &[], version.flatten())),
+            None => Some(Remote::of(None, &Restriction { version: version.flatten(), ..Restriction::default() })),
         }
         .filter(|_| families.is_some());
         let ports = asked.and_then(|asked| asked.ports(destination.as_ref(), problems));
@@ -98,7 +98,7 @@ impl Rules<'_> {
             (None, Some(Verb::Does(action))) => {
                 let (ports, peers) = match (ports.flatten(), remote) {
                     (None, _) | (_, Some(Remote::Nobody)) => return Rule::never(action),
-                    (Some(ports), Some(Remote::Peer(peer))) => (ports, vec![peer]),
+                    (Some(ports), Some(Remote::Peers(peers))) => (ports, peers),
                     (Some(ports), Some(Remote::Anyone) | None) => (ports, Vec::new()),
                 };
                 return Rule { action, peers, ports, doubt: None };
@@ -107,7 +107,7 @@ impl Rules<'_> {
         }
         // What could not be read is as wide as it may be.
         let peers = match remote {
-            Some(Remote::Peer(peer)) => vec![peer],
+            Some(Remote::Peers(peers)) => peers,
             Some(Remote::Anyone | Remote::Nobody) | None => Vec::new(),
         };
         let action = match action {
@@ -138,6 +138,7 @@ impl Rules<'_> {
         let selects = selector.is_some() || account.is_some();
         let scope = match (&namespaces, self.own) {
             (Some(Selected::Global), _) => Scope::Global,
+            (Some(Selected::Labels(selector)), _) if selector.is_empty() => Scope::AllNamespaces,
             (Some(Selected::Labels(_)), _) => Scope::SomeNamespaces,
             (None, Some(own)) => Scope::Own(own),
             (None, None) => Scope::Anywhere,
@@ -145,50 +146,124 @@ impl Rules<'_> {
         let mut terms: Vec<Expression> = Vec::new();
         terms.extend(selector.map(as_expression));
         terms.extend(account);
-        let positive = Selector::of(Expression::And(terms.clone()));
         // Whether any term confines it to what has labels: what else there is, is out then.
         let confines = selects || namespaces.is_some() || (without.is_some() && self.own.is_some());
-        if confines && let Some(set) = self.sets.selected(&scope, &positive) {
-            problems.add(entity, Reason::NetworkSet { object: set.to_owned() });
-            return None;
+        let mut selected = Vec::new();
+        if confines {
+            match self.sets.selected(&scope, &flattened(terms.clone())) {
+                Ok(nets) => selected = nets,
+                Err(set) => {
+                    problems.add(entity, Reason::NetworkSet { object: set.to_owned() });
+                    return None;
+                }
+            }
         }
+        let mut restriction = Restriction { nets, not_nets, version };
         if let Some(without) = without {
             // It is not confined to the policy's namespace: see `GetEntityRuleSelector` in Calico's rules.go.
-            if let Some(set) = self.sets.selected(&Scope::Anywhere, &without) {
-                problems.add_at(entity, "notSelector", Reason::NetworkSet { object: set.to_owned() });
-                return None;
+            match self.sets.selected(&Scope::Anywhere, &without) {
+                Ok(nets) => restriction.not_nets.extend(nets),
+                Err(set) => {
+                    problems.add_at(entity, "notSelector", Reason::NetworkSet { object: set.to_owned() });
+                    return None;
+                }
             }
-            if !confines {
-                let what = "all that a notSelector leaves, be it a pod or not,";
-                let remedy = "add a selector, for instance all(), to speak of pods only";
+            let unsupported = match (confines, selected.is_empty()) {
+                (true, true) => None,
+                (true, false) => {
+                    let what = "a notSelector beside a selector that also selects networks";
+                    Some((what, "name the networks as nets, in a rule of their own"))
+                }
+                (false, _) => {
+                    let what = "all that a notSelector leaves, be it a pod or not,";
+                    Some((what, "add a selector, for instance all(), to speak of pods only"))
+                }
+            };
+            if let Some((what, remedy)) = unsupported {
                 problems.add_at(entity, "notSelector", Reason::Unsupported { what, remedy });
                 return None;
             }
             terms.push(Expression::Not(Box::new(as_expression(without))));
         }
         let namespaces = match (namespaces, self.own) {
-            (Some(Selected::Global), _) => return Some(Remote::Nobody),
-            (Some(Selected::Labels(selector)), _) => Namespaces::Selected(selector),
-            (None, Some(own)) => Namespaces::Own(own.to_owned()),
-            (None, None) => Namespaces::Selected(Selector::default()),
+            (Some(Selected::Global), _) => None,
+            (Some(Selected::Labels(selector)), _) => Some(Namespaces::Selected(selector)),
+            (None, Some(own)) => Some(Namespaces::Own(own.to_owned())),
+            (None, None) => Some(Namespaces::Selected(Selector::default())),
         };
-        let set = confines.then(|| PodSet { namespaces, pods: flattened(terms) });
-        Some(restricted(set, &nets, &not_nets, version))
+        if !confines {
+            return Some(Remote::of(None, &restriction));
+        }
+        let set = namespaces.map(|namespaces| PodSet { namespaces, pods: flattened(terms) });
+        let pods = match set {
+            Some(set) => Remote::of(Some(set), &restriction),
+            None => Remote::Nobody,
+        };
+        Some(pods.or(restriction.block_of(&selected)))
     }
 }
 
-/// Pods, addresses, or pods by their addresses.
-fn restricted(set: Option<PodSet>, nets: &[IpNet], not_nets: &[IpNet], version: Option<Family>) -> Remote {
-    let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-    let is_restricted = !nets.is_empty() || !not_nets.is_empty() || version.is_some();
-    let cidrs = if nets.is_empty() { &all[..] } else { nets };
-    let of_version = |net: &&IpNet| version.is_none_or(|version| Family::of(net.addr()) == version);
-    let block = IpBlock::of(cidrs.iter().filter(of_version).copied(), not_nets.iter().copied());
-    match set {
-        None if !is_restricted => Remote::Anyone,
-        Some(set) if !is_restricted => Remote::Peer(Peer::Pods(set)),
-        None => Remote::Peer(Peer::Block(block)),
-        Some(set) => Remote::Peer(Peer::PodsIn(set, block)),
+/// What a rule says of the other end's address.
+#[derive(Default)]
+struct Restriction {
+    /// Empty: all there are.
+    nets: Vec<IpNet>,
+    not_nets: Vec<IpNet>,
+    version: Option<Family>,
+}
+
+impl Restriction {
+    /// The addresses; `None`: all there are.
+    fn block(&self) -> Option<IpBlock> {
+        let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        let is_restricted = !self.nets.is_empty() || !self.not_nets.is_empty() || self.version.is_some();
+        is_restricted.then(|| self.without(if self.nets.is_empty() { &all[..] } else { &self.nets }))
+    }
+
+    /// Those of the networks that a selector selects.
+    fn block_of(&self, selected: &[IpNet]) -> Option<IpBlock> {
+        let both = |net: &IpNet| {
+            let own = self.nets.iter().filter_map(|own| common(*own, *net));
+            let any = self.nets.is_empty().then_some(*net);
+            own.chain(any).collect::<Vec<_>>()
+        };
+        let nets: Vec<IpNet> = selected.iter().flat_map(both).collect();
+        Some(self.without(&nets)).filter(|block| !block.cidrs().is_empty())
+    }
+
+    fn without(&self, cidrs: &[IpNet]) -> IpBlock {
+        let of_version = |net: &&IpNet| self.version.is_none_or(|version| Family::of(net.addr()) == version);
+        IpBlock::of(cidrs.iter().filter(of_version).copied(), self.not_nets.iter().copied())
+    }
+}
+
+/// What lies in both of two blocks: one of them, or nothing.
+fn common(a: IpNet, b: IpNet) -> Option<IpNet> {
+    if a.contains(&b) { Some(b) } else { b.contains(&a).then_some(a) }
+}
+
+impl Remote {
+    /// Pods, addresses, or pods by their addresses.
+    fn of(set: Option<PodSet>, restriction: &Restriction) -> Self {
+        match (set, restriction.block()) {
+            (None, None) => Self::Anyone,
+            (Some(set), None) => Self::Peers(vec![Peer::Pods(set)]),
+            (None, Some(block)) => Self::Peers(vec![Peer::Block(block)]),
+            (Some(set), Some(block)) => Self::Peers(vec![Peer::PodsIn(set, block)]),
+        }
+    }
+
+    /// These addresses as well.
+    fn or(self, block: Option<IpBlock>) -> Self {
+        let Some(block) = block.map(Peer::Block) else { return self };
+        match self {
+            Self::Anyone => Self::Anyone,
+            Self::Peers(mut peers) => {
+                peers.push(block);
+                Self::Peers(peers)
+            }
+            Self::Nobody => Self::Peers(vec![block]),
+        }
     }
 }
 
