@@ -12,6 +12,7 @@
 //!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
 //! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; [`simplify`]: the same meaning with
 //!   less to read; `choice`: selectors that read well.
+//! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
 //! - [`lint`]: what a reviewer would say of the policies.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
