@@ -14,7 +14,7 @@ use fixedbitset::FixedBitSet;
 use crate::block::IpBlock;
 use crate::label::{Labels, NAMESPACE_NAME};
 use crate::model::{Model, PodIndex};
-use crate::names::Protocol;
+use crate::names::{Family, Protocol};
 use crate::namespace::Namespace;
 use crate::peer::{Namespaces, Peer, PodSet};
 use crate::pod::Pod;
@@ -42,6 +42,8 @@ pub(super) struct Classes<'m> {
     labels: HashMap<&'m str, Key<'m>>,
     unread: FixedBitSet,
     addresses: Vec<(IpAddr, usize)>,
+    /// Of pods that have an address of the family: IPv4, IPv6.
+    families: [FixedBitSet; 2],
     without_address: FixedBitSet,
     by_pods: RefCell<HashMap<PodSet, Set>>,
     by_namespaces: RefCell<HashMap<Selector, Set>>,
@@ -99,6 +101,7 @@ impl<'m> Classes<'m> {
             labels: HashMap::new(),
             unread: empty.clone(),
             addresses,
+            families: [empty.clone(), empty.clone()],
             without_address: empty.clone(),
             by_pods: RefCell::default(),
             by_namespaces: RefCell::default(),
@@ -120,6 +123,9 @@ impl<'m> Classes<'m> {
                 key.present.grow_and_insert(at);
                 key.values.entry(value).or_default().grow_and_insert(at);
             }
+        }
+        for (address, at) in &classes.addresses {
+            classes.families[Family::of(*address) as usize].insert(*at);
         }
         classes.list = list;
         classes
@@ -315,6 +321,16 @@ impl<'m> Classes<'m> {
             let inside = self.addresses[from..].iter().take_while(|(address, _)| net.contains(address));
             inside.filter(|(address, _)| block.contains(*address)).copied()
         })
+    }
+
+    /// The pods that have an address of the family.
+    pub fn of_family(&self, family: Family) -> &FixedBitSet {
+        &self.families[family as usize]
+    }
+
+    /// The pods of which no address is known.
+    pub fn without_address(&self) -> &FixedBitSet {
+        &self.without_address
     }
 
     /// The pods that may be the other end of a rule with this peer; nodes are none.

@@ -202,6 +202,14 @@ pub fn cases() -> Vec<Case> {
             "write kubernetes.io/metadata.name: y",
         ),
         silent(NamespaceLabel, from("{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}")),
+        // Another namespace has such a label.
+        found(
+            NamespaceLabel,
+            namespace("shop", "name=shop") + &from("{namespaceSelector: {matchLabels: {name: y}}}"),
+            NP,
+            "spec.ingress[0].from[0].namespaceSelector.matchLabels.name",
+            "namespace y has no label name=y",
+        ),
         silent(NamespaceLabel, namespace("y", "name=y") + &from("{namespaceSelector: {matchLabels: {name: z}}}")),
         found(
             EmptySelectorName,
