@@ -153,10 +153,10 @@ pub struct KernelFact {
     /// Which side decided, where it denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// The rule that allowed, where one did.
+    /// The rule that allowed or denied, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleRef>,
-    /// Where it denied: the policies that isolate the pod on that side.
+    /// Where it denied, and no rule did: the policies that isolate the pod on that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub isolated_by: Vec<PolicyRef>,
     /// The generation of the tables that judged.

@@ -28,13 +28,14 @@ pub struct FlowEvent {
     /// The pod that it is for, `namespace/name`, where it is a local one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_pod: Option<String>,
-    /// The rule that allowed, where one did.
+    /// The rule that allowed or denied, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleRef>,
-    /// Where it denied: the policies that isolate the pod on that side.
+    /// Where it denied, and no rule did: the policies that isolate the pod on that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub isolated_by: Vec<PolicyRef>,
-    /// Why, where neither a rule nor an isolation decided: `spoofed-source`, `map-full`, `unparsable`, ...
+    /// Why, where neither a rule nor an isolation decided: `spoofed-source`, `map-full`, `unparsable`, ..., or
+    /// `not-understood`, where a policy (the rule, if it is one) may deny it and the engine cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The generation of the tables that judged.

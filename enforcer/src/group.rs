@@ -1,14 +1,14 @@
 //! One set of policies as the kernel's tables hold it. Pure.
 //!
-//! Rules are numbered within the side of a group, in the engine's order, so that a change elsewhere in the cluster leaves
-//! the group as it is: a group that is equal keeps its entries in the kernel.
+//! Decisions are numbered within the side of a group, in the engine's order, so that a change elsewhere in the cluster
+//! leaves the group as it is: a group that is equal keeps its entries in the kernel.
 
 use std::collections::BTreeMap;
 
-use signalbox_enforcer_common::policy::{PodState, PolicyKey, RangeKey, Side};
+use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Side};
 use signalbox_policy::{
     PolicyRef, Protocol, RuleRef,
-    tables::{Group, GroupSide, RuleId, Tables},
+    tables::{Decision, Group, GroupSide, Rest, RuleId, Tables},
 };
 
 /// Identity, protocol and port; `None` stands for any.
@@ -31,12 +31,27 @@ pub struct GroupContent {
 pub struct SideContent {
     /// The policies that isolate; empty: not isolated.
     pub isolated_by: Vec<PolicyRef>,
-    /// What the numbers of rules stand for.
-    pub rules: Vec<RuleRef>,
-    /// The smallest rule of each.
+    /// What the numbers of decisions stand for.
+    pub decisions: Vec<Decided>,
+    /// What becomes of what no entry matches.
+    pub rest: Rest,
+    /// The smallest decision of each.
     exact: BTreeMap<Exact, u32>,
-    /// The smallest rule of each. No two blocks of ports overlap.
+    /// The smallest decision of each. No two blocks of ports overlap.
     blocks: BTreeMap<PortBlock, u32>,
+}
+
+/// A decision by the names of rules: their numbers change with the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Decided {
+    /// The rule allows.
+    Allow(RuleRef),
+    /// The rule denies.
+    Deny(RuleRef),
+    /// No rule: as if no entry had matched, behind all tiers.
+    Rest(Rest),
+    /// Something was not understood: a rule, or who has the address.
+    NotUnderstood(Option<RuleRef>),
 }
 
 impl GroupContent {
@@ -57,30 +72,32 @@ impl GroupContent {
     pub fn flags(&self) -> u32 {
         let mut flags = 0;
         let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
-        set(!self.ingress.isolated_by.is_empty(), PodState::INGRESS_ISOLATED);
-        set(!self.egress.isolated_by.is_empty(), PodState::EGRESS_ISOLATED);
+        set(self.ingress.is_judged(), PodState::INGRESS_JUDGED);
+        set(self.egress.is_judged(), PodState::EGRESS_JUDGED);
+        set(self.ingress.rest.denies(), PodState::INGRESS_SHUT);
+        set(self.egress.rest.denies(), PodState::EGRESS_SHUT);
         set(!self.ingress.blocks.is_empty(), PodState::INGRESS_RANGES);
         set(!self.egress.blocks.is_empty(), PodState::EGRESS_RANGES);
         flags
     }
 
     /// Its entries of the map `POLICY`.
-    pub fn policy_entries(&self, id: u32) -> Vec<(PolicyKey, u32)> {
+    pub fn policy_entries(&self, id: u32) -> Vec<(PolicyKey, Judgement)> {
         self.sides()
             .flat_map(|(side, content)| {
-                content.exact.iter().map(move |(&(identity, protocol, port), &rule)| {
-                    (PolicyKey::new(id, side, identity, protocol, port), rule)
+                content.exact.iter().map(move |(&(identity, protocol, port), &decision)| {
+                    (PolicyKey::new(id, side, identity, protocol, port), content.judgement(decision))
                 })
             })
             .collect()
     }
 
     /// Its entries of the map `RANGES`.
-    pub fn range_entries(&self, id: u32) -> Vec<(RangeKey, u32)> {
+    pub fn range_entries(&self, id: u32) -> Vec<(RangeKey, Judgement)> {
         self.sides()
             .flat_map(|(side, content)| {
-                content.blocks.iter().map(move |(&(identity, protocol, port, bits), &rule)| {
-                    (RangeKey::new(id, side, identity, protocol, port, bits), rule)
+                content.blocks.iter().map(move |(&(identity, protocol, port, bits), &decision)| {
+                    (RangeKey::new(id, side, identity, protocol, port, bits), content.judgement(decision))
                 })
             })
             .collect()
@@ -93,6 +110,16 @@ impl GroupContent {
         })
     }
 
+    /// Whether any entry denies something to a peer by its identity.
+    pub fn denies_peers(&self) -> bool {
+        self.sides().any(|(_, content)| {
+            let exact = content.exact.iter().map(|(key, decision)| (key.0, *decision));
+            let blocks = content.blocks.iter().map(|(key, decision)| (key.0, *decision));
+            let mut all = exact.chain(blocks).filter(|(identity, _)| identity.is_some());
+            all.any(|(_, decision)| content.decisions[decision as usize].denies())
+        })
+    }
+
     fn sides(&self) -> impl Iterator<Item = (Side, &SideContent)> {
         [(Side::Ingress, &self.ingress), (Side::Egress, &self.egress)].into_iter()
     }
@@ -100,18 +127,11 @@ impl GroupContent {
 
 impl SideContent {
     fn new(side: &GroupSide, tables: &Tables) -> Self {
-        let mut ids: Vec<RuleId> = side.entries.iter().map(|entry| entry.rule).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let number = |rule: RuleId| {
-            let at = ids.binary_search(&rule).expect("every entry's rule is in the list made from the entries");
-            u32::try_from(at).expect("a group has fewer than 2^32 rules")
-        };
         let mut exact = BTreeMap::new();
-        let mut ranges: BTreeMap<(Option<u32>, u8), Vec<PortRule>> = BTreeMap::new();
+        let mut ranges: BTreeMap<(Option<u32>, u8), Vec<PortDecision>> = BTreeMap::new();
         for entry in &side.entries {
             let identity = entry.peer.map(|identity| identity.0);
-            let rule = number(entry.rule);
+            let decision = entry.decision.0;
             let key = match (entry.protocol, entry.ports) {
                 (None, _) => (identity, None, None),
                 (Some(protocol), None) => (identity, Some(ip_protocol(protocol)), None),
@@ -119,24 +139,52 @@ impl SideContent {
                     (identity, Some(ip_protocol(protocol)), Some(first))
                 }
                 (Some(protocol), Some((first, last))) => {
-                    let range = PortRule { first, last, rule };
+                    let range = PortDecision { first, last, decision };
                     ranges.entry((identity, ip_protocol(protocol))).or_default().push(range);
                     continue;
                 }
             };
-            exact.entry(key).and_modify(|known: &mut u32| *known = rule.min(*known)).or_insert(rule);
+            exact.entry(key).and_modify(|known: &mut u32| *known = decision.min(*known)).or_insert(decision);
         }
         let mut blocks = BTreeMap::new();
         for ((identity, protocol), rules) in ranges {
             for part in disjoint(&rules) {
                 for (port, bits) in aligned_blocks(part.first, part.last) {
-                    blocks.insert((identity, protocol, port, bits), part.rule);
+                    blocks.insert((identity, protocol, port, bits), part.decision);
                 }
             }
         }
-        // The engine's tables always hold the rules that their entries name.
-        let rules = ids.iter().filter_map(|id| tables.rules.get(id.0 as usize).cloned()).collect();
-        Self { isolated_by: side.isolated_by.clone(), rules, exact, blocks }
+        let decisions = side.decisions.iter().map(|decision| Decided::new(*decision, tables)).collect();
+        Self { isolated_by: side.isolated_by.clone(), decisions, rest: side.rest, exact, blocks }
+    }
+
+    fn is_judged(&self) -> bool {
+        !self.decisions.is_empty() || self.rest.denies()
+    }
+
+    fn judgement(&self, decision: u32) -> Judgement {
+        Judgement::new(decision, self.decisions[decision as usize].denies())
+    }
+}
+
+impl Decided {
+    fn new(decision: Decision, tables: &Tables) -> Self {
+        let named = |rule: RuleId| tables.rules[rule.0 as usize].clone();
+        match decision {
+            Decision::Allow(rule) => Self::Allow(named(rule)),
+            Decision::Deny(rule) => Self::Deny(named(rule)),
+            Decision::Rest(rest) => Self::Rest(rest),
+            Decision::NotUnderstood(rule) => Self::NotUnderstood(rule.map(named)),
+        }
+    }
+
+    /// Whether it denies.
+    pub fn denies(&self) -> bool {
+        match self {
+            Self::Allow(_) => false,
+            Self::Rest(rest) => rest.denies(),
+            Self::Deny(_) | Self::NotUnderstood(_) => true,
+        }
     }
 }
 
@@ -149,30 +197,32 @@ pub const fn ip_protocol(protocol: Protocol) -> u8 {
     }
 }
 
-/// Ports, first and last, and the rule that allows them.
+/// Ports, first and last, and what is decided on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PortRule {
+struct PortDecision {
     first: u16,
     last: u16,
-    rule: u32,
+    decision: u32,
 }
 
-/// Cuts overlapping ranges into pieces that do not overlap, each with the smallest rule of those that cover it.
-fn disjoint(rules: &[PortRule]) -> Vec<PortRule> {
+/// Cuts overlapping ranges into pieces that do not overlap, each with the smallest decision of those that cover it.
+fn disjoint(rules: &[PortDecision]) -> Vec<PortDecision> {
     let mut borders: Vec<u32> =
         rules.iter().flat_map(|range| [u32::from(range.first), u32::from(range.last) + 1]).collect();
     borders.sort_unstable();
     borders.dedup();
-    let mut parts: Vec<PortRule> = Vec::new();
+    let mut parts: Vec<PortDecision> = Vec::new();
     for pair in borders.windows(2) {
         let (first, last) = (pair[0] as u16, (pair[1] - 1) as u16);
         let covering = rules.iter().filter(|range| range.first <= first && last <= range.last);
-        let Some(rule) = covering.map(|range| range.rule).min() else {
+        let Some(decision) = covering.map(|range| range.decision).min() else {
             continue;
         };
         match parts.last_mut() {
-            Some(before) if before.rule == rule && u32::from(before.last) + 1 == u32::from(first) => before.last = last,
-            Some(_) | None => parts.push(PortRule { first, last, rule }),
+            Some(before) if before.decision == decision && u32::from(before.last) + 1 == u32::from(first) => {
+                before.last = last
+            }
+            Some(_) | None => parts.push(PortDecision { first, last, decision }),
         }
     }
     parts
@@ -207,24 +257,24 @@ mod tests {
     }
 
     proptest! {
-        /// Law: whatever the ranges, a port finds at most one block, and in it the smallest rule that covers it.
+        /// Law: whatever the ranges, a port finds at most one block, and in it the smallest decision that covers it.
         #[test]
-        fn a_port_finds_the_smallest_rule(
+        fn a_port_finds_the_smallest_decision(
             ranges in prop::collection::vec((0_u16..200, 0_u16..200, 0_u32..9), 1..8),
             port in 0_u16..220,
         ) {
-            let rules: Vec<PortRule> = ranges
+            let rules: Vec<PortDecision> = ranges
                 .iter()
-                .map(|&(a, b, rule)| PortRule { first: a.min(b), last: a.max(b), rule })
+                .map(|&(a, b, decision)| PortDecision { first: a.min(b), last: a.max(b), decision })
                 .collect();
-            let expected = rules.iter().filter(|r| r.first <= port && port <= r.last).map(|r| r.rule).min();
+            let expected = rules.iter().filter(|r| r.first <= port && port <= r.last).map(|r| r.decision).min();
             let mut found = Vec::new();
             for part in disjoint(&rules) {
                 for (base, bits) in aligned_blocks(part.first, part.last) {
                     let mask = if bits == 0 { 0 } else { u16::MAX << (16 - bits) };
                     prop_assert_eq!(base & mask, base);
                     if port & mask == base {
-                        found.push(part.rule);
+                        found.push(part.decision);
                     }
                 }
             }

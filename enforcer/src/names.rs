@@ -14,17 +14,19 @@ use signalbox_api::{
 use signalbox_enforcer_common::{
     Address,
     flow::{CountKey, Counts, Event},
-    policy::{NO_RULE, Side},
+    policy::Side,
     verdict::Reason,
 };
-use signalbox_policy::{Direction, PodRef, PolicyRef, RuleRef};
+use signalbox_policy::{Direction, PodRef, PolicyRef, RuleRef, tables::Rest};
 
-use crate::group::GroupContent;
+use crate::group::{Decided, GroupContent, SideContent};
 
 /// How many generations back a number still has a name: events may be read that much later.
 const KEPT_GENERATIONS: usize = 16;
 /// How many pods that are gone still have a name, for the counts that the kernel keeps of them.
 const KEPT_PODS: usize = 4096;
+/// The reason where the engine could not tell, so that the kernel denies: docs/adr/0006.
+const NOT_UNDERSTOOD: &str = "not-understood";
 
 /// What the numbers mean.
 #[derive(Debug, Default)]
@@ -80,16 +82,10 @@ impl Names {
             side if side == Side::Egress as u8 => Some(Side::Egress),
             _ => None,
         };
-        let isolated_by = direction.map_or_else(Vec::new, |side| {
-            let group = match side {
-                Side::Ingress => event.ingress_group,
-                Side::Egress => event.egress_group,
-            };
-            let content = self.groups.get(&group);
-            content.map_or_else(Vec::new, |content| content.side(side).isolated_by.iter().map(policy_ref).collect())
-        });
-        let ingress = self.rule(event.ingress_group, Side::Ingress, event.ingress_rule);
-        let egress = self.rule(event.egress_group, Side::Egress, event.egress_rule);
+        let cause = match direction {
+            Some(side) => self.denial(event, side, reason),
+            None => self.allowance(event),
+        };
         Some(FlowEvent {
             node: node.to_owned(),
             decision: if event.reason == 0 { flow::Decision::Allowed } else { flow::Decision::Denied },
@@ -99,10 +95,12 @@ impl Names {
             destination: SocketAddr::new(event.destination.into(), event.destination_port),
             source_pod: self.pod(event.source_interface),
             destination_pod: self.pod(event.destination_interface),
-            // Where both sides have a rule, the destination's speaks: it is the one that a reader looks for.
-            rule: if event.reason == 0 { ingress.or(egress) } else { None },
-            isolated_by,
-            reason: reason.filter(|reason| *reason != Reason::Isolated).map(|reason| reason.as_str().to_owned()),
+            rule: cause.rule,
+            isolated_by: cause.isolated_by,
+            reason: cause
+                .reason
+                .or(reason.filter(|reason| !is_policys(*reason)).map(Reason::as_str))
+                .map(str::to_owned),
             generation: event.generation,
             at_us: now_us(),
         })
@@ -128,12 +126,66 @@ impl Names {
         Some(format!("{}/{}", pod.namespace, pod.name))
     }
 
-    fn rule(&self, group: u32, side: Side, rule: u32) -> Option<flow::RuleRef> {
-        if rule == NO_RULE {
-            return None;
-        }
-        self.groups.get(&group)?.side(side).rules.get(rule as usize).map(rule_ref)
+    /// What let it pass. Where both sides have a rule, the destination's speaks: it is the one that a reader looks for.
+    fn allowance(&self, event: &Event) -> Cause {
+        let rule = |side| match self.decided(event, side)? {
+            Decided::Allow(rule) => Some(rule_ref(rule)),
+            Decided::Deny(_) | Decided::Rest(_) | Decided::NotUnderstood(_) => None,
+        };
+        Cause { rule: rule(Side::Ingress).or_else(|| rule(Side::Egress)), ..Cause::default() }
     }
+
+    /// What one side denied it by.
+    fn denial(&self, event: &Event, side: Side, reason: Option<Reason>) -> Cause {
+        let Some(content) = self.side(event, side) else { return Cause::default() };
+        let isolated = |rest| match rest {
+            Rest::NotUnderstood => Cause { reason: Some(NOT_UNDERSTOOD), ..Cause::default() },
+            Rest::Shut | Rest::Open => {
+                Cause { isolated_by: content.isolated_by.iter().map(policy_ref).collect(), ..Cause::default() }
+            }
+        };
+        match self.decided(event, side) {
+            Some(Decided::Deny(rule)) => Cause { rule: Some(rule_ref(rule)), ..Cause::default() },
+            Some(Decided::NotUnderstood(rule)) => {
+                Cause { rule: rule.as_ref().map(rule_ref), reason: Some(NOT_UNDERSTOOD), ..Cause::default() }
+            }
+            Some(Decided::Rest(rest)) => isolated(*rest),
+            Some(Decided::Allow(_)) => Cause::default(),
+            None if reason == Some(Reason::Isolated) => isolated(content.rest),
+            // Its tables are not in the kernel: who would have had a word is known all the same.
+            None => isolated(Rest::Shut),
+        }
+    }
+
+    fn side(&self, event: &Event, side: Side) -> Option<&SideContent> {
+        let group = match side {
+            Side::Ingress => event.ingress_group,
+            Side::Egress => event.egress_group,
+        };
+        Some(self.groups.get(&group)?.side(side))
+    }
+
+    fn decided(&self, event: &Event, side: Side) -> Option<&Decided> {
+        let decision = match side {
+            Side::Ingress => event.ingress_decision,
+            Side::Egress => event.egress_decision,
+        };
+        // No decision is larger than the index of any.
+        self.side(event, side)?.decisions.get(decision as usize)
+    }
+}
+
+/// What decided, in words.
+#[derive(Default)]
+struct Cause {
+    rule: Option<flow::RuleRef>,
+    isolated_by: Vec<flow::PolicyRef>,
+    reason: Option<&'static str>,
+}
+
+/// Whether the event says more of it than the word.
+fn is_policys(reason: Reason) -> bool {
+    matches!(reason, Reason::Isolated | Reason::Denied)
 }
 
 fn now_us() -> u64 {

@@ -71,7 +71,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A group did not fit: its pods deny where a policy isolates them.
+    /// A group did not fit: its pods deny where a policy judges them.
     pub fn mark_unfit(&mut self, group: u32) {
         self.unfit.insert(group);
         let version = version(self.generation);
@@ -105,8 +105,7 @@ impl Plan {
 fn unfit(state: &PodState) -> PodState {
     let mut flags = state.flags() | PodState::UNFIT;
     flags &= !(PodState::INGRESS_RANGES | PodState::EGRESS_RANGES);
-    let (v4, v6) = state.addresses();
-    PodState::new(flags, state.group(), state.identity(), v4, v6)
+    state.with_flags(flags)
 }
 
 /// Knows what the kernel has.
@@ -259,6 +258,11 @@ fn desired(tables: &Tables, interfaces: &HashMap<PodRef, u32>, groups: &[(u32, u
         let key = (offset + u32::from(block.prefix_len()), Address::from(block.network()));
         image.blocks.insert(key, identity.0);
     }
+    // IPv4 lies in ::ffff:0:0/96 of the trie, and a block of IPv6 that holds that must not hold IPv4.
+    let v4 = Address::from(IpAddr::from([0; 4]));
+    if image.blocks.keys().any(|(length, net)| *length < 96 && *net == masked(&v4, *length)) {
+        image.blocks.entry((96, v4)).or_insert(WORLD);
+    }
     for pod in &tables.pods {
         let Some(interface) = interfaces.get(&pod.pod) else {
             continue;
@@ -266,13 +270,14 @@ fn desired(tables: &Tables, interfaces: &HashMap<PodRef, u32>, groups: &[(u32, u
         let Some((group, flags)) = groups.get(pod.group.0 as usize) else {
             continue;
         };
+        let own = || pod.addresses.iter().zip(&pod.identities);
         let first = |v4: bool| {
-            let found = pod.addresses.iter().find(|address| address.is_ipv4() == v4);
-            found.map_or(Address::UNSPECIFIED, |address| Address::from(*address))
+            let found = own().find(|(address, _)| address.is_ipv4() == v4);
+            found.map_or((Address::UNSPECIFIED, WORLD), |(address, identity)| (Address::from(*address), identity.0))
         };
-        image.pods.insert(*interface, PodState::new(*flags, *group, pod.identity.0, first(true), first(false)));
-        for address in &pod.addresses {
-            image.addresses.insert(Address::from(*address), (pod.identity.0, *interface));
+        image.pods.insert(*interface, PodState::new(*flags, *group, first(true), first(false)));
+        for (address, identity) in own() {
+            image.addresses.insert(Address::from(*address), (identity.0, *interface));
         }
     }
     image
@@ -293,7 +298,7 @@ mod tests {
     use proptest::prelude::*;
     use signalbox_policy::{
         PolicyRef,
-        tables::{Group, GroupId, GroupSide, Identity, LocalPod},
+        tables::{Group, GroupId, GroupSide, Identity, LocalPod, Rest},
     };
 
     use super::*;
@@ -343,7 +348,7 @@ mod tests {
 
     fn group(isolating: u8) -> Group {
         let policy = PolicyRef { kind: "NetworkPolicy", namespace: Some("n".to_owned()), name: isolating.to_string() };
-        let side = GroupSide { isolated_by: vec![policy], entries: Vec::new() };
+        let side = GroupSide { isolated_by: vec![policy], rest: Rest::Shut, ..GroupSide::default() };
         Group { ingress: side, egress: GroupSide::default() }
     }
 
@@ -367,7 +372,7 @@ mod tests {
                     pod: pod_ref(name),
                     addresses: vec![address(200 + name)],
                     group: GroupId(at),
-                    identity: Identity(900 + u32::from(name)),
+                    identities: vec![Identity(900 + u32::from(name))],
                 })
                 .collect(),
             rules: Vec::new(),
@@ -391,6 +396,18 @@ mod tests {
     }
 
     #[test]
+    fn a_block_of_one_family_holds_nothing_of_the_other() {
+        let mut wanted = tables(&[], &[(24, 7)], &[]);
+        wanted.blocks.push(("::/0".parse().expect("a block"), Identity(8)));
+        let (mut planner, mut kernel) = (Planner::default(), Kernel::default());
+        let plan = planner.plan(&wanted, &HashMap::new());
+        kernel.write(&plan.before);
+        let identity =
+            |text: &str| kernel.identity(plan.generation, Address::from(text.parse::<IpAddr>().expect("an address")));
+        assert_eq!(["10.0.0.9", "10.0.1.9", "fd00::1"].map(identity), [7, WORLD, 8]);
+    }
+
+    #[test]
     fn a_group_that_does_not_fit_denies_and_is_tried_again() {
         let interfaces: HashMap<PodRef, u32> = [(pod_ref(1), 101)].into();
         let mut planner = Planner::default();
@@ -400,7 +417,7 @@ mod tests {
         plan.mark_unfit(number);
         let state = plan.before.pods[0].1;
         assert!(state.state(plan.generation).has(PodState::UNFIT));
-        assert!(state.state(plan.generation).has(PodState::INGRESS_ISOLATED));
+        assert!(state.state(plan.generation).has(PodState::INGRESS_SHUT));
         assert_eq!(plan.unfit_interfaces().collect::<Vec<_>>(), [101]);
         planner.done(&plan);
         let again = planner.plan(&wanted, &interfaces);

@@ -10,7 +10,7 @@ use crate::cluster::{Party, Route};
 use crate::model::Model;
 use crate::names::{Family, PodRef};
 use crate::peer::Peer;
-use crate::policy::Policy;
+use crate::pod::Pod;
 use crate::reach::{self, Reach};
 
 /// What to analyse.
@@ -75,45 +75,84 @@ pub struct Link {
 
 /// All links of which something is open or unknown, sorted by source, destination and family.
 pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
-    let mut links = Vec::new();
-    let pods: Vec<&crate::pod::Pod> = model.pods.iter().collect();
-    for from in &pods {
-        for to in &pods {
-            let route = match options.loopback {
-                Loopback::Omit if from.id == to.id => continue,
+    Links::new(model, options).flatten().collect()
+}
+
+/// The links of one source after another, in order; each with those of which something is open or unknown. A cluster has
+/// too many for all of them to be kept at once.
+pub struct Links<'m> {
+    model: &'m Model,
+    loopback: Loopback,
+    /// The pods, as parties to a connection.
+    parties: Vec<Party>,
+    ranges: Vec<AddressRange>,
+    next: usize,
+}
+
+impl<'m> Links<'m> {
+    pub(crate) fn new(model: &'m Model, options: Options) -> Self {
+        let ranges = match options.external {
+            External::Omit => Vec::new(),
+            External::Ranges => ranges(model),
+        };
+        let parties = model.pods.iter().map(|pod| Party::Pod(pod.id.clone())).collect();
+        Self { model, loopback: options.loopback, parties, ranges, next: 0 }
+    }
+
+    fn of_pod(&self, index: usize) -> Vec<Link> {
+        let (from, source) = (&self.model.pods[index], &self.parties[index]);
+        let place = || Place::Pod(from.id.clone());
+        let mut links = Vec::new();
+        for (other, (to, destination)) in self.model.pods.iter().zip(&self.parties).enumerate() {
+            let route = match self.loopback {
+                Loopback::Omit if other == index => continue,
                 Loopback::Policy => Route::Service,
                 Loopback::Omit | Loopback::Allow => Route::Direct,
             };
             let families = reach::common_families(&from.addresses, &to.addresses);
-            let (source, destination) = (Party::Pod(from.id.clone()), Party::Pod(to.id.clone()));
-            let places = (Place::Pod(from.id.clone()), Place::Pod(to.id.clone()));
-            add(&mut links, places, &families, |family| reach::reach(model, &source, &destination, route, family));
+            let reach = |family| reach::reach(self.model, source, destination, route, family);
+            add(&mut links, || (place(), Place::Pod(to.id.clone())), &families, reach);
         }
-    }
-    if options.external == External::Ranges {
-        for range in ranges(model) {
-            let outside = Party::Address(range.sample(model));
-            let family = Some(Family::of(range.first));
-            for pod in &pods {
-                let families: Vec<_> = pod.addresses.iter().copied().map(Family::of).map(Some).collect();
-                if !families.is_empty() && !families.contains(&family) {
-                    continue;
-                }
-                let (party, place) = (Party::Pod(pod.id.clone()), Place::Pod(pod.id.clone()));
-                let inwards = (Place::Range(range), place.clone());
-                add(&mut links, inwards, &[family], |at| reach::reach(model, &outside, &party, Route::Direct, at));
-                let outwards = (place, Place::Range(range));
-                add(&mut links, outwards, &[family], |at| reach::reach(model, &party, &outside, Route::Direct, at));
-            }
+        for range in self.ranges.iter().filter(|range| range.is_for(from)) {
+            let outside = Party::Address(range.sample(self.model));
+            let reach = |family| reach::reach(self.model, source, &outside, Route::Direct, family);
+            add(&mut links, || (place(), Place::Range(*range)), &[range.family()], reach);
         }
+        links
     }
-    links.sort_by(|a, b| (&a.from, &a.to, a.family).cmp(&(&b.from, &b.to, b.family)));
-    links
+
+    fn of_range(&self, range: AddressRange) -> Vec<Link> {
+        let outside = Party::Address(range.sample(self.model));
+        let mut links = Vec::new();
+        for (to, destination) in self.model.pods.iter().zip(&self.parties).filter(|(pod, _)| range.is_for(pod)) {
+            let reach = |family| reach::reach(self.model, &outside, destination, Route::Direct, family);
+            add(&mut links, || (Place::Range(range), Place::Pod(to.id.clone())), &[range.family()], reach);
+        }
+        links
+    }
 }
+
+impl Iterator for Links<'_> {
+    type Item = Vec<Link>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (index, pods) = (self.next, self.parties.len());
+        let links = if index < pods { self.of_pod(index) } else { self.of_range(*self.ranges.get(index - pods)?) };
+        self.next += 1;
+        Some(links)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.parties.len() + self.ranges.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Links<'_> {}
 
 fn add(
     links: &mut Vec<Link>,
-    (from, to): (Place, Place),
+    places: impl Fn() -> (Place, Place),
     families: &[Option<Family>],
     reach: impl Fn(Option<Family>) -> Reach,
 ) {
@@ -123,13 +162,14 @@ fn add(
         if (is_same && index > 0) || (reach.open.is_empty() && reach.unknown.is_empty()) {
             continue;
         }
-        links.push(Link { from: from.clone(), to: to.clone(), family: family.filter(|_| !is_same), reach });
+        let (from, to) = places();
+        links.push(Link { from, to, family: family.filter(|_| !is_same), reach });
     }
 }
 
 /// All addresses of the families in use, cut at the borders of every prefix that a policy names.
 fn ranges(model: &Model) -> Vec<AddressRange> {
-    let rules = model.policies.iter().flat_map(Policy::all_rules);
+    let rules = model.policies.iter().flat_map(|policy| policy.all_rules());
     let prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
     let families = model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
@@ -175,6 +215,15 @@ impl AddressRange {
     /// The last address.
     pub fn last(self) -> IpAddr {
         self.last
+    }
+
+    fn family(self) -> Option<Family> {
+        Some(Family::of(self.first))
+    }
+
+    /// Whether the pod may have connections with it: it has an address of that family, or none that is known.
+    fn is_for(&self, pod: &Pod) -> bool {
+        pod.addresses.is_empty() || pod.addresses.iter().any(|address| Some(Family::of(*address)) == self.family())
     }
 
     /// An address of it that is no pod's and no node's; its first one where all are.

@@ -78,12 +78,6 @@ impl IpBlock {
         }
         if cidrs.any(|net| net.prefix_len() == 0) && except.next().is_none() { Match::Yes } else { Match::Maybe }
     }
-
-    /// Whether all addresses of `net` lie in it, given that no prefix that this block names lies inside `net`.
-    pub(crate) fn covers(&self, net: IpNet) -> bool {
-        let holds = |nets: &[IpNet]| nets.iter().any(|outer| outer.contains(&net));
-        holds(&self.cidrs) && !holds(&self.except)
-    }
 }
 
 /// Whether `inner` is a true part of `outer`.

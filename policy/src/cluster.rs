@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::analyze::{self, Link, Options};
+use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::lint::{self, Finding};
 use crate::model::Model;
-use crate::names::{Family, PodRef, PolicyRef, Protocol};
+use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
 use crate::reach::{self, Reach};
 use crate::summary;
@@ -71,6 +71,20 @@ impl Cluster {
         Self { model: Arc::new(Model::read(objects)) }
     }
 
+    /// After a change: with some objects that are new or changed, and without some others. Equal to reading all objects again,
+    /// and quicker, since all that the change does not touch is shared with this one.
+    pub fn with_change<'a>(
+        &self,
+        changed: impl IntoIterator<Item = &'a Value>,
+        removed: impl IntoIterator<Item = &'a ObjectRef>,
+    ) -> Self {
+        Self { model: Arc::new(self.model.with_change(changed, removed)) }
+    }
+
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
     /// What could not be understood: the object's name, the field's path, the reason.
     pub fn unknowns(&self) -> &[String] {
         &self.model.unknowns
@@ -104,10 +118,6 @@ impl Cluster {
         lint::lint(objects, self)
     }
 
-    pub(crate) fn model(&self) -> &Model {
-        &self.model
-    }
-
     /// The pods that have a network, workloads that stand for theirs included, in order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &PodRef> {
         self.model.pods.iter().map(|pod| &pod.id)
@@ -122,6 +132,11 @@ impl Cluster {
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
     pub fn analyze(&self, options: Options) -> Vec<Link> {
         analyze::analyze(&self.model, options)
+    }
+
+    /// The same, one source after another, for clusters with more connections than fit into memory.
+    pub fn links(&self, options: Options) -> Links<'_> {
+        Links::new(&self.model, options)
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::names::Protocol;
-use crate::tables::{Group, GroupSide, Identity, LocalPod, RuleId, Tables};
+use crate::tables::{Decision, Group, GroupSide, Identity, LocalPod, Rest, RuleId, Tables};
 
 /// An end of a connection, as a packet shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,20 +27,34 @@ pub struct Judgement {
 /// What one side says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// No policy isolates.
+    /// No policy isolates, and no rule decides.
     NotIsolated,
     /// The rule that decided.
     AllowedBy(RuleId),
     /// From the node that the pod runs on.
     FromLocalNode,
-    /// Isolated, and no entry allows.
+    /// Isolated, and no rule decides.
     Denied,
+    /// The rule that decided.
+    DeniedBy(RuleId),
+    /// Something was not understood that may deny it, or may not allow it: denied. The rule, if it was one.
+    NotUnderstood(Option<RuleId>),
+}
+
+impl Outcome {
+    /// Whether it lets the connection pass.
+    pub fn is_allowed(self) -> bool {
+        match self {
+            Self::NotIsolated | Self::AllowedBy(_) | Self::FromLocalNode => true,
+            Self::Denied | Self::DeniedBy(_) | Self::NotUnderstood(_) => false,
+        }
+    }
 }
 
 impl Judgement {
     /// Whether this node lets it pass.
     pub fn is_allowed(&self) -> bool {
-        ![self.egress, self.ingress].contains(&Some(Outcome::Denied))
+        [self.egress, self.ingress].into_iter().flatten().all(Outcome::is_allowed)
     }
 }
 
@@ -87,16 +101,21 @@ impl Tables {
 }
 
 impl GroupSide {
-    /// What this side says of a connection with a peer. The smallest rule that allows is the one that decided.
+    /// What this side says of a connection with a peer. The smallest decision of all that match counts.
     pub fn judge(&self, peer: Identity, protocol: Protocol, port: u16) -> Outcome {
-        if self.isolated_by.is_empty() {
-            return Outcome::NotIsolated;
-        }
-        let allowing = self.entries.iter().filter(|entry| {
+        let matching = self.entries.iter().filter(|entry| {
             entry.peer.is_none_or(|it| it == peer)
                 && entry.protocol.is_none_or(|it| it == protocol)
                 && entry.ports.is_none_or(|(first, last)| (first..=last).contains(&port))
         });
-        allowing.map(|entry| entry.rule).min().map_or(Outcome::Denied, Outcome::AllowedBy)
+        let first = matching.map(|entry| entry.decision).min();
+        match first.map_or(Decision::Rest(self.rest), |decision| self.decisions[decision.0 as usize]) {
+            Decision::Allow(rule) => Outcome::AllowedBy(rule),
+            Decision::Deny(rule) => Outcome::DeniedBy(rule),
+            Decision::NotUnderstood(rule) => Outcome::NotUnderstood(rule),
+            Decision::Rest(Rest::Open) => Outcome::NotIsolated,
+            Decision::Rest(Rest::Shut) => Outcome::Denied,
+            Decision::Rest(Rest::NotUnderstood) => Outcome::NotUnderstood(None),
+        }
     }
 }

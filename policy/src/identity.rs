@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::names::PodRef;
 use crate::tables::Identity;
 
 /// What carries an identity.
@@ -14,8 +13,6 @@ pub(crate) enum Holder {
     Address(IpAddr),
     /// The addresses whose longest named prefix this is.
     Block(IpNet),
-    /// A pod that has no address yet.
-    Pod(PodRef),
 }
 
 /// Hands out identities. A class of peers keeps the number that most of its members had; a number that nobody holds any

@@ -10,6 +10,7 @@
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster.
 //! - [`lint`]: what a reviewer would say of the policies.
+//! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -23,6 +24,7 @@ pub mod identity;
 mod judge;
 pub mod label;
 pub mod lint;
+pub mod matrix;
 mod model;
 pub mod names;
 pub mod namespace;
@@ -42,6 +44,7 @@ pub mod verdict;
 pub use cluster::{Cluster, Connection, Party, Route};
 pub use documents::{DocumentError, parse_documents};
 pub use identity::IdentityAllocator;
-pub use names::{Direction, Family, PodRef, PolicyRef, Protocol, RuleRef};
+pub use matrix::{Cell, Matrix};
+pub use names::{Direction, Family, ObjectRef, PodRef, PolicyRef, Protocol, RuleRef};
 pub use parse::problem::{Problem, Reason};
 pub use verdict::{Side, Verdict};

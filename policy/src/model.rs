@@ -1,40 +1,58 @@
 //! The parsed cluster with its indices: which policies bear on which pod.
+//!
+//! - `read`: objects become sources, one by one. `change`: some of them change, and what has not changed is shared.
+//! - `stand`: which policies bear on which pod.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+mod change;
 mod read;
+mod stand;
 
+use crate::block::IpBlock;
 use crate::label::Labels;
-use crate::names::{Direction, Family, PodRef, PolicyRef};
+use crate::names::{Direction, Family, ObjectRef, PodRef, PolicyRef};
 use crate::namespace::Namespace;
 use crate::parse::problem::{Problem, Reason};
-use crate::peer::{Match, Namespaces, NodeLabels};
+use crate::peer::{NodeLabels, Peer};
 use crate::pod::Pod;
 use crate::policy::{BrokenPolicy, Policy};
-use read::Reader;
+use read::{Reader, Sources};
+use stand::Standings;
 
 /// Index into [`Model::pods`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PodIndex(usize);
 
-/// Everything that was read.
+impl PodIndex {
+    pub(crate) fn at(number: usize) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
+
+/// Everything that was read. A change makes another one, which shares what did not change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     /// Those of objects, and those that pods are in although no object says so.
-    pub namespaces: BTreeMap<String, Namespace>,
+    pub namespaces: Arc<BTreeMap<String, Namespace>>,
     /// Sorted by name.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<Arc<Pod>>,
     /// In the order in which they are asked: sorted by rank, then by name.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<Arc<Policy>>,
     /// Not understood; sorted by name.
-    pub broken: Vec<BrokenPolicy>,
+    pub broken: Vec<Arc<BrokenPolicy>>,
     /// Pods that have ended, with their phase.
-    pub ended: BTreeMap<PodRef, &'static str>,
+    pub ended: Arc<BTreeMap<PodRef, &'static str>>,
     /// The nodes, by name.
-    pub hosts: BTreeMap<String, Host>,
+    pub hosts: Arc<BTreeMap<String, Host>>,
     /// All that was not understood.
     pub problems: Vec<Problem>,
     /// The same, as text.
@@ -45,15 +63,15 @@ pub(crate) struct Model {
     pub shared_addresses: BTreeMap<IpAddr, String>,
     /// The family of addresses that are not known: that of all that are, if it is one.
     pub family: Option<Family>,
-    by_name: HashMap<PodRef, PodIndex>,
-    standings: Vec<[Standing; 2]>,
     pod_unknowns: HashMap<PodIndex, Vec<String>>,
-    /// Objects that do not even say whom they bear on.
-    nameless: Vec<String>,
+    /// Worked out when first asked for.
+    standings: OnceLock<Standings>,
+    /// What all of this was made from.
+    sources: Sources,
 }
 
 /// A node, as far as it matters here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Host {
     pub addresses: BTreeSet<IpAddr>,
     /// Absent where no Node object has told them.
@@ -75,58 +93,40 @@ pub(crate) struct Standing {
     pub overriding: Vec<String>,
 }
 
+/// The name of an object, if it has one and matters here.
+pub(crate) fn name_of(object: &Value) -> Option<ObjectRef> {
+    Reader::default().read(object)
+}
+
 impl Model {
     pub(crate) fn read<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
         let objects: Vec<&Value> = objects.into_iter().collect();
         let mut reader = Reader::of(objects.iter().copied());
-        for (index, value) in objects.into_iter().enumerate() {
-            reader.read(index, value);
+        for value in objects {
+            reader.read(value);
         }
-        reader.finish()
+        reader.finish().model()
     }
 
-    fn add_pods(
-        &mut self,
-        pods: BTreeMap<PodRef, (Pod, Vec<Problem>)>,
-        namespace_problems: &BTreeMap<String, Vec<Problem>>,
-    ) {
-        for (id, (pod, problems)) in pods {
-            let index = PodIndex(self.pods.len());
-            let of_namespace = namespace_problems.get(&id.namespace).into_iter().flatten();
-            let unknowns: Vec<String> = problems.iter().chain(of_namespace).map(Problem::to_string).collect();
-            if !unknowns.is_empty() {
-                self.pod_unknowns.insert(index, unknowns);
-            }
-            // No cluster has a pod outside any namespace; files often leave the namespace out.
-            self.namespaces
-                .entry(id.namespace.clone())
-                .or_insert_with(|| Namespace::new(id.namespace.clone(), Labels::new()));
-            if !pod.is_host_network {
-                for address in &pod.addresses {
-                    self.claim(*address, index, &id);
-                }
-            }
-            self.by_name.insert(id, index);
-            self.pods.push(pod);
-        }
-        for address in self.shared_addresses.keys() {
-            self.by_address.remove(address);
-        }
+    /// Objects that do not even say whom they bear on.
+    fn nameless(&self) -> &[String] {
+        &self.sources.nameless
     }
 
     /// Notes whose an address is. Two claims are a contradiction: then nobody is told by that address.
-    fn claim(&mut self, address: IpAddr, index: PodIndex, id: &PodRef) {
+    fn claim(&mut self, address: IpAddr, index: PodIndex) {
         let Some(before) = self.by_address.insert(address, index) else { return };
         if before == index {
             return;
         }
         let problem = Problem {
-            object: format!("Pod {id}"),
+            object: format!("Pod {}", self.pods[index.0].id),
             path: "status.podIPs".to_owned(),
             reason: Reason::SharedAddress {
                 address: address.to_string(),
                 other: format!("Pod {}", self.pods[before.0].id),
             },
+            index: None,
         };
         let text = problem.to_string();
         for index in [before, index] {
@@ -136,62 +136,25 @@ impl Model {
         self.problems.push(problem);
     }
 
-    /// Works out which policies bear on which pod.
-    fn stand(&mut self) {
-        let mut by_namespace: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut anywhere: Vec<usize> = Vec::new();
-        for (index, policy) in self.policies.iter().enumerate() {
-            match &policy.subject.namespaces {
-                Namespaces::Own(namespace) => by_namespace.entry(namespace.as_str()).or_default().push(index),
-                Namespaces::Selected(_) => anywhere.push(index),
-            }
+    /// The family of addresses that nobody knows: that of all known ones, if it is one; without any, IPv4, unless all
+    /// blocks that policies name are IPv6.
+    fn only_family(&self) -> Option<Family> {
+        let pods = self.pods.iter().flat_map(|pod| &pod.addresses);
+        let hosts = self.hosts.values().flat_map(|host| &host.addresses);
+        let mut families = pods.chain(hosts).copied().map(Family::of);
+        if let Some(first) = families.next() {
+            return families.all(|family| family == first).then_some(first);
         }
-        // Both lists ascend, and so must what is asked.
-        for near in by_namespace.values_mut() {
-            near.extend(&anywhere);
-            near.sort_unstable();
-        }
-        let standings = self.pod_indices().map(|index| {
-            let near = by_namespace.get(self.pod(index).id.namespace.as_str()).map_or(&anywhere[..], Vec::as_slice);
-            Direction::ALL.map(|direction| self.standing_of(index, near, direction))
-        });
-        let standings = standings.collect();
-        self.standings = standings;
+        let rules = self.policies.iter().flat_map(|policy| policy.all_rules());
+        let blocks = rules.flat_map(|rule| &rule.peers).filter_map(Peer::block);
+        let mut prefixes = blocks.flat_map(IpBlock::prefixes).peekable();
+        let only_v6 = prefixes.peek().is_some() && prefixes.all(|net| Family::of(net.addr()) == Family::V6);
+        Some(if only_v6 { Family::V6 } else { Family::V4 })
     }
 
-    fn standing_of(&self, index: PodIndex, near: &[usize], direction: Direction) -> Standing {
-        let mut standing = Standing::default();
-        let pod = self.pod(index);
-        if pod.is_host_network {
-            return standing;
-        }
-        let namespace = self.namespace_of(pod);
-        for &at in near {
-            let policy = &self.policies[at];
-            if policy.rules(direction).is_none() {
-                continue;
-            }
-            match policy.selects(pod, namespace) {
-                Match::Yes => standing.policies.push(at),
-                Match::No => {}
-                Match::Maybe if policy.only_allows() => standing.uncertain.push(policy.id.clone()),
-                Match::Maybe => standing.overriding.extend(self.unknowns_of(index).iter().cloned()),
-            }
-        }
-        for policy in &self.broken {
-            if !policy.can_isolate(direction) || policy.subject.selects(pod, namespace) == Match::No {
-                continue;
-            }
-            standing.uncertain.push(policy.id.clone());
-            if policy.overrides {
-                standing.overriding.extend(policy.unknowns.iter().cloned());
-            } else {
-                standing.unknowns.extend(policy.unknowns.iter().cloned());
-            }
-        }
-        standing.overriding.extend(self.nameless.iter().cloned());
-        standing.uncertain.sort_unstable();
-        standing
+    /// Whether something of the pod was not understood, and it is one that labels select.
+    pub(crate) fn is_unread(&self, index: PodIndex) -> bool {
+        !self.pod(index).is_host_network && !self.unknowns_of(index).is_empty()
     }
 
     pub(crate) fn pod(&self, index: PodIndex) -> &Pod {
@@ -203,7 +166,7 @@ impl Model {
     }
 
     pub(crate) fn find(&self, id: &PodRef) -> Option<PodIndex> {
-        self.by_name.get(id).copied()
+        self.pods.binary_search_by(|pod| pod.id.cmp(id)).ok().map(PodIndex)
     }
 
     pub(crate) fn namespace_of(&self, pod: &Pod) -> &Namespace {
@@ -222,22 +185,32 @@ impl Model {
     }
 
     pub(crate) fn standing(&self, index: PodIndex, direction: Direction) -> &Standing {
-        let [ingress, egress] = &self.standings[index.0];
-        match direction {
-            Direction::Ingress => ingress,
-            Direction::Egress => egress,
-        }
+        self.standings().of(index, direction)
+    }
+
+    /// The same by number: pods with one number have one standing.
+    pub(crate) fn standing_number(&self, index: PodIndex, direction: Direction) -> u32 {
+        self.standings().number(index, direction)
+    }
+
+    /// How many numbers there are.
+    pub(crate) fn standing_count(&self) -> usize {
+        self.standings().len()
+    }
+
+    fn standings(&self) -> &Standings {
+        self.standings.get_or_init(|| Standings::of_all(self))
     }
 }
 
 impl Standing {
     /// Whether any policy isolates, certain or not.
-    pub(crate) fn isolates(&self, policies: &[Policy]) -> bool {
+    pub(crate) fn isolates(&self, policies: &[Arc<Policy>]) -> bool {
         !self.uncertain.is_empty() || self.policies.iter().any(|index| policies[*index].rank.tier.isolates())
     }
 
     /// All that isolate, certain or not, in order of their names.
-    pub(crate) fn isolated_by(&self, policies: &[Policy]) -> Vec<PolicyRef> {
+    pub(crate) fn isolated_by(&self, policies: &[Arc<Policy>]) -> Vec<PolicyRef> {
         let isolating = self.policies.iter().map(|index| &policies[*index]).filter(|it| it.rank.tier.isolates());
         let mut names: Vec<PolicyRef> = isolating.map(|policy| policy.id.clone()).collect();
         names.extend(self.uncertain.iter().cloned());

@@ -3,6 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde_json::Value;
+
+use crate::model;
+use crate::parse::object::DEFAULT_NAMESPACE;
+
 /// A transport protocol that NetworkPolicy can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
@@ -85,6 +90,50 @@ pub struct RuleRef {
     pub peer: Option<u32>,
     /// Index in `ports`; absent where the rule names no port.
     pub port: Option<u32>,
+}
+
+/// Names an object that matters to policies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectRef {
+    /// A namespace, by its name.
+    Namespace(String),
+    /// A node, by its name.
+    Node(String),
+    /// A pod.
+    Pod(PodRef),
+    /// A policy of any kind.
+    Policy(PolicyRef),
+    /// What makes pods from a template.
+    Workload {
+        /// `Deployment` and the like.
+        kind: &'static str,
+        /// `metadata.namespace`.
+        namespace: String,
+        /// `metadata.name`.
+        name: String,
+    },
+    /// A NetworkSet, GlobalNetworkSet or HostEndpoint of Calico's.
+    AddressSet {
+        /// One of these words.
+        kind: &'static str,
+        /// `metadata.namespace`; absent for cluster-scoped kinds.
+        namespace: Option<String>,
+        /// `metadata.name`.
+        name: String,
+    },
+}
+
+impl ObjectRef {
+    /// The name of a Kubernetes object. `None`: it has none, or no bearing on policies.
+    pub fn of(object: &Value) -> Option<Self> {
+        model::name_of(object)
+    }
+
+    pub(crate) fn workload(kind: &'static str, value: &Value) -> Self {
+        let text = |path: &str| value.pointer(path).and_then(Value::as_str);
+        let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned();
+        Self::Workload { kind, namespace, name: text("/metadata/name").unwrap_or_default().to_owned() }
+    }
 }
 
 impl PolicyRef {

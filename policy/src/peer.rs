@@ -74,6 +74,17 @@ pub enum NodeLabels<'m> {
     Unknown,
 }
 
+impl NodeLabels<'_> {
+    /// Whether the selector selects the node.
+    pub fn meet(self, selector: &Selector) -> Match {
+        match self {
+            Self::Known(_) | Self::Unknown if selector.is_empty() => Match::Yes,
+            Self::Known(labels) => selector.matches(labels).into(),
+            Self::Unknown => Match::Maybe,
+        }
+    }
+}
+
 impl Peer {
     /// Whether the other end is in it.
     pub fn matches(&self, other: &Counterpart<'_>) -> Match {
@@ -86,9 +97,7 @@ impl Peer {
             }
             Self::Nodes(selector) => match other.node {
                 None => Match::No,
-                Some(_) if selector.is_empty() => Match::Yes,
-                Some(NodeLabels::Known(labels)) => selector.matches(labels).into(),
-                Some(NodeLabels::Unknown) => Match::Maybe,
+                Some(node) => node.meet(selector),
             },
         }
     }

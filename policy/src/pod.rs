@@ -1,6 +1,7 @@
 //! Pods.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::label::Labels;
 use crate::names::PodRef;
@@ -11,8 +12,8 @@ use crate::port::NamedPorts;
 pub struct Pod {
     /// Its name.
     pub id: PodRef,
-    /// `metadata.labels`.
-    pub labels: Labels,
+    /// `metadata.labels`, shared by pods that have the same.
+    pub labels: Arc<Labels>,
     /// The node it runs on, once it has one.
     pub node: Option<String>,
     /// Whether its traffic is the node's: no policy selects it, and it is in no peer by label.

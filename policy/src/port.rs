@@ -1,6 +1,5 @@
 //! Ports: of rules, and of pods.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::names::Protocol;
@@ -52,19 +51,27 @@ impl PortRange {
 /// What a pod calls its ports. One name may stand for several numbers: in another protocol, or in another container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamedPorts {
-    numbers: BTreeMap<(Protocol, String), BTreeSet<u16>>,
+    /// Ascending, each once. Pods have few: a list is smaller than a map, and as quick.
+    list: Vec<(Protocol, String, u16)>,
 }
 
 impl NamedPorts {
     /// Adds a number to a name.
     pub fn insert(&mut self, protocol: Protocol, name: &str, number: u16) {
-        self.numbers.entry((protocol, name.to_owned())).or_default().insert(number);
+        let place = self.list.binary_search_by(|(p, n, it)| (*p, n.as_str(), *it).cmp(&(protocol, name, number)));
+        if let Err(at) = place {
+            self.list.insert(at, (protocol, name.to_owned(), number));
+        }
     }
 
     /// The numbers behind a name, in order. None: the pod has no such port.
-    pub fn resolve(&self, protocol: Protocol, name: &str) -> impl Iterator<Item = u16> {
-        // The key of the map owns its string: a look-up needs one, too.
-        self.numbers.get(&(protocol, name.to_owned())).into_iter().flatten().copied()
+    pub fn resolve<'a>(&'a self, protocol: Protocol, name: &'a str) -> impl Iterator<Item = u16> + 'a {
+        self.iter().filter(move |(p, n, _)| *p == protocol && *n == name).map(|(_, _, number)| number)
+    }
+
+    /// All names with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (Protocol, &str, u16)> {
+        self.list.iter().map(|(protocol, name, number)| (*protocol, name.as_str(), *number))
     }
 }
 

@@ -27,9 +27,13 @@ impl Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(pub u32);
 
-/// Index into [`Tables::rules`]. Smaller is earlier: where several rules allow, the smallest is the one that decided.
+/// Index into [`Tables::rules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u32);
+
+/// Index into [`GroupSide::decisions`]. Smaller is earlier: of all entries that match, the smallest is the one that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DecisionId(pub u32);
 
 /// Everything the kernel of one node needs. Addresses, blocks and groups of one `Tables` belong together: an identity
 /// means something else in another one, so that they are swapped as a whole.
@@ -44,7 +48,7 @@ pub struct Tables {
     pub groups: Vec<Group>,
     /// The node's own pods.
     pub pods: Vec<LocalPod>,
-    /// What a [`RuleId`] stands for, sorted.
+    /// What a [`RuleId`] stands for, in the order in which policies and their rules are asked.
     pub rules: Vec<RuleRef>,
 }
 
@@ -57,9 +61,8 @@ pub struct LocalPod {
     pub addresses: Vec<IpAddr>,
     /// Its policies.
     pub group: GroupId,
-    /// What it is as a peer, by its first address. Where a block holds one of its addresses and not the other, they
-    /// differ: `addresses` has both.
-    pub identity: Identity,
+    /// What it is as a peer, by each of its addresses: they differ where a block holds one of them and not the other.
+    pub identities: Vec<Identity>,
 }
 
 /// What one set of policies says in both directions.
@@ -71,16 +74,47 @@ pub struct Group {
     pub egress: GroupSide,
 }
 
-/// One direction of a group.
+/// One direction of a group: an ordered list of which the first entry that matches decides.
+///
+/// Tiers and `Pass` are worked into the list: what a rule passes on stands in its place as what the next tiers say of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupSide {
-    /// The policies that isolate. Empty: not isolated, and no entries.
+    /// The policies that isolate, whatever else judges. Empty: not isolated.
     pub isolated_by: Vec<PolicyRef>,
-    /// What is allowed all the same.
+    /// What entries come to, in order.
+    pub decisions: Vec<Decision>,
+    /// What the decisions are about, by decision.
     pub entries: Vec<Entry>,
+    /// What no entry matches.
+    pub rest: Rest,
 }
 
-/// Allows something.
+/// What an entry comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// The rule allows.
+    Allow(RuleId),
+    /// The rule denies.
+    Deny(RuleId),
+    /// No rule: as [`GroupSide::rest`] would have it behind all tiers. A rule has passed it on.
+    Rest(Rest),
+    /// Something was not understood that may bear on it: the rule's own words, whom it speaks of, or who has the address.
+    NotUnderstood(Option<RuleId>),
+}
+
+/// What becomes of connections on which no rule decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// They are let pass: no policy isolates.
+    #[default]
+    Open,
+    /// They are denied: policies isolate.
+    Shut,
+    /// They are denied: a policy that was not understood may deny them.
+    NotUnderstood,
+}
+
+/// What a decision is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// From or to whom; `None`: anyone, whatever its address.
@@ -89,6 +123,43 @@ pub struct Entry {
     pub protocol: Option<Protocol>,
     /// First and last destination port, inclusive; `None`: all.
     pub ports: Option<(u16, u16)>,
-    /// The rule it comes from.
-    pub rule: RuleId,
+    /// What it comes to.
+    pub decision: DecisionId,
+}
+
+impl GroupSide {
+    /// Whether anything is judged here: if not, all is open.
+    pub fn is_judged(&self) -> bool {
+        !self.entries.is_empty() || self.rest.denies()
+    }
+}
+
+impl Decision {
+    /// Whether it denies.
+    pub fn denies(self) -> bool {
+        match self {
+            Self::Allow(_) => false,
+            Self::Rest(rest) => rest.denies(),
+            Self::Deny(_) | Self::NotUnderstood(_) => true,
+        }
+    }
+
+    /// The rule that decides, or that was not understood.
+    pub fn rule(self) -> Option<RuleId> {
+        match self {
+            Self::Allow(rule) | Self::Deny(rule) => Some(rule),
+            Self::NotUnderstood(rule) => rule,
+            Self::Rest(_) => None,
+        }
+    }
+}
+
+impl Rest {
+    /// Whether it denies.
+    pub fn denies(self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Shut | Self::NotUnderstood => true,
+        }
+    }
 }

@@ -232,6 +232,42 @@ fn actions_and_what_follows_them() {
 }
 
 #[test]
+fn the_tiers_of_cluster_network_policy_take_calicos_policies_in() {
+    let cluster_policy = |tier: &str, priority: u32, action: &str| {
+        format!(
+            "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: m}}\nspec: {{tier: {tier}, priority: {priority}, subject: {{namespaces: {{}}}}, ingress: [{{action: {action}, from: [{{namespaces: {{}}}}]}}]}}\n"
+        )
+    };
+    let in_tier = |name: &str, rest: &str, action: &str| {
+        global(
+            name,
+            &format!(
+                "{{{rest}, selector: \"app == 'web'\", ingress: [{{action: {action}, source: {{selector: all()}}}}]}}"
+            ),
+        )
+    };
+    let (open, shut) = (policy("x/np", "{podSelector: {}, ingress: [{}]}"), policy("x/np", "{podSelector: {}}"));
+    for (policies, expected) in [
+        (in_tier("g", "tier: kube-admin, order: 1", "Deny") + &open, false),
+        (in_tier("g", "tier: adminnetworkpolicy", "Allow") + &shut, true),
+        (in_tier("g", "tier: kube-admin, order: 1", "Pass") + &shut, false),
+        (in_tier("g", "tier: kube-admin, order: 1", "Allow") + &cluster_policy("Admin", 2, "Deny"), true),
+        (in_tier("g", "tier: kube-admin, order: 3", "Allow") + &cluster_policy("Admin", 2, "Deny"), false),
+        (in_tier("kube-admin.z", "tier: kube-admin, order: 2", "Allow") + &cluster_policy("Admin", 2, "Deny"), false),
+        (in_tier("kube-admin.a", "tier: kube-admin, order: 2", "Allow") + &cluster_policy("Admin", 2, "Deny"), true),
+        (in_tier("g", "tier: kube-baseline, order: 1", "Deny") + &open, true),
+        (in_tier("g", "tier: kube-baseline, order: 1", "Deny"), false),
+        (in_tier("g", "tier: baselineadminnetworkpolicy", "Deny") + &cluster_policy("Baseline", 2, "Accept"), true),
+    ] {
+        let cluster = sound(&(pods() + &policies));
+        // What these tiers do not match is left to the others: the pod is not isolated by them.
+        check(&cluster, &[("y/job", "x/web", "TCP 80", expected)]);
+    }
+    let cluster = sound(&(pods() + &in_tier("g", "tier: kube-admin, order: 1", "Deny")));
+    check(&cluster, &[("192.0.2.1", "x/web", "TCP 80", true), ("x/web", "192.0.2.1", "TCP 80", true)]);
+}
+
+#[test]
 fn ip_version_is_the_family_of_the_other_ends_address() {
     let text = pod("x/web", "app=web", "10.0.0.1,fd00::1", "") + &pod("x/db", "app=db", "10.0.0.2,fd00::2", "");
     for (rule, v4, v6) in [

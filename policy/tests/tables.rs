@@ -3,7 +3,7 @@
 mod common;
 
 use common::{namespace, pod, pod_on, policy, sound};
-use signalbox_policy::tables::{Entry, Identity, RuleId, Tables};
+use signalbox_policy::tables::{Decision, DecisionId, Entry, Identity, RuleId, Tables};
 use signalbox_policy::{IdentityAllocator, Protocol};
 
 fn identity(tables: &Tables, address: &str) -> Identity {
@@ -67,7 +67,7 @@ fn blocks_and_exceptions_are_all_named_and_the_longest_prefix_wins() {
 fn entries_say_each_thing_once_and_name_the_first_rule() {
     let spec = "{podSelector: {}, ingress: [{ports: [{port: 80}, {port: 443, protocol: UDP}]}, {ports: [{port: 80}, {protocol: SCTP}]}, {from: [], ports: []}]}";
     let tables = sound(&(pod("x/a", "", "10.0.0.1", "") + &policy("x/np", spec))).compile("n1");
-    let entry = |protocol, ports, rule| Entry { peer: None, protocol, ports, rule: RuleId(rule) };
+    let entry = |protocol, ports, decision| Entry { peer: None, protocol, ports, decision: DecisionId(decision) };
     assert_eq!(
         tables.groups[0].ingress.entries,
         [
@@ -77,6 +77,7 @@ fn entries_say_each_thing_once_and_name_the_first_rule() {
             entry(None, None, 3),
         ]
     );
+    assert_eq!(tables.groups[0].ingress.decisions, [0, 1, 2, 3].map(|rule| Decision::Allow(RuleId(rule))));
     assert_eq!(
         tables.rules.iter().map(|rule| (rule.rule, rule.port)).collect::<Vec<_>>(),
         [(0, Some(0)), (0, Some(1)), (1, Some(1)), (2, None)]

@@ -54,8 +54,8 @@ pub struct Flow {
     last_seen: u32,
     source_interface: u32,
     destination_interface: u32,
-    egress_rule: u32,
-    ingress_rule: u32,
+    egress_decision: u32,
+    ingress_decision: u32,
     flags: u32,
 }
 
@@ -69,14 +69,14 @@ impl Flow {
 
     /// A flow that is allowed as of a generation. Interfaces are those of the local pods at its ends, or 0.
     #[inline(always)]
-    pub const fn new(generation: u32, now: u32, interfaces: (u32, u32), rules: (u32, u32), flags: u32) -> Self {
+    pub const fn new(generation: u32, now: u32, interfaces: (u32, u32), decisions: (u32, u32), flags: u32) -> Self {
         Self {
             generation,
             last_seen: now,
             source_interface: interfaces.0,
             destination_interface: interfaces.1,
-            egress_rule: rules.0,
-            ingress_rule: rules.1,
+            egress_decision: decisions.0,
+            ingress_decision: decisions.1,
             flags,
         }
     }
@@ -134,11 +134,11 @@ impl Flow {
 
     /// Judged again, and still allowed.
     #[inline(always)]
-    pub const fn keep(&mut self, generation: u32, interfaces: (u32, u32), rules: (u32, u32)) {
+    pub const fn keep(&mut self, generation: u32, interfaces: (u32, u32), decisions: (u32, u32)) {
         self.source_interface = interfaces.0;
         self.destination_interface = interfaces.1;
-        self.egress_rule = rules.0;
-        self.ingress_rule = rules.1;
+        self.egress_decision = decisions.0;
+        self.ingress_decision = decisions.1;
         self.flags &= !Self::CUT;
         self.generation = generation;
     }
@@ -314,12 +314,12 @@ pub struct Event {
     pub destination_interface: u32,
     /// The group that judged the egress side.
     pub egress_group: u32,
-    /// Its rule, or [`crate::policy::NO_RULE`].
-    pub egress_rule: u32,
+    /// Its decision, or [`crate::policy::NO_DECISION`].
+    pub egress_decision: u32,
     /// The group that judged the ingress side.
     pub ingress_group: u32,
-    /// Its rule, or [`crate::policy::NO_RULE`].
-    pub ingress_rule: u32,
+    /// Its decision, or [`crate::policy::NO_DECISION`].
+    pub ingress_decision: u32,
     /// Denials of this flow that were left out since the last event.
     pub suppressed: u32,
     /// Always 0: keeps the size a multiple of eight.

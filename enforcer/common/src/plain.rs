@@ -7,7 +7,7 @@ use core::{mem::MaybeUninit, ptr, slice};
 use crate::{
     address::Address,
     flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockKey, BlockValue, NodePortKey, PodValue, PolicyKey, RangeKey},
+    policy::{AddressValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey},
 };
 
 /// A structure whose every byte is part of a field, and for which every pattern of bytes is a value.
@@ -38,6 +38,7 @@ plain! {
     PodValue: 96,
     PolicyKey: 12,
     RangeKey: 16,
+    Judgement: 4,
     NodePortKey: 4,
     FlowKey: 40,
     Flow: 28,
@@ -53,6 +54,12 @@ plain! {
 pub fn as_bytes<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: `Plain` has no padding, so every byte is initialised; the length is that of the slice.
     unsafe { slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// The same, to be written.
+pub fn as_bytes_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and any bytes are a `T`.
+    unsafe { slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
 /// The structure that these bytes hold; `None` where they are too few.

@@ -7,8 +7,53 @@ use crate::{Address, version};
 pub const NO_IDENTITY: u32 = u32::MAX;
 /// In [`PolicyKey`]: whatever the identity.
 const ANY_IDENTITY: u32 = u32::MAX;
-/// No rule: larger than every index of a rule.
-pub const NO_RULE: u32 = u32::MAX;
+/// No decision: larger than the index of any.
+pub const NO_DECISION: u32 = u32::MAX;
+
+/// Value of the maps `POLICY` and `RANGES`: what becomes of what the key matches. Of all that match the smallest counts.
+///
+/// The index of the decision within its side of the group, ascending in the order in which rules are asked, in the upper
+/// 31 bits, so that the order of the words is that of the decisions; 1 in the lowest bit where it denies. An index stands for
+/// one decision, so the lowest bit never settles the order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Judgement {
+    word: u32,
+}
+
+impl Judgement {
+    /// Nothing matches: larger than any.
+    pub const NONE: Self = Self { word: u32::MAX };
+
+    /// A decision by its index, below 2^31 - 1.
+    pub const fn new(decision: u32, denies: bool) -> Self {
+        Self { word: decision << 1 | denies as u32 }
+    }
+
+    /// Whether anything matches.
+    #[inline(always)]
+    pub const fn is_some(self) -> bool {
+        self.word != u32::MAX
+    }
+
+    /// Whether it denies.
+    #[inline(always)]
+    pub const fn denies(self) -> bool {
+        self.word & 1 != 0
+    }
+
+    /// The decision's index, or [`NO_DECISION`].
+    #[inline(always)]
+    pub const fn decision(self) -> u32 {
+        if self.is_some() { self.word >> 1 } else { NO_DECISION }
+    }
+
+    /// The earlier of both.
+    #[inline(always)]
+    pub const fn or_earlier(self, other: Self) -> Self {
+        if other.word < self.word { other } else { self }
+    }
+}
 
 /// Which side of a connection is judged.
 #[repr(u8)]
@@ -89,8 +134,8 @@ impl BlockValue {
 pub struct PodState {
     flags: u32,
     group: u32,
-    identity: u32,
-    reserved: u32,
+    identity_v4: u32,
+    identity_v6: u32,
     v4: Address,
     v6: Address,
 }
@@ -98,25 +143,36 @@ pub struct PodState {
 impl PodState {
     /// This version knows the pod.
     pub const PRESENT: u32 = 1;
-    /// A policy isolates it for connections into it.
-    pub const INGRESS_ISOLATED: u32 = 1 << 1;
-    /// A policy isolates it for connections out of it.
-    pub const EGRESS_ISOLATED: u32 = 1 << 2;
+    /// Connections into it that no entry matches are denied: a policy isolates it, or was not understood. With
+    /// [`PodState::INGRESS_JUDGED`].
+    pub const INGRESS_SHUT: u32 = 1 << 1;
+    /// The same for connections out of it.
+    pub const EGRESS_SHUT: u32 = 1 << 2;
     /// Some rule for ingress names a range of ports.
     pub const INGRESS_RANGES: u32 = 1 << 3;
     /// Some rule for egress names a range of ports.
     pub const EGRESS_RANGES: u32 = 1 << 4;
-    /// Its policies did not fit into the maps: where it is isolated, everything is denied.
+    /// Its policies did not fit into the maps: where it is judged, everything is denied.
     pub const UNFIT: u32 = 1 << 5;
+    /// Some policy has a word on connections into it.
+    pub const INGRESS_JUDGED: u32 = 1 << 6;
+    /// Some policy has a word on connections out of it.
+    pub const EGRESS_JUDGED: u32 = 1 << 7;
 
-    /// A known pod.
-    pub const fn new(flags: u32, group: u32, identity: u32, v4: Address, v6: Address) -> Self {
-        Self { flags: flags | Self::PRESENT, group, identity, reserved: 0, v4, v6 }
+    /// A known pod: its flags, its group, and its address and identity of each family. Without an address the identity
+    /// does not matter.
+    pub const fn new(flags: u32, group: u32, v4: (Address, u32), v6: (Address, u32)) -> Self {
+        Self { flags: flags | Self::PRESENT, group, identity_v4: v4.1, identity_v6: v6.1, v4: v4.0, v6: v6.0 }
     }
 
     /// A version that does not know the pod.
     pub const ABSENT: Self =
-        Self { flags: 0, group: 0, identity: 0, reserved: 0, v4: Address::UNSPECIFIED, v6: Address::UNSPECIFIED };
+        Self { flags: 0, group: 0, identity_v4: 0, identity_v6: 0, v4: Address::UNSPECIFIED, v6: Address::UNSPECIFIED };
+
+    /// The same with other flags.
+    pub const fn with_flags(&self, flags: u32) -> Self {
+        Self { flags, ..*self }
+    }
 
     /// Its flags.
     #[inline(always)]
@@ -136,10 +192,10 @@ impl PodState {
         self.group
     }
 
-    /// What it is as a peer.
+    /// What it is as a peer, on a connection of the family that `like` belongs to.
     #[inline(always)]
-    pub const fn identity(&self) -> u32 {
-        self.identity
+    pub const fn identity(&self, like: &Address) -> u32 {
+        if like.is_v4() { self.identity_v4 } else { self.identity_v6 }
     }
 
     /// Whether the address is one of its own.
@@ -180,7 +236,7 @@ impl PodValue {
     }
 }
 
-/// Key of the map `POLICY`. Its value is the index of the rule within the group: the smallest of all that match decides.
+/// Key of the map `POLICY`, whose value is a [`Judgement`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyKey {
@@ -220,7 +276,7 @@ impl PolicyKey {
     }
 }
 
-/// Key of the LPM map `RANGES`: as [`PolicyKey`], with a block of ports as the last bits.
+/// Key of the LPM map `RANGES`: as [`PolicyKey`], with a block of ports as the last bits. The value is a [`Judgement`], too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RangeKey {

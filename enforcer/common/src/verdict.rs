@@ -19,6 +19,8 @@ pub enum Reason {
     TooManyHeaders = 6,
     /// The kernel's own tables could not be read: a fault of the enforcer.
     Internal = 7,
+    /// A decision of the pod's policies denies: a rule, or what stands in its place. The event has its index.
+    Denied = 8,
 }
 
 /// What becomes of the packet.
@@ -32,7 +34,7 @@ pub enum Action {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Isolated,
         Self::SpoofedSource,
         Self::MapFull,
@@ -40,14 +42,15 @@ impl Reason {
         Self::Fragment,
         Self::TooManyHeaders,
         Self::Internal,
+        Self::Denied,
     ];
 
-    /// The table: what becomes of the packet, given whether a policy isolates a pod on either side of it.
+    /// The table: what becomes of the packet, given whether a policy has a word on either side of it.
     #[inline(always)]
-    pub const fn action(self, isolated: bool) -> Action {
-        match (self, isolated) {
+    pub const fn action(self, judged: bool) -> Action {
+        match (self, judged) {
             // Reasons that only arise where a policy speaks, or where no policy is needed.
-            (Self::Isolated | Self::MapFull | Self::SpoofedSource, _) => Action::Drop,
+            (Self::Isolated | Self::MapFull | Self::SpoofedSource | Self::Denied, _) => Action::Drop,
             // What cannot be judged is denied where somebody asked for judgement, and nowhere else.
             (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, true) => Action::Drop,
             (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, false) => Action::Pass,
@@ -76,6 +79,7 @@ impl Reason {
             Self::Fragment => "fragment",
             Self::TooManyHeaders => "too-many-headers",
             Self::Internal => "internal",
+            Self::Denied => "denied",
         }
     }
 }
@@ -86,7 +90,7 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table() {
-        //                 reason                   isolated       not isolated
+        //                 reason                   judged         not judged
         let table = [
             (Reason::Isolated, Action::Drop, Action::Drop),
             (Reason::SpoofedSource, Action::Drop, Action::Drop),
@@ -95,10 +99,11 @@ mod tests {
             (Reason::Fragment, Action::Drop, Action::Pass),
             (Reason::TooManyHeaders, Action::Drop, Action::Pass),
             (Reason::Internal, Action::Drop, Action::Pass),
+            (Reason::Denied, Action::Drop, Action::Drop),
         ];
         assert_eq!(table.map(|row| row.0), Reason::ALL, "a row for each reason");
-        for (reason, isolated, open) in table {
-            assert_eq!(reason.action(true), isolated, "{reason:?}");
+        for (reason, judged, open) in table {
+            assert_eq!(reason.action(true), judged, "{reason:?}");
             assert_eq!(reason.action(false), open, "{reason:?}");
             assert_eq!(Reason::from_byte(reason as u8), Some(reason));
         }

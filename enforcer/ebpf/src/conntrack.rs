@@ -110,7 +110,7 @@ pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
         flow.keep(
             moment.generation,
             (case.source.interface, case.destination.interface),
-            (case.verdict.egress_rule, case.verdict.ingress_rule),
+            (case.verdict.egress_decision, case.verdict.ingress_decision),
         );
         if !forward {
             case.turn();
@@ -125,10 +125,14 @@ pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
 fn resolve(case: &mut Case, generation: u32, flow: &Flow) {
     if flow.has(Flow::FROM_NODE) {
         case.source = Endpoint::LOCAL_NODE;
-    } else if flow.source_interface() == 0 || !case.source.of_interface(generation, flow.source_interface()) {
+    } else if flow.source_interface() == 0
+        || !case.source.of_interface(generation, flow.source_interface(), &case.tuple.source)
+    {
         case.source.of_address(generation, &case.tuple.source);
     }
-    if flow.destination_interface() == 0 || !case.destination.of_interface(generation, flow.destination_interface()) {
+    if flow.destination_interface() == 0
+        || !case.destination.of_interface(generation, flow.destination_interface(), &case.tuple.destination)
+    {
         case.destination.of_address(generation, &case.tuple.destination);
     }
 }
@@ -159,7 +163,7 @@ pub fn remember(case: &Case, moment: Moment) {
         moment.generation,
         moment.now,
         (case.source.interface, case.destination.interface),
-        (case.verdict.egress_rule, case.verdict.ingress_rule),
+        (case.verdict.egress_decision, case.verdict.ingress_decision),
         flags,
     );
     if FLOWS.insert(&key, &flow, 0).is_err() {

@@ -44,9 +44,9 @@ impl Endpoint {
         self.flags & flag != 0
     }
 
-    /// The local pod behind an interface; false where there is none.
+    /// The local pod behind an interface, on a connection of the family of `address`; false where there is none.
     #[inline(always)]
-    pub fn of_interface(&mut self, generation: u32, interface: u32) -> bool {
+    pub fn of_interface(&mut self, generation: u32, interface: u32, address: &Address) -> bool {
         // SAFETY: user space replaces whole values, and the fields are read at once.
         let Some(value) = (unsafe { PODS.get(&interface) }) else {
             return false;
@@ -55,7 +55,7 @@ impl Endpoint {
         if !state.has(PodState::PRESENT) {
             return false;
         }
-        *self = Self { identity: state.identity(), group: state.group(), flags: state.flags(), interface };
+        *self = Self { identity: state.identity(address), group: state.group(), flags: state.flags(), interface };
         true
     }
 
@@ -66,7 +66,7 @@ impl Endpoint {
         // SAFETY: user space replaces whole values, and the fields are read at once.
         if let Some(value) = unsafe { ADDRESSES.get(address) } {
             let interface = value.interface(generation);
-            if interface != 0 && self.of_interface(generation, interface) {
+            if interface != 0 && self.of_interface(generation, interface, address) {
                 return;
             }
             let identity = value.identity(generation);

@@ -48,11 +48,11 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
             // Nothing is delivered from here: the egress hook refuses it where somebody asked for judgement.
             return NEXT;
         }
-        if !case.source.of_interface(moment.generation, interface) {
+        if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
             return NEXT;
         }
-        let isolated = case.source.has(PodState::EGRESS_ISOLATED);
-        return refuse(case, moment, reason, isolated);
+        let judged = case.source.has(PodState::EGRESS_JUDGED);
+        return refuse(case, moment, reason, judged);
     }
     if packet.kind == Kind::Link {
         return NEXT;
@@ -78,7 +78,7 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
 /// A pod's packet that no flow covers.
 #[inline(always)]
 fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Moment, interface: u32) -> i32 {
-    if !case.source.of_interface(moment.generation, interface) {
+    if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
         // Attached, but its tables are not in yet.
         return NEXT;
     }
@@ -91,8 +91,8 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
     let here = is_for_node(packet, &case.source);
     if packet.kind == Kind::LaterFragment {
         if here && !is_passed(packet) {
-            let isolated = case.source.has(PodState::EGRESS_ISOLATED);
-            return refuse(case, moment, Reason::Fragment, isolated);
+            let judged = case.source.has(PodState::EGRESS_JUDGED);
+            return refuse(case, moment, Reason::Fragment, judged);
         }
         return NEXT;
     }
@@ -133,7 +133,7 @@ fn from_uplink(context: &TcContext, packet: &Packet, case: &mut Case, moment: Mo
     }
     if packet.kind == Kind::Continuing {
         let receiver = local_interface(moment.generation, &packet.tuple.destination);
-        if receiver != 0 && case.destination.of_interface(moment.generation, receiver) {
+        if receiver != 0 && case.destination.of_interface(moment.generation, receiver, &case.tuple.destination) {
             case.source.of_address(moment.generation, &packet.tuple.source);
             case.turn();
             if case.judge() {
@@ -204,9 +204,9 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
         Ok(()) => None,
     };
     if let Some(reason) = refusal {
-        let isolated = case.source.has(PodState::EGRESS_ISOLATED)
-            || case.destination.has(PodState::INGRESS_ISOLATED) && !case.source.has(Endpoint::NODE);
-        return refuse(case, moment, reason, isolated);
+        let judged = case.source.has(PodState::EGRESS_JUDGED)
+            || case.destination.has(PodState::INGRESS_JUDGED) && !case.source.has(Endpoint::NODE);
+        return refuse(case, moment, reason, judged);
     }
     if case.judge() {
         conntrack::remember(case, moment);
@@ -225,10 +225,11 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
 fn who(packet: &Packet, case: &mut Case, moment: Moment, place: Place, interface: u32, came_by: u32) {
     if came_by == 0 {
         case.source = Endpoint::LOCAL_NODE;
-    } else if !case.source.of_interface(moment.generation, came_by) {
+    } else if !case.source.of_interface(moment.generation, came_by, &packet.tuple.source) {
         case.source.of_address(moment.generation, &packet.tuple.source);
     }
-    if place == Place::Uplink || !case.destination.of_interface(moment.generation, interface) {
+    if place == Place::Uplink || !case.destination.of_interface(moment.generation, interface, &packet.tuple.destination)
+    {
         case.destination.of_address(moment.generation, &packet.tuple.destination);
     }
 }
@@ -252,7 +253,7 @@ fn is_own(packet: &Packet, moment: Moment, interface: u32) -> bool {
 #[inline(always)]
 fn is_for_node(packet: &Packet, sender: &Endpoint) -> bool {
     if packet.tuple.destination.is_many() {
-        return sender.has(PodState::EGRESS_ISOLATED);
+        return sender.has(PodState::EGRESS_JUDGED);
     }
     if NODE_ADDRESSES.get_ptr(&packet.tuple.destination).is_none() {
         return false;
@@ -264,7 +265,7 @@ fn is_for_node(packet: &Packet, sender: &Endpoint) -> bool {
 #[inline(always)]
 fn pass_fragments(packet: &Packet, moment: Moment) {
     if packet.fragmented {
-        // Without room the later fragments are denied where a policy isolates: on the safe side.
+        // Without room the later fragments are denied where a policy judges: on the safe side.
         let _no_room = FRAGMENTS.insert(&packet.datagram(), &moment.generation, 0);
     }
 }
@@ -299,8 +300,8 @@ fn drop_cut(case: &Case, moment: Moment) -> i32 {
 
 /// Something else stands against the packet: the table decides what becomes of it.
 #[inline(always)]
-fn refuse(case: &mut Case, moment: Moment, reason: Reason, isolated: bool) -> i32 {
-    match reason.action(isolated) {
+fn refuse(case: &mut Case, moment: Moment, reason: Reason, judged: bool) -> i32 {
+    match reason.action(judged) {
         Action::Pass => NEXT,
         Action::Drop => {
             case.verdict.reason = reason as u8;

@@ -2,7 +2,7 @@
 //! What the policies say.
 
 use signalbox_enforcer_common::{
-    policy::{NO_RULE, PodState, PolicyKey, Side},
+    policy::{Judgement, NO_DECISION, PodState, PolicyKey, Side},
     verdict::Reason,
 };
 
@@ -16,10 +16,10 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Verdict {
-    /// The rule of the source's group, or none.
-    pub egress_rule: u32,
-    /// The rule of the destination's group, or none.
-    pub ingress_rule: u32,
+    /// What the source's group decided, or nothing.
+    pub egress_decision: u32,
+    /// What the destination's group decided, or nothing.
+    pub ingress_decision: u32,
     /// 0: allowed; else a [`Reason`].
     pub reason: u8,
     /// Which [`Side`] denied, or 0.
@@ -28,7 +28,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Nothing was judged, nothing stands against it.
-    pub const ALLOWED: Self = Self { egress_rule: NO_RULE, ingress_rule: NO_RULE, reason: 0, side: 0 };
+    pub const ALLOWED: Self = Self { egress_decision: NO_DECISION, ingress_decision: NO_DECISION, reason: 0, side: 0 };
 
     /// Whether both sides allow.
     #[inline(always)]
@@ -37,8 +37,8 @@ impl Verdict {
     }
 
     #[inline(always)]
-    fn deny(&mut self, side: Side, unfit: bool) {
-        self.reason = if unfit { Reason::MapFull } else { Reason::Isolated } as u8;
+    fn deny(&mut self, side: Side, reason: Reason) {
+        self.reason = reason as u8;
         self.side = side as u8;
     }
 }
@@ -48,67 +48,76 @@ impl Verdict {
 #[inline(never)]
 pub fn judge(source: &Endpoint, destination: &Endpoint, protocol: u8, port: u16, verdict: &mut Verdict) {
     *verdict = Verdict::ALLOWED;
-    if source.has(PodState::EGRESS_ISOLATED) {
-        let unfit = source.has(PodState::UNFIT);
-        if !unfit {
-            let ranges = source.has(PodState::EGRESS_RANGES);
-            verdict.egress_rule = smallest(source.group, Side::Egress, destination.identity, protocol, port, ranges);
+    if source.has(PodState::EGRESS_JUDGED) {
+        if source.has(PodState::UNFIT) {
+            verdict.deny(Side::Egress, Reason::MapFull);
+            return;
         }
-        if verdict.egress_rule == NO_RULE {
-            verdict.deny(Side::Egress, unfit);
+        let ranges = source.has(PodState::EGRESS_RANGES);
+        let found = earliest(source.group, Side::Egress, destination.identity, protocol, port, ranges);
+        verdict.egress_decision = found.decision();
+        if found.is_some() {
+            if found.denies() {
+                verdict.deny(Side::Egress, Reason::Denied);
+                return;
+            }
+        } else if source.has(PodState::EGRESS_SHUT) {
+            verdict.deny(Side::Egress, Reason::Isolated);
             return;
         }
     }
-    if destination.has(PodState::INGRESS_ISOLATED) && !source.has(Endpoint::NODE) {
-        let unfit = destination.has(PodState::UNFIT);
-        if !unfit {
-            let ranges = destination.has(PodState::INGRESS_RANGES);
-            verdict.ingress_rule = smallest(destination.group, Side::Ingress, source.identity, protocol, port, ranges);
+    if destination.has(PodState::INGRESS_JUDGED) && !source.has(Endpoint::NODE) {
+        if destination.has(PodState::UNFIT) {
+            verdict.deny(Side::Ingress, Reason::MapFull);
+            return;
         }
-        if verdict.ingress_rule == NO_RULE {
-            verdict.deny(Side::Ingress, unfit);
+        let ranges = destination.has(PodState::INGRESS_RANGES);
+        let found = earliest(destination.group, Side::Ingress, source.identity, protocol, port, ranges);
+        verdict.ingress_decision = found.decision();
+        if found.is_some() {
+            if found.denies() {
+                verdict.deny(Side::Ingress, Reason::Denied);
+            }
+        } else if destination.has(PodState::INGRESS_SHUT) {
+            verdict.deny(Side::Ingress, Reason::Isolated);
         }
     }
 }
 
-/// The smallest rule of the group that allows, or [`NO_RULE`].
+/// The earliest decision of the group on this, or [`Judgement::NONE`].
 #[inline(always)]
-fn smallest(group: u32, side: Side, identity: u32, protocol: u8, port: u16, ranges: bool) -> u32 {
-    let mut rule = NO_RULE;
-    take(&mut rule, PolicyKey::new(group, side, Some(identity), None, None));
-    take(&mut rule, PolicyKey::new(group, side, None, None, None));
+fn earliest(group: u32, side: Side, identity: u32, protocol: u8, port: u16, ranges: bool) -> Judgement {
+    let mut found = Judgement::NONE;
+    take(&mut found, PolicyKey::new(group, side, Some(identity), None, None));
+    take(&mut found, PolicyKey::new(group, side, None, None, None));
     if protocol != TCP && protocol != UDP && protocol != SCTP {
-        return rule;
+        return found;
     }
-    take(&mut rule, PolicyKey::new(group, side, Some(identity), Some(protocol), None));
-    take(&mut rule, PolicyKey::new(group, side, None, Some(protocol), None));
+    take(&mut found, PolicyKey::new(group, side, Some(identity), Some(protocol), None));
+    take(&mut found, PolicyKey::new(group, side, None, Some(protocol), None));
     // Port 0 is nobody's: in the table it stands for any port, and must not be asked for by a packet.
     if port != 0 {
-        take(&mut rule, PolicyKey::new(group, side, Some(identity), Some(protocol), Some(port)));
-        take(&mut rule, PolicyKey::new(group, side, None, Some(protocol), Some(port)));
+        take(&mut found, PolicyKey::new(group, side, Some(identity), Some(protocol), Some(port)));
+        take(&mut found, PolicyKey::new(group, side, None, Some(protocol), Some(port)));
     }
     if ranges {
-        take_range(&mut rule, group, side, identity, protocol, port);
-        take_range(&mut rule, group, side, u32::MAX, protocol, port);
+        take_range(&mut found, group, side, identity, protocol, port);
+        take_range(&mut found, group, side, u32::MAX, protocol, port);
     }
-    rule
+    found
 }
 
 #[inline(always)]
-fn take(rule: &mut u32, key: PolicyKey) {
+fn take(earliest: &mut Judgement, key: PolicyKey) {
     // SAFETY: entries of a group are written before the group is used and removed after it; the word is read at once.
     if let Some(found) = unsafe { POLICY.get(&key) } {
-        if *found < *rule {
-            *rule = *found;
-        }
+        *earliest = earliest.or_earlier(*found);
     }
 }
 
 #[inline(always)]
-fn take_range(rule: &mut u32, group: u32, side: Side, identity: u32, protocol: u8, port: u16) {
+fn take_range(earliest: &mut Judgement, group: u32, side: Side, identity: u32, protocol: u8, port: u16) {
     if let Some(found) = RANGES.get(range_key(group, identity, protocol, side as u8, port)) {
-        if *found < *rule {
-            *rule = *found;
-        }
+        *earliest = earliest.or_earlier(*found);
     }
 }

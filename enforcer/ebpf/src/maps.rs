@@ -9,7 +9,7 @@ use aya_ebpf::{
 use signalbox_enforcer_common::{
     Address, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
     flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockValue, NodePortKey, PodValue, PolicyKey},
+    policy::{AddressValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey},
 };
 
 use crate::{conntrack::Case, packet::Packet};
@@ -30,13 +30,13 @@ pub static ADDRESSES: HashMap<Address, AddressValue> = HashMap::with_max_entries
 #[map]
 pub static BLOCKS: LpmTrie<Address, BlockValue> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
-/// What policies allow.
+/// What policies decide.
 #[map]
-pub static POLICY: HashMap<PolicyKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static POLICY: HashMap<PolicyKey, Judgement> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// What policies allow for ranges of ports: group, identity, protocol and side, port.
+/// What policies decide for ranges of ports: group, identity, protocol and side, port.
 #[map]
-pub static RANGES: LpmTrie<[u8; 12], u32> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+pub static RANGES: LpmTrie<[u8; 12], Judgement> = LpmTrie::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// Addresses at which the node itself listens, and which no Service translates.
 #[map]

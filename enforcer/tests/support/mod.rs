@@ -2,6 +2,8 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod frame;
+
 use std::{
     fs::File,
     io::{self, Read, Write},
@@ -54,7 +56,7 @@ pub struct Space {
 }
 
 impl Space {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let file = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("root can make a network namespace");
             File::open("/proc/thread-self/ns/net").expect("a thread can open its own namespace")
@@ -324,6 +326,17 @@ impl Gate {
     pub fn policies(&mut self, policies: &[Value]) -> Applied {
         let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
         assert_eq!(cluster.unknowns(), &[] as &[String]);
+        self.enforce(&cluster)
+    }
+
+    /// The same with policies of which something is not understood.
+    pub fn policies_with_unknowns(&mut self, policies: &[Value]) -> Applied {
+        let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
+        assert_ne!(cluster.unknowns(), &[] as &[String]);
+        self.enforce(&cluster)
+    }
+
+    fn enforce(&mut self, cluster: &Cluster) -> Applied {
         let tables = cluster.compile_with("n", &mut self.identities);
         self.datapath.apply(&tables).unwrap_or_else(|error| panic!("{error:#?}"))
     }

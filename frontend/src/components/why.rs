@@ -244,7 +244,8 @@ fn side_body(fact: &SideFact) -> impl IntoView + use<> {
             view! { <p>"Open: no policy isolates it in this direction."</p> }.into_any()
         }
         (Decision::Allowed, None) => view! { <p>"Always allowed: no policy can forbid it."</p> }.into_any(),
-        (Decision::Denied, _) => view! {
+        (Decision::Denied, Some(rule)) => view! { <p>"Denied by " {rule_link(rule)} "."</p> }.into_any(),
+        (Decision::Denied, None) => view! {
             <p>"Denied. Isolated by " {links(&isolated)} ", and no rule allows it."</p>
             {fact.nearest_miss.as_ref().map(nearest)}
         }

@@ -88,11 +88,16 @@ impl Lamp {
 pub struct Shut {
     /// The side.
     pub direction: Direction,
-    /// The policies that isolate the pod there.
+    /// The policies that isolate the pod there, or the one whose rule denies.
     pub policies: Vec<PolicyRef>,
 }
 
 impl Shut {
+    /// A rule that denies stands for itself; without one it is the policies that isolate.
+    fn new(direction: Direction, rule: Option<&RuleRef>, isolated_by: &[PolicyRef]) -> Self {
+        Self { direction, policies: rule.map_or_else(|| isolated_by.to_vec(), |rule| vec![rule.policy.clone()]) }
+    }
+
     /// `egress policy frontend/zero-trust`, `ingress policies a/b, a/c`, `egress`.
     pub fn phrase(&self) -> String {
         let noun = match self.policies.len() {
@@ -115,7 +120,7 @@ pub fn shut(cell: &Cell) -> Option<Shut> {
     if let Some(fact) = kernel
         && let Some(direction) = fact.direction
     {
-        return Some(Shut { direction, policies: fact.isolated_by.clone() });
+        return Some(Shut::new(direction, fact.rule.as_ref(), &fact.isolated_by));
     }
     let sides = cell.spec.iter().flat_map(|spec| &spec.sides);
     sides
@@ -124,7 +129,7 @@ pub fn shut(cell: &Cell) -> Option<Shut> {
             Direction::Egress => 0,
             Direction::Ingress => 1,
         })
-        .map(|side| Shut { direction: side.direction, policies: side.isolated_by.clone() })
+        .map(|side| Shut::new(side.direction, side.rule.as_ref(), &side.isolated_by))
 }
 
 /// The glyph of a side: out of the source, into the destination.
@@ -266,6 +271,17 @@ mod tests {
         assert_eq!(shut(&cell).map(|shut| shut.direction), Some(Direction::Ingress));
         cell.kernel = None;
         assert_eq!(shut(&cell).map(|shut| shut.direction), Some(Direction::Egress));
+    }
+
+    #[test]
+    fn a_rule_that_denies_is_named_by_its_policy() {
+        let mut cell = sample::cell_denied(Direction::Ingress, "frontend", "zero-trust");
+        let policy = PolicyRef { kind: "ClusterNetworkPolicy".to_owned(), namespace: None, name: "admin".to_owned() };
+        let kernel = cell.kernel.as_mut().expect("the sample is enforced");
+        kernel.direction = Some(Direction::Ingress);
+        kernel.rule = Some(RuleRef { policy, direction: Direction::Ingress, rule: 0, peer: Some(0), port: None });
+        kernel.isolated_by.clear();
+        assert_eq!(shut(&cell).map(|shut| shut.phrase()), Some("ingress policy admin".to_owned()));
     }
 
     #[test]

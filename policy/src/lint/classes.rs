@@ -78,7 +78,7 @@ impl<'m> Classes<'m> {
             let declared = raw.declared(&pod.id);
             let is_sound = model.unknowns_of(index).is_empty();
             let marks = [pod.is_host_network, pod.is_understood, is_sound, pod.addresses.is_empty()];
-            let likeness = (pod.id.namespace.as_str(), &pod.labels, &pod.ports, declared, marks);
+            let likeness = (pod.id.namespace.as_str(), &*pod.labels, &pod.ports, declared, marks);
             let at = *known.entry(likeness).or_insert_with(|| {
                 list.push(Class { pod, index, members: 0 });
                 declared_by.push(declared);
@@ -118,7 +118,7 @@ impl<'m> Classes<'m> {
             for port in declared_by[at].into_iter().flatten() {
                 classes.declared.entry(*port).or_insert_with(|| empty.clone()).insert(at);
             }
-            for (key, value) in &pod.labels {
+            for (key, value) in pod.labels.iter() {
                 let key = classes.labels.entry(key).or_default();
                 key.present.grow_and_insert(at);
                 key.values.entry(value).or_default().grow_and_insert(at);

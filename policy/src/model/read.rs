@@ -1,187 +1,417 @@
-//! Objects, one by one, become the model.
+//! Objects, one by one, become sources, and these the model.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::block::IpBlock;
 use crate::label::Labels;
-use crate::model::Model;
-use crate::names::{Family, PodRef, PolicyRef};
+use crate::model::{Host, Model, PodIndex};
+use crate::names::{ObjectRef, PodRef, PolicyRef};
+use crate::namespace::Namespace;
 use crate::parse::object::{self, Kind};
-use crate::parse::pod::ParsedPod;
 use crate::parse::policy::ParsedPolicy;
 use crate::parse::problem::{Problem, Reason};
-use crate::parse::workload::Workload;
+use crate::parse::workload::{Owned, Workload};
 use crate::parse::{calico, cluster_policy, host, namespace, pod, policy, workload};
-use crate::peer::Peer;
 use crate::pod::Pod;
-use crate::policy::{self as domain, BrokenPolicy, Policy, Tier};
+use crate::policy::{self as domain, BrokenPolicy, Policy};
 
-/// What has been read so far.
+/// What objects said, each by itself. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    pub namespaces: Arc<BTreeMap<String, (Namespace, Vec<Problem>)>>,
+    pub nodes: Arc<BTreeMap<String, (Option<Labels>, Vec<IpAddr>)>>,
+    pub workloads: Arc<Vec<(ObjectRef, Workload)>>,
+    /// By name, once they are all read.
+    pub pods: Vec<Arc<PodSource>>,
+    /// By name, once they are all read.
+    pub policies: Vec<PolicySource>,
+    /// In the order of the objects; those of objects without a name have none.
+    pub problems: Vec<(Option<ObjectRef>, Problem)>,
+    /// Objects that do not even say whom they bear on.
+    pub nameless: Arc<Vec<String>>,
+    /// What selectors of Calico's rules select besides pods, and the objects that say so.
+    pub sets: Arc<calico::Sets>,
+    pub set_objects: Arc<Vec<(ObjectRef, Value)>>,
+    /// Calico's policies as they were given: what they mean depends on the sets.
+    pub calico: Arc<Vec<(ObjectRef, Value)>>,
+    /// Each set of labels once: most pods have replicas.
+    labels: Arc<HashSet<Arc<Labels>>>,
+    objects: usize,
+}
+
+/// What a pod's object said.
+#[derive(Debug)]
+pub(super) struct PodSource {
+    pub pod: Arc<Pod>,
+    pub problems: Vec<Problem>,
+    pub ended: Option<&'static str>,
+    pub host_addresses: Vec<IpAddr>,
+    pub owned: Owned,
+}
+
+/// What a policy's object said.
+#[derive(Clone, Debug)]
+pub(super) enum PolicySource {
+    Sound(Arc<Policy>),
+    Broken(Arc<BrokenPolicy>),
+    WithoutEffect(PolicyRef),
+}
+
+/// Reads objects.
 #[derive(Default)]
 pub(super) struct Reader {
-    model: Model,
-    pods: BTreeMap<PodRef, (Pod, Vec<Problem>)>,
-    policies: BTreeMap<PolicyRef, Policy>,
-    broken: BTreeMap<PolicyRef, BrokenPolicy>,
-    namespace_problems: BTreeMap<String, Vec<Problem>>,
-    /// What selectors of Calico's rules select besides pods.
-    sets: calico::Sets,
-    workloads: Vec<Workload>,
-    /// Labels and owners of all pods, ended ones as well: a workload with pods of its own needs no stand-in.
-    owned: Vec<workload::Owned>,
+    pub sources: Sources,
 }
 
 impl Reader {
     /// One for these objects, which are to be read one by one afterwards.
     pub(super) fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        Self { sets: calico::Sets::of(objects), ..Self::default() }
+        let mut reader = Self::default();
+        let sets = objects.into_iter().filter_map(|value| Some((calico::set_name(value)?, value.clone())));
+        reader.set_sets(sets.collect());
+        reader
     }
 
-    pub(super) fn read(&mut self, index: usize, value: &Value) {
-        let model = &mut self.model;
+    /// Takes in what selectors of Calico's rules select besides pods. Its policies are to be read afterwards.
+    pub(super) fn set_sets(&mut self, objects: Vec<(ObjectRef, Value)>) {
+        self.sources.sets = Arc::new(calico::Sets::of(objects.iter().map(|(_, value)| value)));
+        self.sources.set_objects = Arc::new(objects);
+    }
+
+    /// Takes in an object. Its name, if that is known and it matters.
+    pub(super) fn read(&mut self, value: &Value) -> Option<ObjectRef> {
+        let sources = &mut self.sources;
+        sources.objects += 1;
         match object::kind(value) {
-            Kind::Other => {}
+            Kind::Other => calico::set_name(value),
             Kind::Node => {
                 let (host, problems) = host::host(value);
-                model.problems.extend(problems);
-                if let Some(read) = host {
-                    let host = model.hosts.entry(read.name).or_default();
-                    host.addresses.extend(read.addresses);
-                    host.labels = read.labels;
+                let id = host.as_ref().map(|host| ObjectRef::Node(host.name.clone()));
+                self.add_problems(id.as_ref(), problems);
+                if let Some(host) = host {
+                    let node = Arc::make_mut(&mut self.sources.nodes).entry(host.name).or_default();
+                    node.0 = host.labels;
+                    node.1.extend(host.addresses);
                 }
+                id
             }
             Kind::Namespace => {
                 let (namespace, problems) = namespace::namespace(value);
-                model.problems.extend(problems.iter().cloned());
+                let id = namespace.as_ref().map(|namespace| ObjectRef::Namespace(namespace.name.clone()));
+                self.add_problems(id.as_ref(), problems.clone());
                 if let Some(namespace) = namespace {
-                    self.namespace_problems.insert(namespace.name.clone(), problems);
-                    model.namespaces.insert(namespace.name.clone(), namespace);
+                    let namespaces = Arc::make_mut(&mut self.sources.namespaces);
+                    namespaces.insert(namespace.name.clone(), (namespace, problems));
                 }
+                id
             }
             Kind::Pod => self.add_pod(value),
             Kind::Workload(kind) => {
                 let (workload, problems) = workload::workload(value, kind);
-                model.problems.extend(problems);
-                self.workloads.extend(workload);
+                let id = ObjectRef::workload(kind, value);
+                self.add_problems(Some(&id), problems);
+                let workloads = Arc::make_mut(&mut self.sources.workloads);
+                workloads.extend(workload.map(|workload| (id.clone(), workload)));
+                Some(id)
             }
-            Kind::NetworkPolicy => self.add_policy(policy::policy(value)),
-            Kind::ClusterNetworkPolicy => self.add_policy(cluster_policy::cluster_network_policy(value)),
-            Kind::AdminNetworkPolicy => self.add_policy(cluster_policy::admin_network_policy(value)),
-            Kind::BaselineAdminNetworkPolicy => self.add_policy(cluster_policy::baseline_admin_network_policy(value)),
-            Kind::CalicoGlobalNetworkPolicy => self.add_policy(calico::global_network_policy(value, &self.sets)),
-            Kind::CalicoNetworkPolicy => self.add_policy(calico::network_policy(value, &self.sets)),
-            Kind::OtherPolicy(kind) => self.add_policy(policy::other_policy(value, kind)),
+            Kind::NetworkPolicy => Some(self.add_policy(policy::policy(value))),
+            Kind::ClusterNetworkPolicy => Some(self.add_policy(cluster_policy::cluster_network_policy(value))),
+            Kind::AdminNetworkPolicy => Some(self.add_policy(cluster_policy::admin_network_policy(value))),
+            Kind::BaselineAdminNetworkPolicy => {
+                Some(self.add_policy(cluster_policy::baseline_admin_network_policy(value)))
+            }
+            Kind::CalicoGlobalNetworkPolicy => Some(self.add_calico(value)),
+            Kind::CalicoNetworkPolicy => Some(self.add_calico(value)),
+            Kind::OtherPolicy(kind) => Some(self.add_policy(policy::other_policy(value, kind))),
             Kind::Nameless => {
-                let object = format!("Object {}", index + 1);
-                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing };
-                model.nameless.push(problem.to_string());
-                model.problems.push(problem);
+                let object = format!("Object {}", sources.objects);
+                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing, index: None };
+                Arc::make_mut(&mut sources.nameless).push(problem.to_string());
+                self.add_problems(None, vec![problem]);
+                None
             }
         }
     }
 
-    pub(super) fn finish(mut self) -> Model {
-        self.add_workloads();
-        let has_calico = self.policies.keys().any(|id| calico::is_calico(id.kind));
-        if has_calico {
-            self.add_calico_labels();
-        }
-        let mut policies: Vec<Policy> = self.policies.into_values().collect();
-        let tie = |a: &Policy, b: &Policy| {
-            if has_calico && a.rank.tier == Tier::NetworkPolicy { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) }
-        };
-        policies.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| tie(a, b)));
-        let mut model = self.model;
-        model.policies = policies;
-        model.broken = self.broken.into_values().collect();
-        model.add_pods(self.pods, &self.namespace_problems);
-        model.family = model.only_family();
-        model.stand();
-        model.unknowns = model.problems.iter().map(Problem::to_string).collect();
-        model
+    /// Of one name the later object is the newer one.
+    pub(super) fn finish(self) -> Sources {
+        let mut sources = self.sources;
+        sources.pods.reverse();
+        sources.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+        sources.pods.dedup_by(|a, b| a.pod.id == b.pod.id);
+        sources.policies.reverse();
+        sources.policies.sort_by(|a, b| a.id().cmp(b.id()));
+        sources.policies.dedup_by(|a, b| a.id() == b.id());
+        sources.policies.retain(|it| !matches!(it, PolicySource::WithoutEffect(_)));
+        sources
     }
 
-    fn add_pod(&mut self, value: &Value) {
+    fn add_problems(&mut self, id: Option<&ObjectRef>, problems: Vec<Problem>) {
+        let index = self.sources.objects.checked_sub(1);
+        let problems = problems.into_iter().map(|problem| (id.cloned(), Problem { index, ..problem }));
+        self.sources.problems.extend(problems);
+    }
+
+    fn add_pod(&mut self, value: &Value) -> Option<ObjectRef> {
         let parsed = pod::pod(value);
-        self.model.problems.extend(parsed.problems.iter().cloned());
-        let ParsedPod { pod: Some(pod), ended, host_addresses, problems } = parsed else { return };
-        self.owned.push(workload::Owned::of(value, &pod));
-        if let Some(node) = &pod.node {
-            self.model.hosts.entry(node.clone()).or_default().addresses.extend(host_addresses);
-        }
-        // The same name twice: the later object is the newer one.
-        self.pods.remove(&pod.id);
-        self.model.ended.remove(&pod.id);
-        match ended {
-            Some(phase) => {
-                self.model.ended.insert(pod.id, phase);
-            }
-            None => {
-                self.pods.insert(pod.id.clone(), (pod, problems));
-            }
-        }
+        let id = parsed.pod.as_ref().map(|pod| ObjectRef::Pod(pod.id.clone()));
+        self.add_problems(id.as_ref(), parsed.problems.clone());
+        let mut pod = parsed.pod?;
+        self.sources.share_labels(&mut pod);
+        let owned = Owned::of(value, &pod);
+        let (problems, ended, host_addresses) = (parsed.problems, parsed.ended, parsed.host_addresses);
+        let source = PodSource { pod: Arc::new(pod), problems, ended, host_addresses, owned };
+        self.sources.pods.push(Arc::new(source));
+        id
     }
 
-    /// The same name twice: the later object is the newer one.
-    fn add_policy(&mut self, parsed: ParsedPolicy) {
-        match parsed {
-            ParsedPolicy::Sound(policy, problems) => {
-                self.model.problems.extend(problems);
-                self.broken.remove(&policy.id);
-                self.policies.insert(policy.id.clone(), policy);
-            }
-            ParsedPolicy::Broken(policy, problems) => {
-                self.model.problems.extend(problems);
-                self.policies.remove(&policy.id);
-                self.broken.insert(policy.id.clone(), policy);
-            }
-            ParsedPolicy::WithoutEffect(id) => {
-                self.policies.remove(&id);
-                self.broken.remove(&id);
-            }
-        }
+    pub(super) fn add_calico(&mut self, value: &Value) -> ObjectRef {
+        let sets = self.sources.sets.clone();
+        let parsed = match object::kind(value) {
+            Kind::CalicoGlobalNetworkPolicy => calico::global_network_policy(value, &sets),
+            _ => calico::network_policy(value, &sets),
+        };
+        let id = self.add_policy(parsed);
+        let calico = Arc::make_mut(&mut self.sources.calico);
+        calico.push((id.clone(), value.clone()));
+        id
     }
 
-    /// Workloads without pods stand for them, each as one pod under its own name.
-    fn add_workloads(&mut self) {
-        for pod in workload::stand_ins(std::mem::take(&mut self.workloads), &self.owned) {
-            let taken: HashSet<&PodRef> = self.pods.keys().chain(self.model.ended.keys()).collect();
-            let pod = pod.named_apart_from(&taken);
-            self.pods.insert(pod.pod.id.clone(), (pod.pod, pod.problems));
-        }
+    fn add_policy(&mut self, parsed: ParsedPolicy) -> ObjectRef {
+        let (source, problems) = match parsed {
+            ParsedPolicy::Sound(policy, problems) => (PolicySource::Sound(Arc::new(policy)), problems),
+            ParsedPolicy::Broken(policy, problems) => (PolicySource::Broken(Arc::new(policy)), problems),
+            ParsedPolicy::WithoutEffect(id) => (PolicySource::WithoutEffect(id), Vec::new()),
+        };
+        let id = ObjectRef::Policy(source.id().clone());
+        self.add_problems(Some(&id), problems);
+        self.sources.policies.push(source);
+        id
     }
+}
 
-    fn add_calico_labels(&mut self) {
-        for (id, (pod, _)) in &mut self.pods {
-            domain::calico::add(&mut pod.labels, domain::calico::NAMESPACE, &id.namespace);
-            domain::calico::add(&mut pod.labels, domain::calico::ORCHESTRATOR, "k8s");
-            domain::calico::add(&mut pod.labels, domain::calico::SERVICE_ACCOUNT, &pod.service_account);
-            // As `Model::add_pods` does it; here already, for the label.
-            let namespace = self.model.namespaces.entry(id.namespace.clone());
-            namespace.or_insert_with(|| crate::namespace::Namespace::new(id.namespace.clone(), Labels::new()));
-        }
-        for namespace in self.model.namespaces.values_mut() {
-            domain::calico::add(&mut namespace.labels, domain::calico::NAME, &namespace.name);
+impl PolicySource {
+    pub(super) fn id(&self) -> &PolicyRef {
+        match self {
+            Self::Sound(policy) => &policy.id,
+            Self::Broken(policy) => &policy.id,
+            Self::WithoutEffect(id) => id,
         }
     }
 }
 
-impl Model {
-    /// The family of addresses that nobody knows: that of all known ones, if it is one; without any, IPv4, unless all
-    /// blocks that policies name are IPv6.
-    fn only_family(&self) -> Option<Family> {
-        let pods = self.pods.iter().flat_map(|pod| &pod.addresses);
-        let hosts = self.hosts.values().flat_map(|host| &host.addresses);
-        let mut families = pods.chain(hosts).copied().map(Family::of);
-        if let Some(first) = families.next() {
-            return families.all(|family| family == first).then_some(first);
+impl Sources {
+    fn share_labels(&mut self, pod: &mut Pod) {
+        match self.labels.get(&pod.labels) {
+            Some(known) => pod.labels = known.clone(),
+            None => {
+                Arc::make_mut(&mut self.labels).insert(pod.labels.clone());
+            }
         }
-        let rules = self.policies.iter().flat_map(Policy::all_rules);
-        let blocks = rules.flat_map(|rule| &rule.peers).filter_map(Peer::block);
-        let mut prefixes = blocks.flat_map(IpBlock::prefixes).peekable();
-        let only_v6 = prefixes.peek().is_some() && prefixes.all(|net| Family::of(net.addr()) == Family::V6);
-        Some(if only_v6 { Family::V6 } else { Family::V4 })
+    }
+
+    /// Starts over, so that what went does not stay for ever.
+    pub(super) fn forget_labels(&mut self) {
+        self.labels = Arc::new(self.pods.iter().map(|source| source.pod.labels.clone()).collect());
+    }
+
+    /// Without pods, policies and problems.
+    pub(super) fn without_any(&self) -> Self {
+        Self {
+            namespaces: self.namespaces.clone(),
+            nodes: self.nodes.clone(),
+            workloads: self.workloads.clone(),
+            nameless: self.nameless.clone(),
+            sets: self.sets.clone(),
+            set_objects: self.set_objects.clone(),
+            labels: self.labels.clone(),
+            objects: self.objects,
+            ..Self::default()
+        }
+    }
+
+    /// How many sets of labels are remembered.
+    pub(super) fn label_sets(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether Calico's policies are among them: then its labels are on all pods.
+    pub(super) fn has_calico(&self) -> bool {
+        self.policies.iter().any(|it| matches!(it, PolicySource::Sound(policy) if calico::is_calico(policy.id.kind)))
+    }
+
+    /// The model of all of it.
+    pub(super) fn model(self) -> Model {
+        let has_calico = self.has_calico();
+        let running = self.pods.iter().filter(|source| source.ended.is_none());
+        let mut pods: Vec<(Arc<Pod>, &[Problem])> =
+            running.map(|source| (source.pod.clone(), source.problems.as_slice())).collect();
+        let ended: BTreeMap<PodRef, &'static str> =
+            self.pods.iter().filter_map(|source| Some((source.pod.id.clone(), source.ended?))).collect();
+        let stand_ins = self.stand_ins(&pods, &ended);
+        if !stand_ins.is_empty() {
+            pods.extend(stand_ins.iter().map(|(pod, problems)| (pod.clone(), problems.as_slice())));
+            pods.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        }
+        let mut dresser = Dresser::new(has_calico);
+        for (pod, _) in &mut pods {
+            dresser.dress(pod);
+        }
+        let mut model = Model {
+            namespaces: Arc::new(self.all_namespaces(&pods, has_calico)),
+            pods: pods.iter().map(|(pod, _)| pod.clone()).collect(),
+            ended: Arc::new(ended),
+            hosts: Arc::new(self.hosts()),
+            problems: self.problems.iter().map(|(_, problem)| problem.clone()).collect(),
+            ..Model::default()
+        };
+        for (index, (pod, problems)) in pods.iter().enumerate() {
+            let unknowns = self.unknowns_of(pod, problems);
+            if !unknowns.is_empty() {
+                model.pod_unknowns.insert(PodIndex(index), unknowns);
+            }
+        }
+        model.by_address.reserve(pods.len());
+        for (index, (pod, _)) in pods.iter().enumerate().filter(|(_, (pod, _))| !pod.is_host_network) {
+            for address in &pod.addresses {
+                model.claim(*address, PodIndex(index));
+            }
+        }
+        for address in model.shared_addresses.keys() {
+            model.by_address.remove(address);
+        }
+        drop(pods);
+        for source in &self.policies {
+            match source {
+                PolicySource::Sound(policy) => model.policies.push(policy.clone()),
+                PolicySource::Broken(policy) => model.broken.push(policy.clone()),
+                PolicySource::WithoutEffect(_) => {}
+            }
+        }
+        model.policies.sort_by(|a, b| order(a, b, has_calico));
+        model.family = model.only_family();
+        model.unknowns = model.problems.iter().map(Problem::to_string).collect();
+        model.standings = OnceLock::new();
+        model.sources = self;
+        model
+    }
+
+    /// What was not understood of a pod or of its namespace.
+    pub(super) fn unknowns_of(&self, pod: &Pod, problems: &[Problem]) -> Vec<String> {
+        let of_namespace = self.namespaces.get(&pod.id.namespace).map_or(&[][..], |(_, problems)| problems);
+        problems.iter().chain(of_namespace).map(Problem::to_string).collect()
+    }
+
+    /// A node, and the addresses that its pods know it by.
+    pub(super) fn host(&self, name: &str) -> Option<Host> {
+        let node = self.nodes.get(name);
+        let pods = self.pods.iter().filter(|source| source.pod.node.as_deref() == Some(name));
+        let mut pods = pods.peekable();
+        if node.is_none() && pods.peek().is_none() {
+            return None;
+        }
+        let addresses = pods.flat_map(|source| &source.host_addresses).copied();
+        Some(Host {
+            addresses: addresses.chain(node.into_iter().flat_map(|(_, addresses)| addresses).copied()).collect(),
+            labels: node.and_then(|(labels, _)| labels.clone()),
+        })
+    }
+
+    fn hosts(&self) -> BTreeMap<String, Host> {
+        let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+        for (name, (labels, addresses)) in &*self.nodes {
+            let host = Host { addresses: addresses.iter().copied().collect(), labels: labels.clone() };
+            hosts.insert(name.clone(), host);
+        }
+        for source in &self.pods {
+            let Some(node) = &source.pod.node else { continue };
+            match hosts.get_mut(node) {
+                Some(host) => host.addresses.extend(&source.host_addresses),
+                None => {
+                    let addresses = source.host_addresses.iter().copied().collect();
+                    hosts.insert(node.clone(), Host { addresses, labels: None });
+                }
+            }
+        }
+        hosts
+    }
+
+    /// Workloads without pods stand for them, each as one pod under its own name.
+    fn stand_ins(
+        &self,
+        pods: &[(Arc<Pod>, &[Problem])],
+        ended: &BTreeMap<PodRef, &'static str>,
+    ) -> Vec<(Arc<Pod>, Vec<Problem>)> {
+        if self.workloads.is_empty() {
+            return Vec::new();
+        }
+        let workloads = self.workloads.iter().map(|(_, workload)| workload.clone()).collect();
+        let owned: Vec<&Owned> = self.pods.iter().map(|source| &source.owned).collect();
+        let mut taken: HashSet<PodRef> = pods.iter().map(|(pod, _)| pod.id.clone()).collect();
+        taken.extend(ended.keys().cloned());
+        let stand_ins = workload::stand_ins(workloads, &owned).into_iter().map(|stand_in| {
+            let stand_in = stand_in.named_apart_from(&taken);
+            taken.insert(stand_in.pod.id.clone());
+            (Arc::new(stand_in.pod), stand_in.problems)
+        });
+        stand_ins.collect()
+    }
+
+    /// Those of objects, and those of pods: no cluster has a pod outside any namespace; files often leave it out.
+    fn all_namespaces(&self, pods: &[(Arc<Pod>, &[Problem])], has_calico: bool) -> BTreeMap<String, Namespace> {
+        let mut namespaces: BTreeMap<String, Namespace> =
+            self.namespaces.iter().map(|(name, (namespace, _))| (name.clone(), namespace.clone())).collect();
+        let mut last = None;
+        // They are sorted, so that each namespace comes once.
+        for name in pods.iter().map(|(pod, _)| &pod.id.namespace) {
+            if last != Some(name) && !namespaces.contains_key(name) {
+                namespaces.insert(name.clone(), Namespace::new(name.clone(), Labels::new()));
+            }
+            last = Some(name);
+        }
+        if has_calico {
+            for namespace in namespaces.values_mut() {
+                domain::calico::add(&mut namespace.labels, domain::calico::NAME, &namespace.name);
+            }
+        }
+        namespaces
+    }
+}
+
+/// Which of two policies is asked first.
+pub(super) fn order(a: &Policy, b: &Policy, has_calico: bool) -> Ordering {
+    a.rank.cmp(&b.rank).then_with(|| if has_calico { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) })
+}
+
+/// Gives pods the labels that Calico would.
+pub(super) struct Dresser {
+    has_calico: bool,
+    /// By the labels before, the namespace and the service account. The labels are kept, so that no other ones can take
+    /// their place in memory.
+    shared: HashMap<(*const Labels, String, String), (Arc<Labels>, Arc<Labels>)>,
+}
+
+impl Dresser {
+    pub(super) fn new(has_calico: bool) -> Self {
+        Self { has_calico, shared: HashMap::new() }
+    }
+
+    pub(super) fn dress(&mut self, pod: &mut Arc<Pod>) {
+        if !self.has_calico {
+            return;
+        }
+        let key = (Arc::as_ptr(&pod.labels), pod.id.namespace.clone(), pod.service_account.clone());
+        let (_, dressed) = self.shared.entry(key).or_insert_with(|| {
+            let mut labels = Labels::clone(&pod.labels);
+            domain::calico::add(&mut labels, domain::calico::NAMESPACE, &pod.id.namespace);
+            domain::calico::add(&mut labels, domain::calico::ORCHESTRATOR, "k8s");
+            domain::calico::add(&mut labels, domain::calico::SERVICE_ACCOUNT, &pod.service_account);
+            (pod.labels.clone(), Arc::new(labels))
+        });
+        *pod = Arc::new(Pod { labels: dressed.clone(), ..Pod::clone(pod) });
     }
 }

@@ -1,6 +1,7 @@
 //! Pod objects.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -71,6 +72,7 @@ pub(crate) struct PodSpec {
 impl PodSpec {
     pub(crate) fn into_pod(self, id: PodRef, labels: Labels, is_understood: bool, addresses: Vec<IpAddr>) -> Pod {
         let Self { node, is_host_network, service_account, ports } = self;
+        let labels = Arc::new(labels);
         Pod { id, labels, node, is_host_network, addresses, ports, service_account, is_understood }
     }
 }

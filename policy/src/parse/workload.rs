@@ -1,6 +1,7 @@
 //! Workloads: Deployment and the like, which stand for their pods when only manifests are at hand.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use crate::selector::Selector;
 const JOB_NAME: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
 /// What a workload says of its pods.
+#[derive(Clone, Debug)]
 pub(crate) struct Workload {
     id: Id,
     /// Whose it is: a ReplicaSet is a Deployment's, a Job is a CronJob's.
@@ -28,9 +30,10 @@ pub(crate) struct Workload {
 }
 
 /// Whose a pod is.
+#[derive(Debug)]
 pub(crate) struct Owned {
     namespace: String,
-    labels: Labels,
+    labels: Arc<Labels>,
     owners: Vec<Owner>,
 }
 
@@ -42,7 +45,7 @@ pub(crate) struct StandIn {
 }
 
 /// Names a workload: in order of these fields, the first of a name keeps it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Id {
     namespace: String,
     name: String,
@@ -50,6 +53,7 @@ struct Id {
 }
 
 /// One of `metadata.ownerReferences`.
+#[derive(Clone, Debug)]
 struct Owner {
     kind: String,
     name: String,
@@ -63,7 +67,7 @@ impl Owned {
 
 impl StandIn {
     /// Two workloads of one namespace may have one name: the later one adds its kind.
-    pub(crate) fn named_apart_from(mut self, taken: &HashSet<&PodRef>) -> Self {
+    pub(crate) fn named_apart_from(mut self, taken: &HashSet<PodRef>) -> Self {
         let (name, kind) = (self.pod.id.name.clone(), self.kind.to_ascii_lowercase());
         let mut number = 1;
         while taken.contains(&self.pod.id) {
@@ -145,7 +149,7 @@ fn owners(value: &Value) -> Vec<Owner> {
 }
 
 /// One pod for each workload that has none.
-pub(crate) fn stand_ins(workloads: Vec<Workload>, owned: &[Owned]) -> Vec<StandIn> {
+pub(crate) fn stand_ins(workloads: Vec<Workload>, owned: &[&Owned]) -> Vec<StandIn> {
     // The same name twice: the later object is the newer one.
     let workloads: BTreeMap<Id, Workload> = workloads.into_iter().map(|it| (it.id.clone(), it)).collect();
     let with_pods = with_pods(&workloads, owned);
@@ -171,7 +175,7 @@ fn stands_behind(workloads: &BTreeMap<Id, Workload>, workload: &Workload, owner:
 }
 
 /// The workloads that have pods: by their owners, or by their selectors.
-fn with_pods(workloads: &BTreeMap<Id, Workload>, owned: &[Owned]) -> HashSet<Id> {
+fn with_pods(workloads: &BTreeMap<Id, Workload>, owned: &[&Owned]) -> HashSet<Id> {
     let mut found = HashSet::new();
     for pod in owned {
         for owner in &pod.owners {

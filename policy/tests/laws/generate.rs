@@ -15,11 +15,11 @@ pub const PORTS: [u16; 5] = [53, 80, 81, 90, 65535];
 /// Addresses that are no pod's: inside blocks, inside exceptions, and outside.
 pub const EXTERNAL: [&str; 5] = ["192.0.2.1", "192.0.2.200", "203.0.113.9", "2001:db8::1", "fd00::ffff"];
 
-const NAMESPACES: [&str; 3] = ["x", "y", "z"];
+pub const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const KEYS: [&str; 2] = ["a", "b"];
 const VALUES: [&str; 3] = ["", "1", "2"];
-const NAMES: [&str; 2] = ["http", "dns"];
-const BLOCKS: [&str; 12] = [
+pub const NAMES: [&str; 2] = ["http", "dns"];
+pub const BLOCKS: [&str; 12] = [
     "0.0.0.0/0",
     "10.0.0.0/8",
     "10.0.0.0/30",
@@ -75,7 +75,7 @@ impl Description {
     }
 }
 
-fn pod_ref(pod: &Value) -> PodRef {
+pub fn pod_ref(pod: &Value) -> PodRef {
     let text = |field: &str| pod["metadata"][field].as_str().expect("generated").to_owned();
     PodRef { namespace: text("namespace"), name: text("name") }
 }
@@ -124,7 +124,7 @@ pub fn isolating_all() -> Vec<Value> {
         .collect()
 }
 
-fn labels() -> impl Strategy<Value = Value> {
+pub fn labels() -> impl Strategy<Value = Value> {
     vec(option::of(select(&VALUES[..])), KEYS.len()).prop_map(|values| {
         let pairs = KEYS.iter().zip(values).filter_map(|(key, value)| Some(((*key).to_owned(), json!(value?))));
         Value::Object(pairs.collect())
@@ -161,7 +161,7 @@ fn named_port() -> impl Strategy<Value = Value> {
     })
 }
 
-fn protocol() -> impl Strategy<Value = &'static str> {
+pub fn protocol() -> impl Strategy<Value = &'static str> {
     select(vec!["TCP", "UDP", "SCTP"])
 }
 
@@ -258,7 +258,7 @@ fn port() -> impl Strategy<Value = Value> {
     })
 }
 
-fn selector() -> impl Strategy<Value = Value> {
+pub fn selector() -> impl Strategy<Value = Value> {
     let expression =
         (select(&KEYS[..]), 0..4_usize, subsequence(VALUES.to_vec(), 1..3)).prop_map(|(key, operator, values)| {
             match operator {

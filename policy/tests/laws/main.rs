@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod generate;
+mod generate_tiers;
 mod naive;
+mod tiers;
 
 use std::net::IpAddr;
 
@@ -200,6 +202,9 @@ fn same_side<'t>(
         }
         (Some(Outcome::Denied), Some(Side::Denied { isolated_by, .. })) => {
             prop_assert_eq!(isolating(), isolated_by.as_slice());
+        }
+        (Some(Outcome::DeniedBy(id)), Some(Side::DeniedBy(rule))) => {
+            prop_assert_eq!(&tables.rules[id.0 as usize], rule, "{:?}", connection);
         }
         (judged, expected) => {
             prop_assert!(false, "{connection:?}: tables say {judged:?}, the engine {expected:?}");

@@ -3,18 +3,20 @@
 use serde_json::Value;
 
 use crate::label::Labels;
+use crate::names::ObjectRef;
 use crate::parse::node::{Node, Problems};
 use crate::parse::object;
 use crate::policy;
 use crate::selector::Selector;
 
 /// All that are among the objects.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Sets {
     list: Vec<Set>,
 }
 
 /// Addresses that have labels.
+#[derive(Debug)]
 struct Set {
     title: String,
     /// Absent for GlobalNetworkSets and HostEndpoints.
@@ -53,14 +55,27 @@ impl Sets {
     }
 }
 
-fn set(value: &Value) -> Option<Set> {
+/// What such an object is called, where this is one.
+pub(crate) fn set_name(value: &Value) -> Option<ObjectRef> {
+    let (kind, has_namespace) = kind(value)?;
+    let text = |path: &str| value.pointer(path).and_then(Value::as_str);
+    let namespace = has_namespace.then(|| text("/metadata/namespace").unwrap_or(object::DEFAULT_NAMESPACE).to_owned());
+    Some(ObjectRef::AddressSet { kind, namespace, name: text("/metadata/name").unwrap_or_default().to_owned() })
+}
+
+/// Its kind, and whether it lies in a namespace.
+fn kind(value: &Value) -> Option<(&'static str, bool)> {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let (kind, has_namespace) = match (text("apiVersion")?.split_once('/')?.0, text("kind")?) {
-        ("projectcalico.org" | "crd.projectcalico.org", "NetworkSet") => ("NetworkSet", true),
-        ("projectcalico.org" | "crd.projectcalico.org", "GlobalNetworkSet") => ("GlobalNetworkSet", false),
-        ("projectcalico.org" | "crd.projectcalico.org", "HostEndpoint") => ("HostEndpoint", false),
-        (_, _) => return None,
-    };
+    match (text("apiVersion")?.split_once('/')?.0, text("kind")?) {
+        ("projectcalico.org" | "crd.projectcalico.org", "NetworkSet") => Some(("NetworkSet", true)),
+        ("projectcalico.org" | "crd.projectcalico.org", "GlobalNetworkSet") => Some(("GlobalNetworkSet", false)),
+        ("projectcalico.org" | "crd.projectcalico.org", "HostEndpoint") => Some(("HostEndpoint", false)),
+        (_, _) => None,
+    }
+}
+
+fn set(value: &Value) -> Option<Set> {
+    let (kind, has_namespace) = kind(value)?;
     let title = object::title(value, kind, has_namespace);
     let mut unread = Problems::new(title.clone(), "");
     let root = Node::root(value);

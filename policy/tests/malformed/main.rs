@@ -1,17 +1,56 @@
 //! What is not understood: each kind names object, field and reason, bears on the pods it could bear on, and fails closed
 //! in the tables.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod table;
 
 use common::{ask, cluster, namespace, pod, policy};
 use signalbox_policy::evaluate::{Endpoint, Outcome};
-use signalbox_policy::{Cluster, Problem, Protocol, Side};
+use signalbox_policy::{Cluster, Problem, Protocol, Side, parse_documents};
 
 /// `x/web`, `x/other` and `y/api`, all on `n1`.
 fn pods() -> String {
     pod("x/web", "app=web", "10.0.0.1", "")
         + &pod("x/other", "app=other", "10.0.0.2", "")
         + &pod("y/api", "", "10.0.0.3", "")
+}
+
+/// All that is said of a text: `file: document 2: …`, for objects and for what is none.
+fn said(text: &str, file: &str) -> (Cluster, Vec<String>) {
+    let (mut objects, mut documents, mut said) = (Vec::new(), Vec::new(), Vec::new());
+    for result in parse_documents(text, file) {
+        match result {
+            // Each document of these tests holds one object.
+            Ok(object) => {
+                objects.push(object);
+                documents.push(documents.len() + said.len() + 1);
+            }
+            Err(error) => said.push(error.to_string()),
+        }
+    }
+    let cluster = Cluster::from_objects(&objects);
+    for problem in cluster.problems() {
+        let index = problem.index.expect("these are problems of one object each");
+        said.push(format!("{file}: document {}: {problem}", documents[index]));
+    }
+    (cluster, said)
+}
+
+#[test]
+fn each_malformed_document_names_file_document_object_field_and_remedy_and_hides_no_other() {
+    let good = pod("x/web", "app=web", "10.0.0.1", "");
+    let last = pod("y/last", "", "10.0.0.9", "") + &policy("y/np", "{podSelector: {}}");
+    let kinds: std::collections::BTreeSet<&str> = table::CASES.iter().map(|(document, _)| *document).collect();
+    assert!(kinds.len() == table::CASES.len() && kinds.len() >= 40, "{} kinds", kinds.len());
+    for (document, expected) in table::CASES {
+        let (cluster, said) = said(&format!("{good}---\n{document}\n{last}"), "manifests.yaml");
+        assert_eq!(said, [format!("manifests.yaml: document 2{expected}")], "{document}");
+        // The others are there: the pod of the first document is open or in doubt, that of the third is shut by the fourth.
+        assert_ne!(ask(&cluster, "192.0.2.1", "x/web", "TCP 80").allowed(), Some(false), "{document}");
+        let last = ask(&cluster, "192.0.2.1", "y/last", "TCP 80");
+        assert!(matches!(last.ingress, Some(Side::Denied { .. } | Side::DeniedBy(_))), "{document}: {last:?}");
+    }
 }
 
 #[test]
@@ -336,7 +375,8 @@ fn an_address_of_two_pods_is_nobodys() {
         ["Pod y/twin: status.podIPs: 10.0.0.1 is also the address of Pod x/web; remove the older of the two"]
     );
     assert_eq!(ask(&cluster, "10.0.0.1", "y/api", "TCP 80").allowed(), None);
-    assert_eq!(judged(&cluster, "10.0.0.1", "10.0.0.3").1, Some(Outcome::Denied), "labels do not open by that address");
+    let judged = judged(&cluster, "10.0.0.1", "10.0.0.3").1;
+    assert_eq!(judged, Some(Outcome::NotUnderstood(None)), "nothing is opened for that address");
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! One side of a group as a list: of all entries that match, the first decides.
+//!
+//! A rule that passes leads on to the next tier. What it matches is a box (a peer, a protocol, a range of ports, each of
+//! which may be "any"), and so is what any entry of the next tier matches; what both match is a box again. So the rule is
+//! replaced by the next tier's list, cut down to its box: exact, whatever stands behind it in its own tier.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::names::{Direction, Protocol};
+use crate::policy::Action;
+use crate::tables::{Identity, Rest};
+
+/// Names a rule by numbers, in the order in which rules are asked: policy, direction, rule, peer, port.
+pub(super) type RuleKey = (usize, Direction, usize, Option<usize>, Option<usize>);
+
+/// What an entry matches; `None` is "any".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Condition {
+    pub peer: Option<Identity>,
+    pub protocol: Option<Protocol>,
+    /// Absent where `protocol` is.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// What a rule does with what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Rule(Action),
+    /// It may do this or that, or may not match: denied.
+    NotUnderstood,
+}
+
+/// What an entry comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decided {
+    Allow(RuleKey),
+    Deny(RuleKey),
+    Rest(Rest),
+    NotUnderstood(Option<RuleKey>),
+}
+
+/// The list, and what no entry matches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct List {
+    pub entries: Vec<(Condition, Decided)>,
+    pub rest: Rest,
+    seen: Seen,
+}
+
+impl Condition {
+    /// Anything at all.
+    pub const ANY: Self = Self { peer: None, protocol: None, ports: None };
+
+    /// What both match.
+    fn and(self, other: Self) -> Option<Self> {
+        let peer = both(self.peer, other.peer, |a, b| (a == b).then_some(a))?;
+        let protocol = both(self.protocol, other.protocol, |a, b| (a == b).then_some(a))?;
+        let ports = both(self.ports, other.ports, |(a, b), (c, d)| {
+            let (first, last) = (a.max(c), b.min(d));
+            (first <= last).then_some((first, last))
+        })?;
+        Some(Self { peer, protocol, ports })
+    }
+
+    fn packed(self) -> u128 {
+        let peer = self.peer.map_or(u32::MAX, |peer| peer.0);
+        let protocol = match self.protocol {
+            None => 0,
+            Some(Protocol::Tcp) => 1,
+            Some(Protocol::Udp) => 2,
+            Some(Protocol::Sctp) => 3_u128,
+        };
+        // No rule can name port 0.
+        let (first, last) = self.ports.unwrap_or_default();
+        u128::from(peer) << 34 | protocol << 32 | u128::from(first) << 16 | u128::from(last)
+    }
+}
+
+/// Of two bounds the narrower, or that nothing is left; `None` is no bound.
+fn both<T>(a: Option<T>, b: Option<T>, meet: impl FnOnce(T, T) -> Option<T>) -> Option<Option<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) => meet(a, b).map(Some),
+        (a, b) => Some(a.or(b)),
+    }
+}
+
+impl List {
+    /// Nothing is decided.
+    pub fn resting(rest: Rest) -> Self {
+        Self { rest, ..Self::default() }
+    }
+
+    /// Adds an entry behind all others, unless one of them matches all that it does.
+    pub fn push(&mut self, condition: Condition, decided: Decided) {
+        if self.seen.add(condition) {
+            self.entries.push((condition, decided));
+        }
+    }
+
+    /// A rule that passes on what it matches: to this list.
+    pub fn push_passed(&mut self, condition: Condition, next: &Self) {
+        for (inner, decided) in &next.entries {
+            if let Some(common) = condition.and(*inner) {
+                self.push(common, *decided);
+            }
+        }
+        self.push(condition, Decided::Rest(next.rest));
+    }
+
+    /// What no entry matches so far goes on to this list.
+    pub fn append(&mut self, next: &Self) {
+        for (condition, decided) in &next.entries {
+            self.push(*condition, *decided);
+        }
+        self.rest = next.rest;
+    }
+}
+
+/// The conditions so far. Ranges of ports are compared as wholes: one that lies in another is kept, which does no harm.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// With a peer or without.
+    conditions: HashSet<u128, BuildHasherDefault<Mix>>,
+}
+
+impl Seen {
+    /// Whether it is new.
+    fn add(&mut self, condition: Condition) -> bool {
+        let peers = [condition.peer, None];
+        let rests = [(None, None), (condition.protocol, None), (condition.protocol, condition.ports)];
+        let wider =
+            peers.into_iter().flat_map(|peer| rests.map(|(protocol, ports)| Condition { peer, protocol, ports }));
+        let is_covered = wider.map(Condition::packed).any(|wider| self.conditions.contains(&wider));
+        !is_covered && self.conditions.insert(condition.packed())
+    }
+}
+
+/// Conditions are our own numbers: nobody chooses them to collide, so that a multiplication is hash enough.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+}

@@ -1,0 +1,305 @@
+//! Pods as the rules of others see them. A pod of two families shows two faces, one for each.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::label::Labels;
+use crate::model::{Model, PodIndex};
+use crate::names::Family;
+use crate::peer::{Counterpart, Match, Namespaces, Peer, PodSet};
+use crate::pod::Pod;
+use crate::selector::{Selector, Test};
+
+/// Where a pod's faces are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Faces {
+    /// By family; twice the same where the pod has one family or none.
+    slots: [u32; 2],
+    /// Which families it has, in the order of its addresses.
+    families: Families,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Families {
+    None,
+    Only(Family),
+    First(Family),
+}
+
+impl Families {
+    fn of(addresses: &[IpAddr]) -> Self {
+        let Some(first) = addresses.first().copied().map(Family::of) else { return Self::None };
+        let is_both = addresses.iter().any(|address| Family::of(*address) != first);
+        if is_both { Self::First(first) } else { Self::Only(first) }
+    }
+
+    fn has(self, family: Family) -> bool {
+        match self {
+            Self::None => false,
+            Self::Only(own) => own == family,
+            Self::First(_) => true,
+        }
+    }
+
+    fn first(self) -> Family {
+        match self {
+            Self::None => Family::V4,
+            Self::Only(first) | Self::First(first) => first,
+        }
+    }
+}
+
+impl Faces {
+    /// Takes as many slots as the pod has faces.
+    pub(super) fn of(pod: &Pod, mut slot: impl FnMut() -> u32) -> Self {
+        let families = Families::of(&pod.addresses);
+        let first = slot();
+        let second = if let Families::First(_) = families { slot() } else { first };
+        let slots = if families.first() == Family::V4 { [first, second] } else { [second, first] };
+        Self { slots, families }
+    }
+
+    /// Each face with its address.
+    pub(super) fn each(self, pod: &Pod) -> impl Iterator<Item = (u32, Option<IpAddr>)> {
+        let of = move |family| pod.addresses.iter().copied().find(|address| Family::of(*address) == family);
+        let first = self.families.first();
+        let (first, second) = match self.families {
+            Families::None => ((self.slots[0], None), None),
+            Families::Only(_) => ((self.slot(first), of(first)), None),
+            Families::First(Family::V4) => ((self.slots[0], of(Family::V4)), Some((self.slots[1], of(Family::V6)))),
+            Families::First(Family::V6) => ((self.slots[1], of(Family::V6)), Some((self.slots[0], of(Family::V4)))),
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    pub(super) fn slots(self) -> impl Iterator<Item = u32> {
+        let [first, second] = self.slots;
+        std::iter::once(first).chain((second != first).then_some(second))
+    }
+
+    fn slot(self, family: Family) -> u32 {
+        self.slots[family as usize]
+    }
+
+    pub(super) fn families(self) -> Families {
+        self.families
+    }
+
+    /// The faces that two pods show each other: of the destination's first family that the source has, too.
+    pub(super) fn between(from: Self, to: Self) -> (u32, u32) {
+        let first = to.families.first();
+        let second = if first == Family::V4 { Family::V6 } else { Family::V4 };
+        for family in [first, second] {
+            if from.families.has(family) && to.families.has(family) {
+                return (from.slot(family), to.slot(family));
+            }
+        }
+        (from.slot(from.families.first()), to.slot(first))
+    }
+}
+
+/// All faces of a cluster, and how to find those that a peer may mean.
+pub(super) struct Gallery<'m> {
+    model: &'m Model,
+    faces: &'m [Faces],
+    /// Pods by their labels.
+    kinds: OnceCell<Kinds<'m>>,
+    /// Sorted by address.
+    by_address: OnceCell<Vec<(IpAddr, u32, PodIndex)>>,
+    /// Pods about which labels or addresses cannot tell everything.
+    odd: OnceCell<Vec<PodIndex>>,
+}
+
+struct Kinds<'m> {
+    list: Vec<(&'m Labels, Vec<PodIndex>)>,
+    by_label: OnceCell<HashMap<(&'m str, &'m str), Vec<u32>>>,
+}
+
+impl<'m> Gallery<'m> {
+    pub(super) fn new(model: &'m Model, faces: &'m [Faces]) -> Self {
+        Self { model, faces, kinds: OnceCell::new(), by_address: OnceCell::new(), odd: OnceCell::new() }
+    }
+
+    /// The faces that any of the peers includes, and those of which it cannot be told; both ascending.
+    pub(super) fn faces_in(&self, peers: &[Peer]) -> (Vec<u32>, Vec<u32>) {
+        let (mut yes, mut maybe) = (Vec::new(), Vec::new());
+        for peer in peers {
+            let mut note = |slot, found| match found {
+                Match::Yes => yes.push(slot),
+                Match::Maybe => maybe.push(slot),
+                Match::No => {}
+            };
+            match peer {
+                Peer::Pods(set) => self.pods_in(set, |pod, found| {
+                    self.faces_of(pod).for_each(|(slot, _)| note(slot, found));
+                }),
+                Peer::PodsIn(set, block) => self.pods_in(set, |pod, found| {
+                    for (slot, address) in self.faces_of(pod) {
+                        note(slot, found.and(|| block.matches(address, self.model.family)));
+                    }
+                }),
+                Peer::Block(block) => {
+                    for net in block.cidrs() {
+                        let list = self.by_address();
+                        let first = list.partition_point(|(address, ..)| *address < net.network());
+                        let inside = list[first..].iter().take_while(|(address, ..)| *address <= net.broadcast());
+                        inside.for_each(|(address, slot, _)| note(*slot, block.contains(*address).into()));
+                    }
+                    for pod in self.odd().iter().filter(|index| self.model.pod(**index).addresses.is_empty()) {
+                        self.faces_of(*pod).for_each(|(slot, _)| note(slot, block.matches(None, self.model.family)));
+                    }
+                }
+                Peer::Nodes(_) => {
+                    for pod in self.odd().iter().filter(|index| self.model.pod(**index).is_host_network) {
+                        for (slot, address) in self.faces_of(*pod) {
+                            note(slot, peer.matches(&self.counterpart(*pod, address)));
+                        }
+                    }
+                }
+            }
+        }
+        yes.sort_unstable();
+        yes.dedup();
+        maybe.sort_unstable();
+        maybe.dedup();
+        maybe.retain(|slot| yes.binary_search(slot).is_err());
+        (yes, maybe)
+    }
+
+    /// The other end that a face is.
+    pub(super) fn counterpart(&self, index: PodIndex, address: Option<IpAddr>) -> Counterpart<'m> {
+        let pod: &'m Pod = self.model.pod(index);
+        let (mut labels, mut node) = (None, None);
+        if pod.is_host_network {
+            node = Some(self.model.node_labels(pod.node.as_deref()));
+        } else {
+            labels = Some((pod, self.model.namespace_of(pod)));
+        }
+        Counterpart { pod: labels, node, address, family: self.model.family }
+    }
+
+    fn faces_of(&self, index: PodIndex) -> impl Iterator<Item = (u32, Option<IpAddr>)> + use<'m> {
+        self.faces[index.number()].each(self.model.pod(index))
+    }
+
+    fn pods_in(&self, set: &PodSet, mut visit: impl FnMut(PodIndex, Match)) {
+        match &set.namespaces {
+            Namespaces::Own(name) => {
+                let range = self.model.of_namespace(name);
+                let mut known: Option<(*const Labels, Match)> = None;
+                for index in range.map(PodIndex::at) {
+                    let pod = self.model.pod(index);
+                    let key = Arc::as_ptr(&pod.labels);
+                    let is_plain = !pod.is_host_network && pod.is_understood;
+                    let found = match known {
+                        Some((other, found)) if other == key && is_plain => found,
+                        Some(_) | None => set.selects(pod, self.model.namespace_of(pod)),
+                    };
+                    known = is_plain.then_some((key, found));
+                    visit(index, found);
+                }
+            }
+            Namespaces::Selected(namespaces) if set.pods.is_empty() => {
+                for namespace in self.model.namespaces.values() {
+                    if namespace.is_understood && !namespaces.matches(&namespace.labels) {
+                        continue;
+                    }
+                    for index in self.model.of_namespace(&namespace.name).map(PodIndex::at) {
+                        visit(index, set.selects(self.model.pod(index), namespace));
+                    }
+                }
+            }
+            Namespaces::Selected(_) => {
+                let kinds = self.kinds();
+                let mut of_kind = |(labels, pods): &(&Labels, Vec<PodIndex>)| {
+                    if set.pods.matches(labels) {
+                        for index in pods {
+                            let pod = self.model.pod(*index);
+                            visit(*index, set.selects(pod, self.model.namespace_of(pod)));
+                        }
+                    }
+                };
+                match needed(&set.pods) {
+                    Some((key, values)) => {
+                        let lists = values.iter().filter_map(|value| kinds.by_label().get(&(key, value.as_str())));
+                        lists.flatten().for_each(|kind| of_kind(&kinds.list[*kind as usize]));
+                    }
+                    None => kinds.list.iter().for_each(of_kind),
+                }
+                for index in self.odd().iter().filter(|index| !self.model.pod(**index).is_understood) {
+                    let pod = self.model.pod(*index);
+                    visit(*index, set.selects(pod, self.model.namespace_of(pod)));
+                }
+            }
+        }
+    }
+
+    fn kinds(&self) -> &Kinds<'m> {
+        self.kinds.get_or_init(|| {
+            let mut numbers: HashMap<*const Labels, usize> = HashMap::new();
+            let mut list: Vec<(&'m Labels, Vec<PodIndex>)> = Vec::new();
+            for index in self.model.pod_indices() {
+                let pod: &'m Pod = self.model.pod(index);
+                if pod.is_host_network || !pod.is_understood {
+                    continue;
+                }
+                let number = *numbers.entry(Arc::as_ptr(&pod.labels)).or_insert_with(|| {
+                    list.push((&*pod.labels, Vec::new()));
+                    list.len() - 1
+                });
+                list[number].1.push(index);
+            }
+            Kinds { list, by_label: OnceCell::new() }
+        })
+    }
+
+    fn by_address(&self) -> &[(IpAddr, u32, PodIndex)] {
+        self.by_address.get_or_init(|| {
+            let faces = self.model.pod_indices().flat_map(|index| {
+                self.faces_of(index).filter_map(move |(slot, address)| Some((address?, slot, index)))
+            });
+            let mut list: Vec<_> = faces.collect();
+            list.sort_unstable();
+            list
+        })
+    }
+
+    fn odd(&self) -> &[PodIndex] {
+        self.odd.get_or_init(|| {
+            let is_odd = |index: &PodIndex| {
+                let pod = self.model.pod(*index);
+                pod.is_host_network || !pod.is_understood || pod.addresses.is_empty()
+            };
+            self.model.pod_indices().filter(is_odd).collect()
+        })
+    }
+}
+
+impl<'m> Kinds<'m> {
+    fn by_label(&self) -> &HashMap<(&'m str, &'m str), Vec<u32>> {
+        self.by_label.get_or_init(|| {
+            let mut by_label: HashMap<(&'m str, &'m str), Vec<u32>> = HashMap::new();
+            for (number, (labels, _)) in (0_u32..).zip(&self.list) {
+                for (key, value) in *labels {
+                    by_label.entry((key, value)).or_default().push(number);
+                }
+            }
+            by_label
+        })
+    }
+}
+
+/// A key, and the values of which it must have one.
+fn needed(selector: &Selector) -> Option<(&str, &std::collections::BTreeSet<String>)> {
+    selector.requirements().iter().find_map(|it| match &it.test {
+        Test::In(values) => Some((it.key.as_str(), values)),
+        Test::NotIn(_)
+        | Test::Exists
+        | Test::DoesNotExist
+        | Test::Contains(_)
+        | Test::StartsWith(_)
+        | Test::EndsWith(_) => None,
+    })
+}
