@@ -352,6 +352,11 @@ impl<'m> Classes<'m> {
         self.labels.keys().copied()
     }
 
+    /// Whether any pod has a label of this key.
+    pub fn is_key(&self, key: &str) -> bool {
+        self.labels.contains_key(key)
+    }
+
     /// All values that pods give a key.
     pub fn values(&self, key: &str) -> impl Iterator<Item = &'m str> {
         self.labels.get(key).into_iter().flat_map(|key| key.values.keys()).copied()

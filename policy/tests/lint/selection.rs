@@ -135,6 +135,15 @@ pub fn cases() -> Vec<Case> {
             "it excludes nobody",
         ),
         silent(LabelTypo, selects("{matchLabels: {app: worker}}")),
+        // The word is right elsewhere: what is wrong is the namespace.
+        silent(LabelTypo, selects("{matchLabels: {app: wbe}}") + &pod("y/wbe", "app=wbe", "", "")),
+        found(
+            SelectsNothing,
+            selects("{matchLabels: {app: wbe}}") + &pod("y/wbe", "app=wbe", "", ""),
+            NP,
+            "spec.podSelector",
+            "y/wbe has these labels",
+        ),
         // Names in a row.
         silent(
             LabelTypo,
