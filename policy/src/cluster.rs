@@ -124,10 +124,6 @@ impl Cluster {
         lint::lint(objects, self)
     }
 
-    pub(crate) fn model(&self) -> &Model {
-        &self.model
-    }
-
     /// The pods that have a network, workloads that stand for theirs included, in order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &PodRef> {
         self.model.pods.iter().map(|pod| &pod.id)

@@ -1,5 +1,6 @@
 //! Address blocks: how they are written, and whom they hold besides those that were meant.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use fixedbitset::FixedBitSet;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::block::IpBlock;
+use crate::block::{IpBlock, is_inside};
 use crate::names::{Direction, Family};
 use crate::parse::calico;
 use crate::peer::Peer;
@@ -98,17 +99,21 @@ fn written(object: &str, value: &Value, path: &mut String, place: Place, finding
 /// What blocks are held against.
 struct Blocks<'c, 'a> {
     context: &'c Context<'a>,
+    /// Addresses of nodes, ascending.
     nodes: Vec<(IpAddr, &'c str)>,
     /// Addresses of Services, ascending.
     services: Vec<(IpAddr, &'c Service<'a>)>,
     /// Services through which traffic loses its source, by namespace, with their pods.
     masking: HashMap<&'c str, Vec<(&'c Service<'a>, Rc<FixedBitSet>)>>,
+    held: RefCell<HashMap<IpBlock, Option<Rc<Held>>>>,
 }
 
 impl<'c, 'a> Blocks<'c, 'a> {
     fn new(context: &'c Context<'a>) -> Self {
         let nodes = context.model.hosts.iter();
-        let nodes = nodes.flat_map(|(name, host)| host.addresses.iter().map(|address| (*address, name.as_str())));
+        let mut nodes: Vec<(IpAddr, &str)> =
+            nodes.flat_map(|(name, host)| host.addresses.iter().map(|address| (*address, name.as_str()))).collect();
+        nodes.sort_unstable();
         let services = context.raw.services.iter();
         let mut services: Vec<_> =
             services.flat_map(|service| service.addresses.iter().map(move |address| (*address, service))).collect();
@@ -118,7 +123,7 @@ impl<'c, 'a> Blocks<'c, 'a> {
             let pods = context.classes.select(&ports::selected(service));
             masking.entry(service.namespace).or_default().push((service, pods));
         }
-        Self { context, nodes: nodes.collect(), services, masking }
+        Self { context, nodes, services, masking, held: RefCell::default() }
     }
 
     fn block(&self, at: RuleAt<'_>, block: &IpBlock, path: String, findings: &mut Vec<Finding>) {
@@ -134,8 +139,7 @@ impl<'c, 'a> Blocks<'c, 'a> {
             return;
         }
         let is_world = block.cidrs().iter().any(|net| net.prefix_len() == 0);
-        let nodes: BTreeSet<&str> =
-            self.nodes.iter().filter(|(address, _)| block.contains(*address)).map(|(_, node)| *node).collect();
+        let nodes: BTreeSet<&str> = within(&self.nodes, block).map(|(_, node)| *node).collect();
         let cidr = format!("{path}.cidr");
         let cidr = if at.policy.id.kind == "NetworkPolicy" { &cidr } else { &path };
         match self.pods_in(at, block) {
@@ -143,10 +147,7 @@ impl<'c, 'a> Blocks<'c, 'a> {
             Some(pods) if is_world => say(
                 RuleId::InternetOpensPods,
                 &path,
-                format!(
-                    "{block} is not only the world outside: {} lie in it, and this rule opens them, too",
-                    pods.names
-                ),
+                format!("{block} is not only the world outside: {} in it, and this rule opens them, too", pods.lie),
                 format!("add except: [{}] if only the outside was meant", pods.cover.join(", ")),
             ),
             Some(pods) => {
@@ -162,13 +163,17 @@ impl<'c, 'a> Blocks<'c, 'a> {
                 } else {
                     (
                         format!(
-                            "an ipBlock means pods, too, and {} lie in {block}: this rule allows them whatever their labels",
-                            pods.names
+                            "an ipBlock means pods, too, and {} in {block}: this rule allows them whatever their labels",
+                            pods.lie
                         ),
-                        format!(
-                            "add except: [{}], or select the pods by their labels if they are meant",
-                            pods.cover.join(", ")
-                        ),
+                        match pods.cover.as_slice() {
+                            // The block is that of the pods.
+                            [] => "select the pods by their labels if they are meant".to_owned(),
+                            cover => format!(
+                                "add except: [{}], or select the pods by their labels if they are meant",
+                                cover.join(", ")
+                            ),
+                        },
                     )
                 };
                 let finding = Finding::new(RuleId::BlockHoldsPods, &at.policy.id, cidr, message, remedy);
@@ -216,43 +221,41 @@ impl<'c, 'a> Blocks<'c, 'a> {
     }
 
     /// SEMANTICS 10: an ipBlock matches pods' addresses. `None`: there is none in it.
-    fn pods_in(&self, at: RuleAt<'_>, block: &IpBlock) -> Option<Held> {
+    fn pods_in(&self, at: RuleAt<'_>, block: &IpBlock) -> Option<Rc<Held>> {
+        let mut known = self.held.borrow_mut();
+        let held = known.entry(block.clone()).or_insert_with(|| self.held_by(block).map(Rc::new)).clone()?;
+        // A pod reaches itself anyhow.
+        let is_own = held.addresses == 1 && held.pods.is_subset(&self.context.classes.select(&at.policy.subject));
+        (!is_own).then_some(held)
+    }
+
+    fn held_by(&self, block: &IpBlock) -> Option<Held> {
         let classes = &self.context.classes;
-        let mut held = classes.none();
-        let mut addresses = Vec::new();
-        for (address, class) in classes.addresses_in(block) {
-            held.insert(class);
-            addresses.push(address);
-        }
-        // A pod reaches itself anyhow, and where all that are held are its like nothing is opened that was not meant.
-        if held.is_clear() || held.is_subset(&classes.select(&at.policy.subject)) && classes.pods(&held) < 2 {
-            return None;
-        }
-        let own: Vec<IpNet> = self.context.raw.nodes.pod_blocks.iter().copied().collect();
-        let lies_within = |net: &IpNet| block.cidrs().iter().any(|outer| inclusion_of(*outer, *net));
+        let own = &self.context.raw.nodes.pod_blocks;
+        let lies_within = |net: &IpNet| block.cidrs().iter().any(|outer| is_inside(*outer, *net));
         let mut cover: BTreeSet<IpNet> = own.iter().copied().filter(lies_within).collect();
-        for family in [Family::V4, Family::V6] {
-            let rest: Vec<IpAddr> = addresses
-                .iter()
-                .copied()
-                .filter(|it| Family::of(*it) == family && !cover.iter().any(|net| net.contains(it)))
-                .collect();
-            cover.extend(covering(&rest).into_iter().filter(lies_within));
+        let mut pods = classes.none();
+        let (mut addresses, mut first) = (0, None);
+        for (address, class) in classes.addresses_in(block) {
+            first.get_or_insert((address, class));
+            addresses += 1;
+            pods.insert(class);
+            // Addresses ascend: the block that holds one mostly holds the next one.
+            if !own.iter().any(|net| net.contains(&address)) {
+                cover.extend(usual(address).filter(lies_within));
+            }
         }
-        if cover.is_empty() {
-            cover.extend(addresses.iter().take(3).map(|address| IpNet::from(*address)));
-        }
-        let total = addresses.len();
-        let first = addresses.first().copied()?;
-        let example = classes
-            .of(&held)
-            .find(|class| class.pod.addresses.contains(&first))
-            .or_else(|| classes.of(&held).next())?;
-        let names = match total {
-            1 => format!("{} ({first})", example.pod.id),
-            _ => format!("{total} pod addresses, {first} among them,"),
+        let (address, class) = first?;
+        let alike = classes.get(class);
+        let names = if addresses > 1 {
+            format!("{addresses} pod addresses, {address} among them,")
+        } else if alike.pod.addresses.contains(&address) {
+            format!("{} ({address})", alike.pod.id)
+        } else {
+            format!("a pod like {} ({address})", alike.pod.id)
         };
-        Some(Held { names, cover: cover.iter().map(ToString::to_string).collect() })
+        let lie = if addresses == 1 { format!("{names} lies") } else { format!("{names} lie") };
+        Some(Held { addresses, pods, names, lie, cover: cover.iter().map(ToString::to_string).collect() })
     }
 
     /// SEMANTICS 11: policies are judged behind a Service's translation.
@@ -265,7 +268,7 @@ impl<'c, 'a> Blocks<'c, 'a> {
         if block.cidrs().iter().any(is_wide) {
             return;
         }
-        let mut held = self.services.iter().filter(|(address, _)| block.contains(*address));
+        let mut held = within(&self.services, block);
         let Some((address, service)) = held.next() else { return };
         let more = match held.count() {
             0 => String::new(),
@@ -319,13 +322,11 @@ impl<'c, 'a> Blocks<'c, 'a> {
         }
         let classes = &self.context.classes;
         let subject = classes.select(&at.policy.subject);
-        let mut families: Vec<BTreeSet<Family>> =
-            classes.of(&subject).map(|class| class.pod.addresses.iter().copied().map(Family::of).collect()).collect();
-        if families.is_empty() || families.iter().any(BTreeSet::is_empty) {
+        if subject.is_clear() || !subject.is_disjoint(classes.without_address()) {
             return;
         }
-        families.dedup();
-        let all: BTreeSet<Family> = families.iter().flatten().copied().collect();
+        let has = |family: &Family| !subject.is_disjoint(classes.of_family(*family));
+        let all: BTreeSet<Family> = [Family::V4, Family::V6].into_iter().filter(has).collect();
         let of = |family: Family| match family {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
@@ -338,8 +339,8 @@ impl<'c, 'a> Blocks<'c, 'a> {
                     &at.policy.id,
                     at.peer_path(Some(*index)),
                     format!(
-                        "{block} is {}, and {} have no address of that family: a block never crosses families, and this one \
-                         matches nothing",
+                        "{block} is {}, and none of {} has an address of that family: a block never crosses families, and this \
+                         one matches nothing",
                         of(*family),
                         classes.names(&subject)
                     ),
@@ -366,7 +367,7 @@ impl<'c, 'a> Blocks<'c, 'a> {
                         &at.policy.id,
                         at.peer_path(Some(index)),
                         format!(
-                            "the rule names all {} addresses and no {} ones, and {} have both: over {} it opens nothing",
+                            "the rule names all {} addresses and no {} ones, and its pods ({}) have both: over {} it opens nothing",
                             of(has),
                             of(lacks),
                             classes.names(&subject),
@@ -383,22 +384,28 @@ impl<'c, 'a> Blocks<'c, 'a> {
 
 /// Pods whose addresses a block holds.
 struct Held {
+    addresses: usize,
+    pods: FixedBitSet,
     names: String,
+    /// The same with its verb.
+    lie: String,
     /// Blocks that hold all of them.
     cover: Vec<String>,
 }
 
-fn inclusion_of(outer: IpNet, inner: IpNet) -> bool {
-    outer.contains(&inner) && outer != inner
+/// What lies in a block, of a list that ascends.
+fn within<'l, T>(list: &'l [(IpAddr, T)], block: &'l IpBlock) -> impl Iterator<Item = &'l (IpAddr, T)> {
+    block.cidrs().iter().flat_map(|net| {
+        let from = list.partition_point(|(address, _)| *address < net.network());
+        let inside = list[from..].iter().take_while(|(address, _)| net.contains(address));
+        inside.filter(|(address, _)| block.contains(*address))
+    })
 }
 
-/// Blocks of a usual size that hold all addresses, which are of one family: for those to come, too.
-fn covering(addresses: &[IpAddr]) -> BTreeSet<IpNet> {
-    let net = |address: &IpAddr| {
-        let length = if address.is_ipv4() { 16 } else { 64 };
-        IpNet::new(*address, length).map(|net| net.trunc()).ok()
-    };
-    addresses.iter().filter_map(net).collect()
+/// A block of a usual size that holds an address, and those to come.
+fn usual(address: IpAddr) -> Option<IpNet> {
+    let length = if address.is_ipv4() { 16 } else { 64 };
+    IpNet::new(address, length).map(|net| net.trunc()).ok()
 }
 
 /// Whether the rule may be about this port of a Service's pods.

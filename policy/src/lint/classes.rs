@@ -14,7 +14,7 @@ use fixedbitset::FixedBitSet;
 use crate::block::IpBlock;
 use crate::label::{Labels, NAMESPACE_NAME};
 use crate::model::{Model, PodIndex};
-use crate::names::Protocol;
+use crate::names::{Family, Protocol};
 use crate::namespace::Namespace;
 use crate::peer::{Namespaces, Peer, PodSet};
 use crate::pod::Pod;
@@ -42,6 +42,8 @@ pub(super) struct Classes<'m> {
     labels: HashMap<&'m str, Key<'m>>,
     unread: FixedBitSet,
     addresses: Vec<(IpAddr, usize)>,
+    /// Of pods that have an address of the family: IPv4, IPv6.
+    families: [FixedBitSet; 2],
     without_address: FixedBitSet,
     by_pods: RefCell<HashMap<PodSet, Set>>,
     by_namespaces: RefCell<HashMap<Selector, Set>>,
@@ -76,7 +78,7 @@ impl<'m> Classes<'m> {
             let declared = raw.declared(&pod.id);
             let is_sound = model.unknowns_of(index).is_empty();
             let marks = [pod.is_host_network, pod.is_understood, is_sound, pod.addresses.is_empty()];
-            let likeness = (pod.id.namespace.as_str(), &pod.labels, &pod.ports, declared, marks);
+            let likeness = (pod.id.namespace.as_str(), &*pod.labels, &pod.ports, declared, marks);
             let at = *known.entry(likeness).or_insert_with(|| {
                 list.push(Class { pod, index, members: 0 });
                 declared_by.push(declared);
@@ -99,6 +101,7 @@ impl<'m> Classes<'m> {
             labels: HashMap::new(),
             unread: empty.clone(),
             addresses,
+            families: [empty.clone(), empty.clone()],
             without_address: empty.clone(),
             by_pods: RefCell::default(),
             by_namespaces: RefCell::default(),
@@ -115,11 +118,14 @@ impl<'m> Classes<'m> {
             for port in declared_by[at].into_iter().flatten() {
                 classes.declared.entry(*port).or_insert_with(|| empty.clone()).insert(at);
             }
-            for (key, value) in &pod.labels {
+            for (key, value) in pod.labels.iter() {
                 let key = classes.labels.entry(key).or_default();
                 key.present.grow_and_insert(at);
                 key.values.entry(value).or_default().grow_and_insert(at);
             }
+        }
+        for (address, at) in &classes.addresses {
+            classes.families[Family::of(*address) as usize].insert(*at);
         }
         classes.list = list;
         classes
@@ -317,6 +323,16 @@ impl<'m> Classes<'m> {
         })
     }
 
+    /// The pods that have an address of the family.
+    pub fn of_family(&self, family: Family) -> &FixedBitSet {
+        &self.families[family as usize]
+    }
+
+    /// The pods of which no address is known.
+    pub fn without_address(&self) -> &FixedBitSet {
+        &self.without_address
+    }
+
     /// The pods that may be the other end of a rule with this peer; nodes are none.
     pub fn peer(&self, peer: &Peer) -> Set {
         match peer {
@@ -334,6 +350,11 @@ impl<'m> Classes<'m> {
     /// All keys of pods' labels.
     pub fn keys(&self) -> impl Iterator<Item = &'m str> {
         self.labels.keys().copied()
+    }
+
+    /// Whether any pod has a label of this key.
+    pub fn is_key(&self, key: &str) -> bool {
+        self.labels.contains_key(key)
     }
 
     /// All values that pods give a key.

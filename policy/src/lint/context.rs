@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 use serde_json::Value;
@@ -60,8 +61,8 @@ impl<'a> Context<'a> {
     pub fn new(objects: impl IntoIterator<Item = &'a Value>, model: &'a Model) -> Self {
         let raw = Raw::read(objects);
         let classes = Classes::new(model, &raw);
-        let is_clear = |policy: &Policy| policy.all_rules().all(|rule| rule.doubt.is_none());
-        let is_among = |policy: &Policy| policy.rank == Rank::NETWORK_POLICY && !policy.only_allows();
+        let is_clear = |policy: &Arc<Policy>| policy.all_rules().all(|rule| rule.doubt.is_none());
+        let is_among = |policy: &Arc<Policy>| policy.rank == Rank::NETWORK_POLICY && !policy.only_allows();
         let mut context = Self {
             is_understood: model.broken.is_empty() && model.policies.iter().all(is_clear),
             allowances_are_ordered: model.policies.iter().any(is_among),
@@ -119,10 +120,15 @@ impl<'a> Context<'a> {
         seen.into_ones().map(move |group| &self.groups(direction)[group])
     }
 
+    /// All policies in the order in which they are asked.
+    pub fn policies(&self) -> impl Iterator<Item = &'a Policy> + use<'a> {
+        let model: &'a Model = self.model;
+        model.policies.iter().map(Arc::as_ref)
+    }
+
     /// All rules in the order in which they are asked, without those that were not understood.
     pub fn rules(&self, direction: Direction) -> impl Iterator<Item = RuleAt<'a>> {
-        let policies: &'a [Policy] = &self.model.policies;
-        policies.iter().enumerate().flat_map(move |(at, policy)| {
+        self.policies().enumerate().flat_map(move |(at, policy)| {
             let rules = policy.rules(direction).unwrap_or_default().iter().enumerate();
             let rules = rules.map(move |(index, rule)| RuleAt { at, policy, direction, index, rule });
             rules.filter(|it| it.rule.doubt.is_none())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
@@ -350,7 +351,7 @@ fn without_pods(context: &Context<'_>, findings: &mut Vec<Finding>) {
     for (at, policy) in policies.iter().enumerate() {
         near.entry(policy.id.namespace.as_deref()).or_default().push(at);
     }
-    let has_rules = |policy: &&Policy| {
+    let has_rules = |policy: &&Arc<Policy>| {
         policy.only_allows()
             && policy.egress.as_ref().is_some_and(|rules| rules.iter().any(|rule| rule.action == Action::Allow))
     };

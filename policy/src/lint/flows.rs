@@ -2,27 +2,30 @@
 //!
 //! What the other side allows is taken too wide rather than too narrow, so that whatever is called shut is shut.
 
+use std::rc::Rc;
+
 use fixedbitset::FixedBitSet;
 
 use crate::names::Direction;
 use crate::peer::{Match, Namespaces, Peer};
-use crate::policy::Action;
+use crate::policy::{Action, Rule};
 use crate::selector::Selector;
 
 use super::context::{Budget, Context, Group, RuleAt, listed};
 use super::{Finding, RuleId, Severity, inclusion};
 
 /// How many rules are held against rules of the other side.
-const STEPS: usize = 2_000_000;
+const STEPS: usize = 4_000_000;
 
 pub(super) fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
     if !context.has_pods() {
         return;
     }
     let mut budget = Budget::new(STEPS);
+    let reach = Direction::ALL.map(|direction| Reach::of(context, direction));
     for direction in Direction::ALL {
         for at in context.rules(direction).filter(|at| at.rule.action == Action::Allow) {
-            match one_sided(context, at, &mut budget) {
+            match one_sided(context, at, &reach, &mut budget) {
                 Ok(finding) => findings.extend(finding),
                 Err(Spent) => context.leave_out(match direction {
                     Direction::Egress => RuleId::EgressWithoutIngress,
@@ -44,7 +47,38 @@ struct Shut {
     example: Option<(String, String, String)>,
 }
 
-fn one_sided(context: &Context<'_>, at: RuleAt<'_>, budget: &mut Budget) -> Result<Option<Finding>, Spent> {
+/// Whom the rules of one direction let through: by policy and rule.
+struct Reach {
+    sets: Vec<Vec<Rc<FixedBitSet>>>,
+}
+
+impl Reach {
+    fn of(context: &Context<'_>, direction: Direction) -> Self {
+        let all = Rc::new(context.classes.all());
+        let of_rule = |rule: &Rule| match rule.peers.as_slice() {
+            _ if rule.doubt.is_some() => Rc::clone(&all),
+            [] => Rc::clone(&all),
+            [one] => context.classes.peer(one),
+            several => {
+                let mut set = context.classes.none();
+                for peer in several {
+                    set.union_with(&context.classes.peer(peer));
+                }
+                Rc::new(set)
+            }
+        };
+        let policies = context.model.policies.iter();
+        let sets = policies.map(|policy| policy.rules(direction).unwrap_or_default().iter().map(of_rule).collect());
+        Self { sets: sets.collect() }
+    }
+}
+
+fn one_sided(
+    context: &Context<'_>,
+    at: RuleAt<'_>,
+    reach: &[Reach; 2],
+    budget: &mut Budget,
+) -> Result<Option<Finding>, Spent> {
     let classes = &context.classes;
     let subject = classes.select(&at.policy.subject);
     let mut others = classes.none();
@@ -57,6 +91,10 @@ fn one_sided(context: &Context<'_>, at: RuleAt<'_>, budget: &mut Budget) -> Resu
             everywhere |= any_namespace && set.pods == Selector::default();
         }
     }
+    // Who opens a side to everyone leaves it to the other side to choose.
+    if everywhere {
+        return Ok(None);
+    }
     let mut both = subject.as_ref().clone();
     both.intersect_with(&others);
     let total = classes.pods(&subject) * classes.pods(&others) - classes.pods(&both);
@@ -67,34 +105,26 @@ fn one_sided(context: &Context<'_>, at: RuleAt<'_>, budget: &mut Budget) -> Resu
         Direction::Ingress => Direction::Egress,
         Direction::Egress => Direction::Ingress,
     };
+    let reach = &reach[other_direction as usize];
     let mut shut = Shut::default();
     for group in context.groups_in(&others, other_direction).filter(|group| group.is_isolated && !group.is_uncertain) {
-        let mut refused = subject.as_ref().clone();
+        let mut refused = Refused::of(&subject);
         for other in context.allowing(&group.policies, other_direction) {
-            if !budget.take(1) {
+            if !budget.take(at.rule.ports.len().max(1) * other.rule.ports.len().max(1)) {
                 return Err(Spent);
             }
             if inclusion::ports_meet(&at.rule.ports, &other.rule.ports) == Match::No {
                 continue;
             }
-            if other.rule.peers.is_empty() || other.rule.doubt.is_some() {
-                refused.clear();
-            }
-            for peer in &other.rule.peers {
-                refused.difference_with(&classes.peer(peer));
-            }
-            if refused.is_clear() {
+            refused.let_in(&reach.sets[other.at][other.index]);
+            if refused.len() == 0 {
                 break;
             }
         }
-        shut.add(context, &refused, &others, group);
+        shut.add(context, refused, &others, group);
     }
     let Some((own, other, by)) = shut.example else { return Ok(None) };
     let is_all = shut.pairs == total;
-    // Who opens a side to everyone leaves it to the other side to choose.
-    if everywhere && !is_all {
-        return Ok(None);
-    }
     let how_many = if is_all {
         match total {
             1 => String::new(),
@@ -122,18 +152,55 @@ fn one_sided(context: &Context<'_>, at: RuleAt<'_>, budget: &mut Budget) -> Resu
     Ok(Some(if is_whole { finding } else { finding.with(Severity::Info) }))
 }
 
+/// Classes of the selected pods that the other side has not let in so far.
+enum Refused {
+    /// Mostly a policy selects few: then sets of all are slow.
+    Few(Vec<usize>),
+    Many(FixedBitSet),
+}
+
+impl Refused {
+    fn of(subject: &FixedBitSet) -> Self {
+        const FEW: usize = 64;
+        if subject.count_ones(..) <= FEW { Self::Few(subject.ones().collect()) } else { Self::Many(subject.clone()) }
+    }
+
+    fn let_in(&mut self, set: &FixedBitSet) {
+        match self {
+            Self::Few(classes) => classes.retain(|at| !set.contains(*at)),
+            Self::Many(classes) => classes.difference_with(set),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Few(classes) => classes.len(),
+            Self::Many(classes) => classes.count_ones(..),
+        }
+    }
+
+    fn into_list(self) -> Vec<usize> {
+        match self {
+            Self::Few(classes) => classes,
+            Self::Many(classes) => classes.ones().collect(),
+        }
+    }
+}
+
 impl Shut {
     /// Adds the pairs of pods that a group refuses.
-    fn add(&mut self, context: &Context<'_>, refused: &FixedBitSet, others: &FixedBitSet, group: &Group) {
-        let classes = &context.classes;
-        if refused.is_clear() {
+    fn add(&mut self, context: &Context<'_>, refused: Refused, others: &FixedBitSet, group: &Group) {
+        let refused = refused.into_list();
+        if refused.is_empty() {
             return;
         }
-        let mut there = group.classes.clone();
-        there.intersect_with(others);
-        let mut both = refused.clone();
-        both.intersect_with(&there);
-        let pairs = classes.pods(refused) * classes.pods(&there) - classes.pods(&both);
+        let class = |at: usize| context.classes.get(at);
+        let there: Vec<usize> = group.classes.ones().filter(|at| others.contains(*at)).collect();
+        let pods = |list: &[usize]| list.iter().map(|at| class(*at).members).sum::<usize>();
+        // No pair is a pod with itself.
+        let same: usize =
+            refused.iter().filter(|at| there.binary_search(at).is_ok()).map(|at| class(*at).members).sum();
+        let pairs = pods(&refused) * pods(&there) - same;
         if pairs == 0 {
             return;
         }
@@ -141,11 +208,11 @@ impl Shut {
         if self.example.is_some() {
             return;
         }
-        let pair = refused.ones().find_map(|own| {
-            let other = there.ones().find(|other| *other != own || classes.get(own).members > 1)?;
-            let name = |at: usize| classes.get(at).pod.id.to_string();
-            let other = if own == other { format!("a pod like {}", name(other)) } else { name(other) };
-            Some((name(own), other))
+        let pair = refused.iter().find_map(|own| {
+            let other = there.iter().find(|other| *other != own || class(*own).members > 1)?;
+            let name = |at: usize| class(at).pod.id.to_string();
+            let other = if own == other { format!("a pod like {}", name(*other)) } else { name(*other) };
+            Some((name(*own), other))
         });
         let isolating = group.policies.iter().map(|at| &context.model.policies[*at]);
         let by = listed(isolating.filter(|policy| policy.rank.tier.isolates()).map(|policy| &policy.id));

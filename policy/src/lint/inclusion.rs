@@ -159,8 +159,18 @@ fn before(address: IpAddr) -> Option<IpAddr> {
 
 /// Whether all ports of one list are in another. An empty list has all.
 pub(super) fn ports(inner: &[PortRule], outer: &[PortRule]) -> bool {
-    if outer.is_empty() || inner == outer {
+    if outer.is_empty() {
         return true;
+    }
+    // Mostly each item lies in one of the others, and where there is one only nothing else is left to look at.
+    let in_one = |own: &PortRule| outer.iter().any(|other| port(own, other));
+    if !inner.is_empty() && inner.iter().all(in_one) {
+        return true;
+    }
+    if let [outer] = outer
+        && outer.protocol.is_some()
+    {
+        return false;
     }
     Protocol::ALL.into_iter().all(|protocol| {
         let have = numbers(outer, protocol);
@@ -169,6 +179,23 @@ pub(super) fn ports(inner: &[PortRule], outer: &[PortRule]) -> bool {
         numbers.difference(&have).is_empty()
             && names.all(|name| have.is_all() || self::names(outer, protocol).contains(&name))
     })
+}
+
+/// Whether one item holds another one by itself.
+fn port(inner: &PortRule, outer: &PortRule) -> bool {
+    let protocols = outer.protocol.is_none() || inner.protocol == outer.protocol;
+    protocols
+        && match (&inner.ports, &outer.ports) {
+            (_, Ports::All) => true,
+            (Ports::Range(inner), Ports::Range(outer)) => {
+                let (inner, outer) = (inner.bounds(), outer.bounds());
+                outer.0 <= inner.0 && inner.1 <= outer.1
+            }
+            (Ports::Named(inner), Ports::Named(outer)) => inner == outer,
+            (Ports::All, Ports::Range(outer)) => outer.bounds() == (1, u16::MAX),
+            (Ports::All | Ports::Range(_), Ports::Named(_)) => false,
+            (Ports::Named(_), Ports::Range(outer)) => outer.bounds() == (1, u16::MAX),
+        }
 }
 
 /// The ports of one protocol that a list gives by number.
@@ -200,17 +227,19 @@ pub(super) fn ports_meet(a: &[PortRule], b: &[PortRule]) -> Match {
         return Match::Yes;
     }
     let mut found = Match::No;
-    for protocol in Protocol::ALL {
-        let (numbers_a, numbers_b) = (numbers(a, protocol), numbers(b, protocol));
-        let (names_a, names_b) = (names(a, protocol), names(b, protocol));
-        if !numbers_a.intersection(&numbers_b).is_empty() || names_a.iter().any(|name| names_b.contains(name)) {
-            return Match::Yes;
-        }
-        let may = |names: &[&str], numbers: &PortSet, others: &[&str]| {
-            !names.is_empty() && (!numbers.is_empty() || !others.is_empty())
-        };
-        if may(&names_a, &numbers_b, &names_b) || may(&names_b, &numbers_a, &names_a) {
-            found = Match::Maybe;
+    for a in a {
+        for b in b.iter().filter(|b| a.protocol.is_none() || b.protocol.is_none() || a.protocol == b.protocol) {
+            match (&a.ports, &b.ports) {
+                (Ports::All, _) | (_, Ports::All) => return Match::Yes,
+                (Ports::Range(a), Ports::Range(b)) => {
+                    let (a, b) = (a.bounds(), b.bounds());
+                    if a.0 <= b.1 && b.0 <= a.1 {
+                        return Match::Yes;
+                    }
+                }
+                (Ports::Named(a), Ports::Named(b)) if a == b => return Match::Yes,
+                (Ports::Named(_), _) | (_, Ports::Named(_)) => found = Match::Maybe,
+            }
         }
     }
     found

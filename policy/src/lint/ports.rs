@@ -120,6 +120,8 @@ impl PortCheck<'_, '_> {
     fn rule(&self, at: RuleAt<'_>, destinations: &FixedBitSet, findings: &mut Vec<Finding>) {
         for (index, port) in at.rule.ports.iter().enumerate() {
             let path = at.port_path(Some(index));
+            // Of the other kinds each has its own fields below that.
+            let path = if at.policy.id.kind == "NetworkPolicy" { format!("{path}.port") } else { path };
             let finding = match (&port.ports, port.protocol) {
                 (Ports::All, _) | (_, None) => None,
                 (Ports::Range(range), Some(protocol)) => self.number(at, path, *range, protocol, destinations),
@@ -153,17 +155,18 @@ impl PortCheck<'_, '_> {
             return Some(Finding::new(
                 RuleId::ServicePort,
                 &at.policy.id,
-                format!("{path}.port"),
+                path,
                 format!(
                     "{protocol} {first} is the port of Service {}/{}, and its pods listen on {targets}: policies are judged \
-                     behind the Service's translation, so that this opens nothing",
+                     behind the Service's translation, so that this matches none of it",
                     lead.service.namespace, lead.service.name
                 ),
                 format!("write the pods' own port: {targets}"),
             ));
         }
-        // A port need not be declared to be open: only where all pods declare some is one that is missing worth a word.
-        if !destinations.is_subset(&classes.declaring) {
+        // A port need not be declared to be open: only where all pods declare some is one that is missing worth a word. And
+        // what is to stay shut need not be there.
+        if !destinations.is_subset(&classes.declaring) || at.rule.action != Action::Allow {
             return None;
         }
         let other =
@@ -184,7 +187,7 @@ impl PortCheck<'_, '_> {
         Some(Finding::new(
             RuleId::PortNotDeclared,
             &at.policy.id,
-            format!("{path}.port"),
+            path,
             format!("no container of {whose} declares {protocol} {}; they declare {declared}", range_text(range)),
             "write the port that the pods listen on; if they do listen on this one, declare it as a containerPort"
                 .to_owned(),
@@ -222,7 +225,6 @@ impl PortCheck<'_, '_> {
         destinations: &FixedBitSet,
     ) -> Option<Finding> {
         let classes = &self.context.classes;
-        let path = format!("{path}.port");
         // How many pods there are by what they call so, and one of them.
         let mut numbers: BTreeMap<&[u16], (usize, String)> = BTreeMap::new();
         let resolved = self.resolved(protocol, name);
@@ -262,7 +264,8 @@ impl PortCheck<'_, '_> {
                 ),
             });
         }
-        if numbers.len() == 1 && missing.is_none() {
+        // A rule for all pods is for those that have the port.
+        if numbers.len() == 1 && (missing.is_none() || is_for_all(at)) {
             return None;
         }
         let mut says: Vec<String> = numbers
@@ -332,6 +335,14 @@ fn is_sctp_only(policy: &Policy, direction: Direction) -> bool {
                 && !rule.ports.is_empty()
                 && rule.ports.iter().all(is_sctp)
         })
+}
+
+/// Whether a rule's destinations are all pods of some namespaces.
+fn is_for_all(at: RuleAt<'_>) -> bool {
+    match at.direction {
+        Direction::Ingress => at.policy.subject.pods.is_empty(),
+        Direction::Egress => at.rule.peers.iter().filter_map(Peer::pods).any(|set| set.pods.is_empty()),
+    }
 }
 
 fn range_text(range: PortRange) -> String {

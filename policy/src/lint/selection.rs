@@ -8,12 +8,12 @@ use crate::label::Labels;
 use crate::names::Direction;
 use crate::namespace::Namespace;
 use crate::peer::{Namespaces, Peer, PodSet};
-use crate::policy::Policy;
+use crate::policy::{Action, Policy};
 use crate::selector::{Selector, Test};
 
 use super::context::{Budget, Context, RuleAt, count};
 use super::path::{self, NAMESPACE_SELECTOR, POD_SELECTOR};
-use super::spelling::{self, Known, Part, PodLabels, Vocabulary};
+use super::spelling::{self, Known, Part, PodLabels};
 use super::{Finding, RuleId, Severity, inclusion};
 
 /// How many labels are held against misspelt ones.
@@ -101,7 +101,11 @@ impl Selection<'_, '_, '_> {
                     pods: field(POD_SELECTOR),
                     namespaces: field(NAMESPACE_SELECTOR),
                     word: "the peer",
-                    consequence: "this peer opens nothing",
+                    consequence: match at.rule.action {
+                        Action::Allow => "this peer opens nothing",
+                        Action::Deny => "this peer shuts nothing",
+                        Action::Pass => "this peer passes nothing",
+                    },
                     empty: RuleId::PeerMatchesNothing,
                 };
                 if at.policy.id.kind == "NetworkPolicy" && self.belongs_elsewhere(at, index, set) {
@@ -240,15 +244,18 @@ impl Selection<'_, '_, '_> {
         let Named { policy, word, consequence, .. } = named;
         for requirement in selector.requirements() {
             let Test::In(values) = &requirement.test else { continue };
-            let named_so = values.iter().find(|value| self.context.model.namespaces.contains_key(value.as_str()));
-            if let Some(name) = named_so.filter(|_| !self.namespace_labels.has_key(&requirement.key)) {
+            let is_name = |value: &&String| {
+                let namespace = self.context.model.namespaces.get(value.as_str());
+                namespace.is_some_and(|it| it.labels.get(&requirement.key) != Some(value))
+            };
+            if let Some(name) = values.iter().find(is_name) {
                 self.findings.push(Finding::new(
                     RuleId::NamespaceLabel,
                     &policy.id,
                     path::requirement(self.context.manifest(policy), &named.namespaces, &requirement.key),
                     format!(
-                        "no namespace has a label {}; {name} is a namespace's name, which only the label \
-                         kubernetes.io/metadata.name holds: {consequence}",
+                        "namespace {name} has no label {}={name}: what says its name is the label \
+                         kubernetes.io/metadata.name alone, and {consequence}",
                         requirement.key
                     ),
                     format!("write kubernetes.io/metadata.name: {name}"),

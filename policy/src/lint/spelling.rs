@@ -85,24 +85,25 @@ impl Vocabulary for Known<'_> {
 }
 
 impl Vocabulary for PodLabels<'_, '_> {
+    // A word that is right elsewhere is no slip of the pen here.
     fn has_key(&self, key: &str) -> bool {
-        self.classes.has_key(key, self.scope)
+        self.classes.is_key(key)
     }
 
     fn has_value(&self, key: &str, value: &str) -> bool {
-        self.classes.has_value(key, value, self.scope)
+        !self.classes.with_value(key, value).is_clear()
     }
 
     fn find_key(&self, is_near: &mut dyn FnMut(&str) -> bool) -> Option<String> {
         let mut near: Vec<&str> = self.classes.keys().filter(|key| is_near(key)).collect();
         near.sort_unstable();
-        near.into_iter().find(|key| self.has_key(key)).map(str::to_owned)
+        near.into_iter().find(|key| self.classes.has_key(key, self.scope)).map(str::to_owned)
     }
 
     fn find_value(&self, key: &str, is_near: &mut dyn FnMut(&str) -> bool) -> Option<String> {
         let mut near: Vec<&str> = self.classes.values(key).filter(|value| is_near(value)).collect();
         near.sort_unstable();
-        near.into_iter().find(|value| self.has_value(key, value)).map(str::to_owned)
+        near.into_iter().find(|value| self.classes.has_value(key, value, self.scope)).map(str::to_owned)
     }
 }
 

@@ -74,6 +74,13 @@ pub fn cases() -> Vec<Case> {
             FROM_CIDR,
             "is the address of x/api (10.244.1.7), which changes whenever the pod is made anew",
         ),
+        found(
+            BlockHoldsPods,
+            world() + &ingress("{cidr: 10.244.0.0/16}"),
+            NP,
+            FROM_CIDR,
+            "select the pods by their labels if they are meant",
+        ),
         silent(BlockHoldsPods, world() + &ingress("{cidr: 10.0.0.0/8, except: [10.244.0.0/16]}")),
         silent(BlockHoldsPods, ingress("{cidr: 10.0.0.0/8}")),
         found(
@@ -140,7 +147,7 @@ pub fn cases() -> Vec<Case> {
             pod("x/web", "app=web", "10.244.0.5", "") + &egress("{cidr: 'fd00::/8'}"),
             NP,
             "spec.egress[0].to[0]",
-            "fd00::/8 is IPv6, and x/web have no address of that family",
+            "fd00::/8 is IPv6, and none of x/web has an address of that family",
         ),
         info(
             WrongFamily,

@@ -2,7 +2,7 @@ use signalbox_policy::lint::RuleId::{
     NamedPortDiffers, NamedPortMissing, PortNotDeclared, SctpOnly, ServicePort, WrongProtocol,
 };
 
-use crate::cases::{Case, found, service, silent};
+use crate::cases::{Case, cluster_policy, found, service, silent};
 use crate::common::{namespace, pod, policy};
 
 const NP: &str = "NetworkPolicy x/np";
@@ -30,6 +30,8 @@ fn egress(peer: &str, ports: &str) -> String {
 
 const TO_API: &str = "{podSelector: {matchLabels: {app: api}}}";
 
+const CNP_FROM_ALL_ON_9000: &str = "from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 9000}}}]";
+
 pub fn cases() -> Vec<Case> {
     vec![
         found(
@@ -55,6 +57,20 @@ pub fn cases() -> Vec<Case> {
             "they declare TCP 8080",
         ),
         silent(PortNotDeclared, ingress("web", "{port: 8080}")),
+        found(
+            PortNotDeclared,
+            pod("x/web", "app=web", "", "http=TCP 8080")
+                + &cluster_policy("cnp", "Admin", 1, &format!("ingress: [{{action: Accept, {CNP_FROM_ALL_ON_9000}}}]")),
+            "ClusterNetworkPolicy cnp",
+            "spec.ingress[0].protocols[0]",
+            "declares TCP 9000",
+        ),
+        // What is to stay shut need not be there.
+        silent(
+            PortNotDeclared,
+            pod("x/web", "app=web", "", "http=TCP 8080")
+                + &cluster_policy("cnp", "Admin", 1, &format!("ingress: [{{action: Deny, {CNP_FROM_ALL_ON_9000}}}]")),
+        ),
         silent(PortNotDeclared, ingress("web", "{port: 8000, endPort: 8100}")),
         // A port need not be declared to be open.
         silent(PortNotDeclared, ingress("old", "{port: 9000}")),
@@ -109,11 +125,20 @@ pub fn cases() -> Vec<Case> {
             "it is 8080 on x/web and 9090 on x/api",
         ),
         silent(NamedPortDiffers, ingress("web", "{port: http}")),
+        // For all pods: for those that have the port.
+        silent(NamedPortDiffers, egress("{podSelector: {}}", "{port: quic, protocol: UDP}")),
+        found(
+            NamedPortDiffers,
+            egress("{podSelector: {matchExpressions: [{key: app, operator: Exists}]}}", "{port: quic, protocol: UDP}"),
+            NP,
+            "spec.egress[0].ports[0].port",
+            "it is 8443 on x/web and nothing on x/api and 1 more",
+        ),
         found(
             WrongProtocol,
             ingress("web", "{port: 8443}"),
             NP,
-            "spec.ingress[0].ports[0]",
+            PORT,
             "have 8443 in UDP, not in TCP: a port without a protocol is a TCP port",
         ),
         found(WrongProtocol, ingress("web", "{port: quic}"), NP, PORT, "write protocol: UDP"),

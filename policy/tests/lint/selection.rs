@@ -135,6 +135,15 @@ pub fn cases() -> Vec<Case> {
             "it excludes nobody",
         ),
         silent(LabelTypo, selects("{matchLabels: {app: worker}}")),
+        // The word is right elsewhere: what is wrong is the namespace.
+        silent(LabelTypo, selects("{matchLabels: {app: wbe}}") + &pod("y/wbe", "app=wbe", "", "")),
+        found(
+            SelectsNothing,
+            selects("{matchLabels: {app: wbe}}") + &pod("y/wbe", "app=wbe", "", ""),
+            NP,
+            "spec.podSelector",
+            "y/wbe has these labels",
+        ),
         // Names in a row.
         silent(
             LabelTypo,
@@ -202,6 +211,14 @@ pub fn cases() -> Vec<Case> {
             "write kubernetes.io/metadata.name: y",
         ),
         silent(NamespaceLabel, from("{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}")),
+        // Another namespace has such a label.
+        found(
+            NamespaceLabel,
+            namespace("shop", "name=shop") + &from("{namespaceSelector: {matchLabels: {name: y}}}"),
+            NP,
+            "spec.ingress[0].from[0].namespaceSelector.matchLabels.name",
+            "namespace y has no label name=y",
+        ),
         silent(NamespaceLabel, namespace("y", "name=y") + &from("{namespaceSelector: {matchLabels: {name: z}}}")),
         found(
             EmptySelectorName,

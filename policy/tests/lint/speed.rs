@@ -77,12 +77,24 @@ fn policies(size: &Size) -> impl Iterator<Item = Value> + '_ {
     })
 }
 
+/// For how long this thread has been on a core: other work on the machine does not count. Linux only: Documentation/
+/// scheduler/sched-stats.rst.
+fn on_cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
 fn timed(name: &str, objects: &[Value]) -> Vec<Finding> {
     let cluster = Cluster::from_objects(objects);
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), on_cpu());
     let findings = lint(objects, &cluster);
-    let took = start.elapsed();
-    eprintln!("lint of {name}: {} objects, {} findings, {took:?}", objects.len(), findings.len());
+    let (passed, took) = (start.elapsed(), cpu.zip(on_cpu()).map(|(before, now)| now - before));
+    eprintln!(
+        "lint of {name}: {} objects, {} findings, {took:?} on a core, {passed:?} passed",
+        objects.len(),
+        findings.len()
+    );
+    let took = took.unwrap_or(passed);
     assert!(!IS_OPTIMISED || took < GOAL, "{name} took {took:?}");
     findings
 }
