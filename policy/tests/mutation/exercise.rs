@@ -1,4 +1,4 @@
-//! One text through the whole engine: read, judged pair by pair, analysed and compiled. The fuzz target does the same.
+//! One text through the whole engine: read, judged pair by pair, linted, analysed and compiled. The fuzz target does the same.
 
 use signalbox_policy::analyze::{External, Loopback, Options};
 use signalbox_policy::evaluate::Endpoint;
@@ -54,6 +54,8 @@ pub fn exercise(text: &str) {
             }
         }
     }
+    let findings = cluster.lint(&objects);
+    assert!(findings.is_sorted() && findings.iter().all(|it| !it.message.is_empty() && !it.remedy.is_empty()));
     for loopback in [Loopback::Omit, Loopback::Policy] {
         let links = cluster.analyze(Options { loopback, external: External::Ranges });
         assert!(links.len() <= 1_000_000, "{} links", links.len());
