@@ -45,6 +45,7 @@ fn model(decision: Option<Decision>) -> Model {
     };
     let target = Target {
         host: "10.244.0.9".to_owned(),
+        port: 9000,
         destinations: vec![address(BACKEND)],
         listeners: vec![(Y.to_owned(), 9000)],
         deserted: false,

@@ -624,7 +624,7 @@ impl Core {
             id,
             protocol: key.protocol,
             host: target.host,
-            port: key.port,
+            port: target.port,
             timeout_ms: self.options.probe_timeout_ms,
         };
         self.flights.sent(
