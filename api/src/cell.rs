@@ -27,7 +27,8 @@ pub struct CellKey {
 pub enum Outcome {
     /// The peer answered.
     Open,
-    /// The peer answered with a reset, or with ICMP port unreachable, although it has a listener there.
+    /// The peer answered with a reset, or with ICMP port unreachable, although it has a listener there; where nobody can
+    /// be asked for one, as outside the cluster, [`ProbeFact::detail`] says so.
     Refused,
     /// No answer; see [`Evidence`] for how that is known.
     Dropped,

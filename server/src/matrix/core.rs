@@ -692,7 +692,8 @@ impl Core {
         }
         let up = |at: &String| self.agents.get(at).is_some_and(|agent| matches!(agent.state, AgentState::Up(_)));
         if listeners.is_empty() || !listeners.iter().all(|(at, _)| up(at)) {
-            self.finish(id, fact, now);
+            let detail = Some("nobody there can be asked whether somebody listens on that port".to_owned());
+            self.finish(id, ProbeFact { detail, ..fact }, now);
             return;
         }
         let mut asked = Vec::new();
