@@ -319,6 +319,31 @@ fn a_service_with_nobody_behind_it_has_no_listener() {
 }
 
 #[test]
+fn which_pod_a_services_connection_went_to() {
+    // What the peer called itself, what the kernel told before the end, and what is to be said then.
+    let cases =
+        [(Some("y"), false, Some(Y)), (Some("stranger"), false, None), (None, true, Some(Y)), (None, false, None)];
+    for (peer, kernel, expected) in cases {
+        let mut bench = Bench::started(Decision::Allowed);
+        let mut service = model(Some(Decision::Allowed));
+        service.targets =
+            BTreeMap::from([(CellKey { to: "service:a/s".to_owned(), ..key() }, service.targets[&key()].clone())]);
+        bench.model(service, None, 20);
+        bench.advance(30);
+        let id = bench.newest();
+        bench.begins(id, 31);
+        if kernel {
+            bench.judged(Decision::Allowed, 32);
+        }
+        let (outcome, evidence) = (Outcome::Open, Evidence::Answer);
+        let peer_name = peer.map(str::to_owned);
+        let (latency_us, seen_source, detail) = (None, None, None);
+        bench.line(X, Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail }, 33);
+        assert_eq!(bench.cell().probe.and_then(|probe| probe.backend).as_deref(), expected, "{peer:?}, {kernel}");
+    }
+}
+
+#[test]
 fn a_lost_agent_breaks_its_row_and_mends_it_when_it_is_back() {
     let mut bench = Bench::started(Decision::Allowed);
     let id = bench.newest();
