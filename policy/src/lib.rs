@@ -8,10 +8,11 @@
 //! - `model`: all of it with indices; [`cluster`]: the public face of it, and the questions it answers.
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
-//!   [`analyze`]: all of a cluster.
+//!   [`analyze`]: all of a cluster; [`alike`]: who may stand for whom in it.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
+pub mod alike;
 pub mod analyze;
 pub mod block;
 pub mod cluster;
