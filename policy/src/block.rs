@@ -94,6 +94,9 @@ pub(crate) fn is_inside(outer: IpNet, inner: IpNet) -> bool {
 impl fmt::Display for IpBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if self.cidrs.is_empty() {
+            return f.write_str("no address");
+        }
         f.write_str(&list(&self.cidrs))?;
         if !self.except.is_empty() {
             write!(f, " except {}", list(&self.except))?;

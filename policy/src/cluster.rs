@@ -10,6 +10,7 @@ use crate::analyze::{self, Link, Options};
 use crate::compile;
 use crate::identity::IdentityAllocator;
 use crate::judge;
+use crate::lint::{self, Finding};
 use crate::model::Model;
 use crate::names::{Family, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
@@ -96,6 +97,16 @@ impl Cluster {
     /// What the policies say of a connection.
     pub fn judge(&self, connection: &Connection<'_>) -> Verdict {
         judge::judge(&self.model, connection)
+    }
+
+    /// What a reviewer would say of the policies. Give the objects that the cluster was read from: Services, declared ports
+    /// and fields as they were written are to be seen in them only.
+    pub fn lint<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Vec<Finding> {
+        lint::lint(objects, self)
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
     }
 
     /// The pods that have a network, workloads that stand for theirs included, in order of their names.

@@ -9,6 +9,7 @@
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster; [`alike`]: who may stand for whom in it.
+//! - [`lint`]: what a reviewer would say of the policies.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -22,6 +23,7 @@ pub mod evaluate;
 pub mod identity;
 mod judge;
 pub mod label;
+pub mod lint;
 mod model;
 pub mod names;
 pub mod namespace;

@@ -77,7 +77,8 @@ pub(crate) struct Standing {
 
 impl Model {
     pub(crate) fn read<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        let mut reader = Reader::default();
+        let objects: Vec<&Value> = objects.into_iter().collect();
+        let mut reader = Reader::of(objects.iter().copied());
         for (index, value) in objects.into_iter().enumerate() {
             reader.read(index, value);
         }

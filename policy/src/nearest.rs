@@ -30,7 +30,7 @@ pub(crate) fn nearest(
     let mut best: Option<(usize, NearestMiss)> = None;
     for policy in policies.iter().map(|index| &model.policies[*index]) {
         for (rule_index, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
-            if rule.action != Action::Allow {
+            if rule.action != Action::Allow || rule.is_never() {
                 continue;
             }
             let Some((peer_index, peer)) = closest(rule.peer_slots(), |peer| peer_difference(peer, other)) else {

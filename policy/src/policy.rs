@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::block::IpBlock;
 use crate::label::Labels;
 use crate::names::{Direction, PolicyRef, RuleRef};
 use crate::namespace::Namespace;
@@ -173,6 +174,18 @@ impl Rule {
         Self { action: Action::Allow, peers, ports, doubt: None }
     }
 
+    /// One that matches no connection of TCP, UDP or SCTP, and keeps its place among the others.
+    pub(crate) fn never(action: Action) -> Self {
+        let nobody = Peer::Block(IpBlock::of([], []));
+        Self { action, peers: vec![nobody], ports: Vec::new(), doubt: None }
+    }
+
+    /// Whether it matches no connection at all.
+    pub fn is_never(&self) -> bool {
+        let is_empty = |peer: &Peer| matches!(peer, Peer::Block(block) if block.cidrs().is_empty());
+        !self.peers.is_empty() && self.peers.iter().all(is_empty)
+    }
+
     /// Its peers with their indices, or once `None` where it names none.
     pub(crate) fn peer_slots(&self) -> impl Iterator<Item = (Option<usize>, Option<&Peer>)> {
         slots(&self.peers)
@@ -231,9 +244,9 @@ pub(crate) mod calico {
     /// On namespaces: their name.
     pub const NAME: &str = "projectcalico.org/name";
 
-    /// Adds a label where the object has none of that key.
+    /// Sets a label, whatever the object itself says: else a pod could claim to be another.
     pub fn add(labels: &mut Labels, key: &str, value: &str) {
-        labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        labels.insert(key.to_owned(), value.to_owned());
     }
 }
 

@@ -161,6 +161,8 @@ impl fmt::Display for Expression {
         let (parts, word) = match self {
             Self::Label(requirement) => return write!(f, "{requirement}"),
             Self::Not(inner) => return write!(f, "not ({inner})"),
+            Self::And(parts) if parts.is_empty() => return f.write_str("anything"),
+            Self::Or(parts) if parts.is_empty() => return f.write_str("nothing"),
             Self::And(parts) => (parts, " and "),
             Self::Or(parts) => (parts, " or "),
         };

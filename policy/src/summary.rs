@@ -24,14 +24,17 @@ pub(crate) fn summary(policy: &Policy, selected: usize) -> String {
 }
 
 fn part(rule: &Rule, preposition: &str) -> String {
-    let peers: Vec<String> = rule.peers.iter().map(ToString::to_string).collect();
-    let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
-    let who = if peers.is_empty() { "anyone".to_owned() } else { peers.join(" or ") };
-    let what = if ports.is_empty() { String::new() } else { format!(" on {}", ports.join(", ")) };
     let does = match rule.action {
         Action::Allow => "",
         Action::Deny => "nothing ",
         Action::Pass => "left to the next tier: ",
     };
+    if rule.is_never() {
+        return format!("{does}no connection of TCP, UDP or SCTP");
+    }
+    let peers: Vec<String> = rule.peers.iter().map(ToString::to_string).collect();
+    let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
+    let who = if peers.is_empty() { "anyone".to_owned() } else { peers.join(" or ") };
+    let what = if ports.is_empty() { String::new() } else { format!(" on {}", ports.join(", ")) };
     format!("{does}{preposition} {who}{what}")
 }

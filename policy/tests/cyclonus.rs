@@ -1,24 +1,16 @@
-//! The engine against the tables of the Cyclonus project, where they are at hand: `SIGNALBOX_SUITES` names the folder
-//! with `cyclonus.tar.xz`, else `../shared/suites` beside the workspace is looked at. Cyclonus is known to err on `NotIn` with
-//! an absent key and on `matchLabels` with an empty value; none of its tables depends on either.
+//! The engine against the tables of the Cyclonus project: see `common::suite` for where they are. Cyclonus is known to err on
+//! `NotIn` with an absent key and on `matchLabels` with an empty value; none of its tables depends on either.
 
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use signalbox_policy::{Cluster, Side, parse_documents};
 
 #[test]
 fn engine_agrees_with_cyclonus() {
-    let Some(suite) = suite() else {
-        eprintln!("skipped: no cyclonus.tar.xz in SIGNALBOX_SUITES or ../shared/suites; 256 states were NOT checked");
-        return;
-    };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let status = Command::new("tar").arg("-xJf").arg(&suite).arg("-C").arg(folder.path()).status().expect("tar runs");
-    assert!(status.success(), "tar: {status}");
+    let Some(folder) = common::suite("cyclonus") else { return };
     let mut states: Vec<PathBuf> = std::fs::read_dir(folder.path().join("cyclonus/cases"))
         .expect("the suite has cases")
         .map(|entry| entry.expect("a folder can be listed").path())
@@ -103,12 +95,4 @@ fn check_state(folder: &Path, parsed: &mut Parsed) -> Outcome {
         }
     }
     outcome
-}
-
-fn suite() -> Option<PathBuf> {
-    let folder = std::env::var_os("SIGNALBOX_SUITES")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/suites"));
-    let file = folder.join("cyclonus.tar.xz");
-    file.is_file().then_some(file)
 }

@@ -228,13 +228,14 @@ fn a_policy_without_a_readable_namespace_bears_on_all() {
 #[test]
 fn policies_of_other_kinds_are_not_passed_over() {
     for (version, kind, namespaced) in [
-        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", false),
-        ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", false),
-        ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", false),
-        ("projectcalico.org/v3", "GlobalNetworkPolicy", false),
-        ("projectcalico.org/v3", "NetworkPolicy", true),
+        ("policy.networking.k8s.io/v1alpha9", "ClusterNetworkPolicy", false),
+        ("policy.networking.k8s.io/v9", "AdminNetworkPolicy", false),
+        ("crd.projectcalico.org/v9", "GlobalNetworkPolicy", false),
+        ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", false),
+        ("crd.antrea.io/v1beta1", "NetworkPolicy", true),
         ("extensions/v1beta1", "NetworkPolicy", true),
         ("cilium.io/v2", "CiliumNetworkPolicy", true),
+        ("cilium.io/v2", "CiliumClusterwideNetworkPolicy", false),
     ] {
         let namespace = if namespaced { "namespace: x, " } else { "" };
         let other =
@@ -243,7 +244,7 @@ fn policies_of_other_kinds_are_not_passed_over() {
         let cluster = cluster(&(pods() + &other + &policy("x/open", "{podSelector: {}, ingress: [{}]}")));
         let verdict = ask(&cluster, "192.0.2.1", "x/web", "TCP 80");
         assert_eq!(verdict.allowed(), None, "{version} {kind}");
-        assert!(verdict.unknown[0].contains(&format!("{version} {kind} is not understood yet")), "{verdict:?}");
+        assert!(verdict.unknown[0].contains(&format!("{version} {kind} cannot be judged")), "{verdict:?}");
         assert_eq!(ask(&cluster, "192.0.2.1", "y/api", "TCP 80").allowed().is_none(), !namespaced);
     }
 }
@@ -255,7 +256,7 @@ fn kinds_without_bearing_are_passed_over_and_nameless_ones_are_not() {
     let with_service = cluster(&(pods() + service));
     assert_eq!(with_service.unknowns(), &[] as &[String]);
     let nameless = cluster(&(pods() + "---\nmetadata: {name: what}\nspec: {}\n"));
-    assert_eq!(nameless.unknowns(), ["Object 4: kind: is required"]);
+    assert_eq!(nameless.unknowns(), ["Object 4: kind: is required; add it"]);
     assert_eq!(ask(&nameless, "192.0.2.1", "x/web", "TCP 80").allowed(), None);
 }
 
@@ -330,7 +331,10 @@ fn an_address_of_two_pods_is_nobodys() {
                 "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: x}}}]}]}",
             )),
     );
-    assert_eq!(cluster.unknowns(), ["Pod y/twin: status.podIPs: 10.0.0.1 is also the address of Pod x/web"]);
+    assert_eq!(
+        cluster.unknowns(),
+        ["Pod y/twin: status.podIPs: 10.0.0.1 is also the address of Pod x/web; remove the older of the two"]
+    );
     assert_eq!(ask(&cluster, "10.0.0.1", "y/api", "TCP 80").allowed(), None);
     assert_eq!(judged(&cluster, "10.0.0.1", "10.0.0.3").1, Some(Outcome::Denied), "labels do not open by that address");
 }

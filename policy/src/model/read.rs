@@ -16,7 +16,7 @@ use crate::parse::workload::Workload;
 use crate::parse::{calico, cluster_policy, host, namespace, pod, policy, workload};
 use crate::peer::Peer;
 use crate::pod::Pod;
-use crate::policy::{self as domain, BrokenPolicy, Policy};
+use crate::policy::{self as domain, BrokenPolicy, Policy, Tier};
 
 /// What has been read so far.
 #[derive(Default)]
@@ -26,12 +26,19 @@ pub(super) struct Reader {
     policies: BTreeMap<PolicyRef, Policy>,
     broken: BTreeMap<PolicyRef, BrokenPolicy>,
     namespace_problems: BTreeMap<String, Vec<Problem>>,
+    /// What selectors of Calico's rules select besides pods.
+    sets: calico::Sets,
     workloads: Vec<Workload>,
     /// Labels and owners of all pods, ended ones as well: a workload with pods of its own needs no stand-in.
     owned: Vec<workload::Owned>,
 }
 
 impl Reader {
+    /// One for these objects, which are to be read one by one afterwards.
+    pub(super) fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
+        Self { sets: calico::Sets::of(objects), ..Self::default() }
+    }
+
     pub(super) fn read(&mut self, index: usize, value: &Value) {
         let model = &mut self.model;
         match object::kind(value) {
@@ -39,10 +46,10 @@ impl Reader {
             Kind::Node => {
                 let (host, problems) = host::host(value);
                 model.problems.extend(problems);
-                if let Some((name, labels, addresses)) = host {
-                    let host = model.hosts.entry(name).or_default();
-                    host.addresses.extend(addresses);
-                    host.labels = labels;
+                if let Some(read) = host {
+                    let host = model.hosts.entry(read.name).or_default();
+                    host.addresses.extend(read.addresses);
+                    host.labels = read.labels;
                 }
             }
             Kind::Namespace => {
@@ -63,8 +70,8 @@ impl Reader {
             Kind::ClusterNetworkPolicy => self.add_policy(cluster_policy::cluster_network_policy(value)),
             Kind::AdminNetworkPolicy => self.add_policy(cluster_policy::admin_network_policy(value)),
             Kind::BaselineAdminNetworkPolicy => self.add_policy(cluster_policy::baseline_admin_network_policy(value)),
-            Kind::CalicoGlobalNetworkPolicy => self.add_policy(calico::global_network_policy(value)),
-            Kind::CalicoNetworkPolicy => self.add_policy(calico::network_policy(value)),
+            Kind::CalicoGlobalNetworkPolicy => self.add_policy(calico::global_network_policy(value, &self.sets)),
+            Kind::CalicoNetworkPolicy => self.add_policy(calico::network_policy(value, &self.sets)),
             Kind::OtherPolicy(kind) => self.add_policy(policy::other_policy(value, kind)),
             Kind::Nameless => {
                 let object = format!("Object {}", index + 1);
@@ -77,11 +84,15 @@ impl Reader {
 
     pub(super) fn finish(mut self) -> Model {
         self.add_workloads();
-        if self.policies.keys().any(|id| calico::is_calico(id.kind)) {
+        let has_calico = self.policies.keys().any(|id| calico::is_calico(id.kind));
+        if has_calico {
             self.add_calico_labels();
         }
         let mut policies: Vec<Policy> = self.policies.into_values().collect();
-        policies.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));
+        let tie = |a: &Policy, b: &Policy| {
+            if has_calico && a.rank.tier == Tier::NetworkPolicy { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) }
+        };
+        policies.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| tie(a, b)));
         let mut model = self.model;
         model.policies = policies;
         model.broken = self.broken.into_values().collect();

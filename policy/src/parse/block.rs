@@ -49,7 +49,7 @@ pub(crate) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<IpAddr
     address
 }
 
-fn net(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
+pub(crate) fn net(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
     let text = node.string(problems)?;
     let Ok(net) = text.parse::<IpNet>() else {
         problems.add(node, Reason::Cidr { found: shortened(text) });
@@ -63,4 +63,9 @@ fn net(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
         return None;
     }
     Some(net.trunc())
+}
+
+/// Whether no bit is set behind the prefix of a CIDR.
+pub(crate) fn is_canonical(node: &Node<'_>) -> bool {
+    node.value().as_str().and_then(|text| text.parse::<IpNet>().ok()).is_some_and(|net| net == net.trunc())
 }

@@ -9,7 +9,7 @@ use crate::parse::problem::Problem;
 
 /// A namespace and what was not understood of it. `None`: not even its name.
 pub(crate) fn namespace(value: &Value) -> (Option<Namespace>, Vec<Problem>) {
-    let mut problems = Problems::new(object::title(value, "Namespace", false));
+    let mut problems = Problems::new(object::title(value, "Namespace", false), "v1");
     let root = Node::root(value);
     let name = object::name(&root, &mut problems);
     let labels = object::labels(&root, &mut problems);

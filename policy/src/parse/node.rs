@@ -24,12 +24,14 @@ enum Step<'a> {
 /// Collects what is not understood of one object. `None` from a reader means: it has been reported here.
 pub(crate) struct Problems {
     object: String,
+    /// The version of the API whose fields are known.
+    api: String,
     list: Vec<Problem>,
 }
 
 impl Problems {
-    pub(crate) fn new(object: String) -> Self {
-        Self { object, list: Vec::new() }
+    pub(crate) fn new(object: String, api: &str) -> Self {
+        Self { object, api: api.to_owned(), list: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, node: &Node<'_>, reason: Reason) {
@@ -45,6 +47,17 @@ impl Problems {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// How many there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// What was added after the first `count`, as one text. `None`: nothing.
+    pub(crate) fn since(&self, count: usize) -> Option<String> {
+        let texts: Vec<String> = self.list[count..].iter().map(Problem::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
     }
 
     pub(crate) fn into_list(self) -> Vec<Problem> {
@@ -69,7 +82,9 @@ impl<'a> Node<'a> {
         let mut all_known = Some(());
         for (name, value) in object {
             if !known.contains(&name.as_str()) {
-                problems.add(&Node { value, parent: Some(self), step: Step::Field(name) }, Reason::UnknownField);
+                let api = problems.api.clone();
+                problems
+                    .add(&Node { value, parent: Some(self), step: Step::Field(name) }, Reason::UnknownField { api });
                 all_known = None;
             }
         }
@@ -110,6 +125,17 @@ impl<'a> Node<'a> {
         }))
     }
 
+    /// One item of a list.
+    pub(crate) fn item(&'a self, index: usize) -> Option<Node<'a>> {
+        let value = self.value.as_array()?.get(index)?;
+        Some(Node { value, parent: Some(self), step: Step::Index(index) })
+    }
+
+    /// The value as it stands.
+    pub(crate) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     pub(crate) fn string(&self, problems: &mut Problems) -> Option<&'a str> {
         let string = self.value.as_str();
         if string.is_none() {
@@ -141,6 +167,33 @@ impl<'a> Node<'a> {
             problems.add(self, Reason::PortNumber { found: number.to_string() });
         }
         port
+    }
+
+    /// A whole number between two others, which may be reached.
+    pub(crate) fn whole_number(&self, min: i64, max: i64, problems: &mut Problems) -> Option<i64> {
+        let Value::Number(number) = self.value else {
+            problems.add(self, self.wrong("a whole number"));
+            return None;
+        };
+        let whole = number.as_i64().filter(|whole| (min..=max).contains(whole));
+        if whole.is_none() {
+            problems.add(self, Reason::Number { min, max, found: number.to_string() });
+        }
+        whole
+    }
+
+    /// Any number.
+    pub(crate) fn number(&self, problems: &mut Problems) -> Option<f64> {
+        let number = self.value.as_f64();
+        if number.is_none() {
+            problems.add(self, self.wrong("a number"));
+        }
+        number
+    }
+
+    /// The fields among `names` that are there.
+    pub(crate) fn present(&'a self, names: &[&'static str]) -> Vec<(&'static str, Node<'a>)> {
+        names.iter().filter_map(|name| Some((*name, self.field(name)?))).collect()
     }
 
     pub(crate) fn is_number(&self) -> bool {

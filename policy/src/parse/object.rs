@@ -16,7 +16,7 @@ pub(crate) enum Kind {
     Node,
     Pod,
     NetworkPolicy,
-    /// `policy.networking.k8s.io/v1alpha2`.
+    /// `policy.networking.k8s.io/v1alpha2` and `v1beta1`, which mean the same.
     ClusterNetworkPolicy,
     /// `policy.networking.k8s.io/v1alpha1`.
     AdminNetworkPolicy,
@@ -46,7 +46,9 @@ pub(crate) fn kind(object: &Value) -> Kind {
         ("v1", "Pod") => Kind::Pod,
         ("v1", "ReplicationController") => Kind::Workload("ReplicationController"),
         ("networking.k8s.io/v1", "NetworkPolicy") => Kind::NetworkPolicy,
-        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => Kind::ClusterNetworkPolicy,
+        ("policy.networking.k8s.io/v1alpha2" | "policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy") => {
+            Kind::ClusterNetworkPolicy
+        }
         ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy") => Kind::AdminNetworkPolicy,
         ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy") => Kind::BaselineAdminNetworkPolicy,
         ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "GlobalNetworkPolicy") => Kind::CalicoGlobalNetworkPolicy,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use crate::label::Labels;
 use crate::names::PodRef;
 use crate::parse::node::{Node, Problems};
 use crate::parse::problem::Problem;
@@ -25,7 +26,7 @@ pub(crate) struct ParsedPod {
 
 /// Reads a pod. What cannot be read is left out and reported.
 pub(crate) fn pod(value: &Value) -> ParsedPod {
-    let mut problems = Problems::new(object::title(value, "Pod", true));
+    let mut problems = Problems::new(object::title(value, "Pod", true), "v1");
     let root = Node::root(value);
     let namespace = object::namespace(&root, &mut problems);
     let name = object::name(&root, &mut problems);
@@ -33,31 +34,14 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
     let spec = root.field("spec");
     let status = root.field("status");
 
-    let text = |node: Option<Node<'_>>, problems: &mut Problems| {
-        node.and_then(|node| node.string(problems).map(str::to_owned))
-    };
-    let node =
-        text(spec.as_ref().and_then(|spec| spec.field("nodeName")), &mut problems).filter(|name| !name.is_empty());
-    let is_host_network = spec
-        .as_ref()
-        .and_then(|spec| spec.field("hostNetwork"))
-        .and_then(|field| field.boolean(&mut problems))
-        .unwrap_or(false);
-    let service_account = text(spec.as_ref().and_then(|spec| spec.field("serviceAccountName")), &mut problems)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "default".to_owned());
     let phase = text(status.as_ref().and_then(|status| status.field("phase")), &mut problems);
-    let mut ports = NamedPorts::default();
-    if let Some(spec) = &spec {
-        containers(spec, "containers", &mut ports, &mut problems);
-        containers(spec, "initContainers", &mut ports, &mut problems);
-    }
+    let read = self::spec(spec.as_ref(), &mut problems);
     let (mut addresses, mut host_addresses) = (Vec::new(), Vec::new());
     if let Some(status) = &status {
         addresses = address_list(status, "podIPs", "podIP", &mut problems);
         host_addresses = address_list(status, "hostIPs", "hostIP", &mut problems);
     }
-    if is_host_network {
+    if read.is_host_network {
         host_addresses.extend(&addresses);
         if addresses.is_empty() {
             addresses.clone_from(&host_addresses);
@@ -65,15 +49,8 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
     }
 
     let is_understood = labels.is_some();
-    let pod = namespace.zip(name).map(|(namespace, name)| Pod {
-        id: PodRef { namespace, name },
-        labels: labels.unwrap_or_default(),
-        node,
-        is_host_network,
-        addresses,
-        ports,
-        service_account,
-        is_understood,
+    let pod = namespace.zip(name).map(|(namespace, name)| {
+        read.into_pod(PodRef { namespace, name }, labels.unwrap_or_default(), is_understood, addresses)
     });
     let ended = match phase.as_deref() {
         Some("Succeeded") => Some("Succeeded"),
@@ -81,6 +58,41 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
         Some(_) | None => None,
     };
     ParsedPod { pod, ended, host_addresses, problems: problems.into_list() }
+}
+
+/// What a pod's `spec` says, be it a pod's own or that of a workload's template.
+pub(crate) struct PodSpec {
+    node: Option<String>,
+    is_host_network: bool,
+    service_account: String,
+    ports: NamedPorts,
+}
+
+impl PodSpec {
+    pub(crate) fn into_pod(self, id: PodRef, labels: Labels, is_understood: bool, addresses: Vec<IpAddr>) -> Pod {
+        let Self { node, is_host_network, service_account, ports } = self;
+        Pod { id, labels, node, is_host_network, addresses, ports, service_account, is_understood }
+    }
+}
+
+/// Reads a pod's `spec`. What cannot be read is left out and reported.
+pub(crate) fn spec(spec: Option<&Node<'_>>, problems: &mut Problems) -> PodSpec {
+    let field = |name| spec.and_then(|spec| spec.field(name));
+    let node = text(field("nodeName"), problems).filter(|name| !name.is_empty());
+    let is_host_network = field("hostNetwork").and_then(|field| field.boolean(problems)).unwrap_or(false);
+    let service_account = text(field("serviceAccountName"), problems)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".to_owned());
+    let mut ports = NamedPorts::default();
+    if let Some(spec) = spec {
+        containers(spec, "containers", &mut ports, problems);
+        containers(spec, "initContainers", &mut ports, problems);
+    }
+    PodSpec { node, is_host_network, service_account, ports }
+}
+
+fn text(field: Option<Node<'_>>, problems: &mut Problems) -> Option<String> {
+    field.and_then(|field| field.string(problems).map(str::to_owned))
 }
 
 /// Adds the named ports of one list of containers. Of the `initContainers` only those that stay: with

@@ -22,7 +22,7 @@ pub(crate) enum ParsedPolicy {
 
 /// Reads a `networking.k8s.io/v1` NetworkPolicy, as strictly as the API validates it.
 pub(crate) fn policy(value: &Value) -> ParsedPolicy {
-    let mut problems = Problems::new(object::title(value, "NetworkPolicy", true));
+    let mut problems = Problems::new(object::title(value, "NetworkPolicy", true), "networking.k8s.io/v1");
     let root = Node::root(value);
     let namespace = object::namespace(&root, &mut problems);
     let name = object::name(&root, &mut problems);
@@ -92,7 +92,7 @@ pub(crate) fn other_policy(value: &Value, kind: &'static str) -> ParsedPolicy {
 }
 
 /// The namespace that a policy can select in; all, if it does not say which.
-fn own_or_any(namespace: Option<String>) -> Namespaces {
+pub(crate) fn own_or_any(namespace: Option<String>) -> Namespaces {
     namespace.map_or_else(|| Namespaces::Selected(Selector::default()), Namespaces::Own)
 }
 
@@ -170,7 +170,10 @@ fn peer(node: &Node<'_>, own: &str, problems: &mut Problems) -> Option<Peer> {
 }
 
 /// Reads all items, so that each reports its problems, and gives them only if all are sound.
-fn all<'a, T>(items: impl Iterator<Item = Node<'a>>, mut read: impl FnMut(Node<'a>) -> Option<T>) -> Option<Vec<T>> {
+pub(crate) fn all<'a, T>(
+    items: impl Iterator<Item = Node<'a>>,
+    mut read: impl FnMut(Node<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
     let mut list = Some(Vec::new());
     for item in items {
         match (read(item), &mut list) {

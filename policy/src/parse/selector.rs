@@ -33,6 +33,13 @@ pub(crate) fn selector(node: &Node<'_>, problems: &mut Problems) -> Option<Selec
     sound.map(|()| Selector::new(requirements))
 }
 
+/// A plain map of labels, all of which must be there: a ReplicationController's `selector`.
+pub(crate) fn plain(node: &Node<'_>, problems: &mut Problems) -> Option<Selector> {
+    let labels = labels(node, problems)?;
+    let requirement = |(key, value)| Requirement { key, test: Test::In(BTreeSet::from([value])) };
+    Some(Selector::new(labels.into_iter().map(requirement)))
+}
+
 /// `metadata.labels`.
 pub(crate) fn labels(node: &Node<'_>, problems: &mut Problems) -> Option<Labels> {
     let mut sound = Some(());

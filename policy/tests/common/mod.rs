@@ -112,3 +112,28 @@ pub fn policy(name: &str, spec: &str) -> String {
 fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split(',').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').expect("a pair has a ="))
 }
+
+/// Unpacks one of the public suites. `None`: the user has accepted that it is not at hand, by `SIGNALBOX_SUITES=absent`.
+///
+/// # Panics
+/// Where it is neither in the folder that `SIGNALBOX_SUITES` names, or without that in `../shared/suites` beside the
+/// workspace, nor accepted to be absent: a test that is skipped in silence is a defect.
+pub fn suite(name: &str) -> Option<tempfile::TempDir> {
+    let variable = std::env::var_os("SIGNALBOX_SUITES");
+    if variable.as_deref() == Some(std::ffi::OsStr::new("absent")) {
+        eprintln!("SKIPPED: SIGNALBOX_SUITES=absent, nothing of the suite {name} was checked");
+        return None;
+    }
+    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/suites");
+    let file = variable.map_or_else(beside, std::path::PathBuf::from).join(format!("{name}.tar.xz"));
+    assert!(
+        file.is_file(),
+        "{} is not there: lay the suites there, name their folder in SIGNALBOX_SUITES, or accept with SIGNALBOX_SUITES=absent that nothing of them is checked",
+        file.display()
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let status = std::process::Command::new("tar").arg("-xJf").arg(&file).arg("-C").arg(folder.path()).status();
+    let status = status.expect("tar runs");
+    assert!(status.success(), "tar -xJf {}: {status}", file.display());
+    Some(folder)
+}
