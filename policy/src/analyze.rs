@@ -10,6 +10,7 @@ use crate::cluster::{Party, Route};
 use crate::model::Model;
 use crate::names::{Family, PodRef};
 use crate::peer::Peer;
+use crate::pod::Pod;
 use crate::policy::Policy;
 use crate::reach::{self, Reach};
 
@@ -75,45 +76,87 @@ pub struct Link {
 
 /// All links of which something is open or unknown, sorted by source, destination and family.
 pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
-    let mut links = Vec::new();
-    let pods: Vec<&crate::pod::Pod> = model.pods.iter().collect();
-    for from in &pods {
-        for to in &pods {
-            let route = match options.loopback {
-                Loopback::Omit if from.id == to.id => continue,
+    Links::new(model, options).flat_map(|(_, links)| links).collect()
+}
+
+/// The links of one source after another, in order; each with those of which something is open or unknown. A cluster has
+/// too many for all of them to be kept at once.
+pub struct Links<'m> {
+    model: &'m Model,
+    loopback: Loopback,
+    /// The pods, as parties to a connection.
+    parties: Vec<Party>,
+    ranges: Vec<AddressRange>,
+    next: usize,
+}
+
+impl<'m> Links<'m> {
+    pub(crate) fn new(model: &'m Model, options: Options) -> Self {
+        let ranges = match options.external {
+            External::Omit => Vec::new(),
+            External::Ranges => ranges(&[model]),
+        };
+        let parties = model.pods.iter().map(|pod| Party::Pod(pod.id.clone())).collect();
+        Self { model, loopback: options.loopback, parties, ranges, next: 0 }
+    }
+
+    fn of_pod(&self, index: usize) -> Vec<Link> {
+        let (from, source) = (&self.model.pods[index], &self.parties[index]);
+        let place = || Place::Pod(from.id.clone());
+        let mut links = Vec::new();
+        for (other, (to, destination)) in self.model.pods.iter().zip(&self.parties).enumerate() {
+            let route = match self.loopback {
+                Loopback::Omit if other == index => continue,
                 Loopback::Policy => Route::Service,
                 Loopback::Omit | Loopback::Allow => Route::Direct,
             };
             let families = reach::common_families(&from.addresses, &to.addresses);
-            let (source, destination) = (Party::Pod(from.id.clone()), Party::Pod(to.id.clone()));
-            let places = (Place::Pod(from.id.clone()), Place::Pod(to.id.clone()));
-            add(&mut links, places, &families, |family| reach::reach(model, &source, &destination, route, family));
+            let reach = |family| reach::reach(self.model, source, destination, route, family);
+            add(&mut links, || (place(), Place::Pod(to.id.clone())), &families, reach);
         }
-    }
-    if options.external == External::Ranges {
-        for range in ranges(&[model]) {
-            let outside = Party::Address(range.sample(model));
-            let family = Some(Family::of(range.first));
-            for pod in &pods {
-                let families: Vec<_> = pod.addresses.iter().copied().map(Family::of).map(Some).collect();
-                if !families.is_empty() && !families.contains(&family) {
-                    continue;
-                }
-                let (party, place) = (Party::Pod(pod.id.clone()), Place::Pod(pod.id.clone()));
-                let inwards = (Place::Range(range), place.clone());
-                add(&mut links, inwards, &[family], |at| reach::reach(model, &outside, &party, Route::Direct, at));
-                let outwards = (place, Place::Range(range));
-                add(&mut links, outwards, &[family], |at| reach::reach(model, &party, &outside, Route::Direct, at));
-            }
+        for range in self.ranges.iter().filter(|range| range.is_for(from)) {
+            let outside = Party::Address(range.sample(self.model));
+            let reach = |family| reach::reach(self.model, source, &outside, Route::Direct, family);
+            add(&mut links, || (place(), Place::Range(*range)), &[range.family()], reach);
         }
+        links
     }
-    links.sort_by(|a, b| (&a.from, &a.to, a.family).cmp(&(&b.from, &b.to, b.family)));
-    links
+
+    fn of_range(&self, range: AddressRange) -> Vec<Link> {
+        let outside = Party::Address(range.sample(self.model));
+        let mut links = Vec::new();
+        for (to, destination) in self.model.pods.iter().zip(&self.parties).filter(|(pod, _)| range.is_for(pod)) {
+            let reach = |family| reach::reach(self.model, &outside, destination, Route::Direct, family);
+            add(&mut links, || (Place::Range(range), Place::Pod(to.id.clone())), &[range.family()], reach);
+        }
+        links
+    }
 }
+
+impl Iterator for Links<'_> {
+    type Item = (Place, Vec<Link>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        self.next += 1;
+        if let Some(pod) = self.model.pods.get(index) {
+            return Some((Place::Pod(pod.id.clone()), self.of_pod(index)));
+        }
+        let range = *self.ranges.get(index - self.parties.len())?;
+        Some((Place::Range(range), self.of_range(range)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.parties.len() + self.ranges.len()).saturating_sub(self.next);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Links<'_> {}
 
 fn add(
     links: &mut Vec<Link>,
-    (from, to): (Place, Place),
+    places: impl Fn() -> (Place, Place),
     families: &[Option<Family>],
     reach: impl Fn(Option<Family>) -> Reach,
 ) {
@@ -123,7 +166,8 @@ fn add(
         if (is_same && index > 0) || (reach.open.is_empty() && reach.unknown.is_empty()) {
             continue;
         }
-        links.push(Link { from: from.clone(), to: to.clone(), family: family.filter(|_| !is_same), reach });
+        let (from, to) = places();
+        links.push(Link { from, to, family: family.filter(|_| !is_same), reach });
     }
 }
 
@@ -147,7 +191,11 @@ fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
         starts.insert(to_number(net.network()));
         starts.extend(to_number(net.broadcast()).checked_add(1).filter(|start| *start <= end));
     }
-    let starts: Vec<u128> = starts.into_iter().collect();
+    pieces(family, &starts, end)
+}
+
+/// From each start to just before the next one, the last one to the end.
+fn pieces(family: Family, starts: &BTreeSet<u128>, end: u128) -> Vec<AddressRange> {
     let ends = starts.iter().skip(1).map(|next| next - 1).chain([end]);
     let address = |number| to_address(family, number);
     starts.iter().zip(ends).map(|(first, last)| AddressRange { first: address(*first), last: address(last) }).collect()
@@ -178,8 +226,38 @@ impl AddressRange {
         self.last
     }
 
+    /// Both in one, where `next` begins behind the end of this one.
+    pub(crate) fn joined(self, next: Self) -> Option<Self> {
+        let follows = Family::of(self.first) == Family::of(next.first)
+            && to_number(self.last).checked_add(1) == Some(to_number(next.first));
+        follows.then_some(Self { first: self.first, last: next.last })
+    }
+
+    /// The same addresses in pieces, so that each of the others holds a piece whole or not at all.
+    pub(crate) fn cut_at(self, others: &BTreeSet<Self>) -> Vec<Self> {
+        let family = Family::of(self.first);
+        let (first, last) = (to_number(self.first), to_number(self.last));
+        let mut starts = BTreeSet::from([first]);
+        for other in others.iter().filter(|other| Family::of(other.first) == family) {
+            let after = to_number(other.last).checked_add(1);
+            starts.extend(
+                [Some(to_number(other.first)), after].into_iter().flatten().filter(|at| (first..=last).contains(at)),
+            );
+        }
+        pieces(family, &starts, last)
+    }
+
+    fn family(self) -> Option<Family> {
+        Some(Family::of(self.first))
+    }
+
+    /// Whether the pod may have connections with it: it has an address of that family, or none that is known.
+    fn is_for(&self, pod: &Pod) -> bool {
+        pod.addresses.is_empty() || pod.addresses.iter().any(|address| Some(Family::of(*address)) == self.family())
+    }
+
     /// An address of it that is no pod's and no node's; its first one where all are.
-    fn sample(self, model: &Model) -> IpAddr {
+    pub(crate) fn sample(self, model: &Model) -> IpAddr {
         self.free_address(&[model]).unwrap_or(self.first)
     }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::alike::{self, Outside};
-use crate::analyze::{self, Link, Options};
+use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
+use crate::diff::{Differences, Pods};
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::lint::{self, Finding};
 use crate::model::Model;
 use crate::names::{Family, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
+use crate::pod::Pod;
 use crate::reach::{self, Reach};
 use crate::summary;
 use crate::tables::Tables;
@@ -151,6 +153,22 @@ impl Cluster {
     pub fn outside(&self, other: Option<&Self>) -> Vec<Outside> {
         let models: Vec<&Model> = std::iter::once(self).chain(other).map(|cluster| &*cluster.model).collect();
         alike::outside(&models)
+    }
+
+    /// The same, one source after another, for clusters with more connections than fit into memory.
+    pub fn links(&self, options: Options) -> Links<'_> {
+        Links::new(&self.model, options)
+    }
+
+    /// What differs in another state of this cluster, one source after another.
+    pub fn differences<'c>(&'c self, after: &'c Self, options: Options) -> Differences<'c> {
+        Differences::new(self, after, options)
+    }
+
+    /// All pods with the families of their addresses.
+    pub fn families(&self) -> Pods {
+        let families = |pod: &Pod| pod.addresses.iter().copied().map(Family::of).collect();
+        self.model.pods.iter().map(|pod| (pod.id.clone(), families(pod))).collect()
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

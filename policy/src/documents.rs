@@ -20,6 +20,22 @@ const MAX_DEPTH: usize = 64;
 /// How deep Lists may hold Lists.
 const MAX_LISTS: usize = 4;
 
+/// An object and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// The object.
+    pub value: Value,
+    /// Which document of the text, from 1. Empty documents count.
+    pub document: usize,
+    /// The line of the text at which that document starts, from 1.
+    pub line: usize,
+    /// Where in the document the object is: `items[3]` of a `List`. Empty: it is the document.
+    pub path: String,
+}
+
+/// Why a document that is a list, a text or a number is none.
+pub const NO_OBJECT: &str = "the document is no object";
+
 /// A document that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{from}: document {document}, line {line}, column {column}: {reason}; {remedy}", from = self.source_name)]
@@ -40,6 +56,11 @@ pub struct DocumentError {
 
 /// Reads all documents of a text. Empty ones are left out, a `List` becomes its items.
 pub fn parse_documents(text: &str, source: &str) -> Vec<Result<Value, DocumentError>> {
+    locate_documents(text, source).into_iter().map(|result| result.map(|document| document.value)).collect()
+}
+
+/// The same, and where each object stands.
+pub fn locate_documents(text: &str, source: &str) -> Vec<Result<Document, DocumentError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let place = |document, line| Place { source, document, line };
     if text.len() > MAX_BYTES {
@@ -117,7 +138,7 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
-fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Value, DocumentError>>) {
+fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Document, DocumentError>>) {
     if is_blank(text) {
         return;
     }
@@ -128,14 +149,14 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Value, DocumentE
             serde_json::Deserializer::from_str(text).into_iter().collect();
         if let Ok(values) = values {
             for json::Strict(value) in values {
-                flatten(value, place, 0, results);
+                flatten(value, place, &Within::default(), results);
             }
             return;
         }
     }
     match serde_saphyr::from_str_with_options::<Value>(text, options()) {
         Ok(Value::Null) => {}
-        Ok(value) => flatten(value, place, 0, results),
+        Ok(value) => flatten(value, place, &Within::default(), results),
         Err(error) => {
             let (line, column) = error.location().map_or((1, 1), |at| (number(at.line()), number(at.column())));
             let reason = one_line(&error.without_snippet().to_string());
@@ -149,20 +170,33 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Value, DocumentE
     }
 }
 
+/// Where in a document a value is.
+#[derive(Default)]
+struct Within {
+    path: String,
+    /// How many Lists are around it.
+    depth: usize,
+}
+
 /// A `List`'s items one by one, each with the kind that the list implies. Anything else as it is.
-fn flatten(value: Value, place: &Place<'_>, depth: usize, results: &mut Vec<Result<Value, DocumentError>>) {
+fn flatten(value: Value, place: &Place<'_>, within: &Within, results: &mut Vec<Result<Document, DocumentError>>) {
     let Value::Object(mut object) = value else {
-        let reason = "the document is no object".to_owned();
+        let reason = NO_OBJECT.to_owned();
         results.push(Err(place.error(1, 1, reason, "a Kubernetes object has apiVersion, kind and metadata")));
         return;
     };
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_list = kind.ends_with("List") && object.get("items").is_some_and(Value::is_array);
     if !is_list {
-        results.push(Ok(Value::Object(object)));
+        results.push(Ok(Document {
+            value: Value::Object(object),
+            document: place.document,
+            line: place.line,
+            path: within.path.clone(),
+        }));
         return;
     }
-    if depth == MAX_LISTS {
+    if within.depth == MAX_LISTS {
         let reason = format!("Lists hold Lists more than {MAX_LISTS} deep");
         results.push(Err(place.error(1, 1, reason, "put the items into one List")));
         return;
@@ -170,7 +204,7 @@ fn flatten(value: Value, place: &Place<'_>, depth: usize, results: &mut Vec<Resu
     let item_kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(str::to_owned);
     let version = object.get("apiVersion").cloned();
     let Some(Value::Array(items)) = object.remove("items") else { return };
-    for mut item in items {
+    for (index, mut item) in items.into_iter().enumerate() {
         // The API leaves kind and version out of the items of a PodList: they go without saying.
         if let (Some(kind), Value::Object(item)) = (&item_kind, &mut item) {
             item.entry("kind").or_insert_with(|| Value::String(kind.clone()));
@@ -178,7 +212,9 @@ fn flatten(value: Value, place: &Place<'_>, depth: usize, results: &mut Vec<Resu
                 item.entry("apiVersion").or_insert_with(|| version.clone());
             }
         }
-        flatten(item, place, depth + 1, results);
+        let dot = if within.path.is_empty() { "" } else { "." };
+        let path = format!("{}{dot}items[{index}]", within.path);
+        flatten(item, place, &Within { path, depth: within.depth + 1 }, results);
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
 //!   [`analyze`]: all of a cluster; [`alike`]: who may stand for whom in it.
 //! - [`lint`]: what a reviewer would say of the policies.
+//!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
@@ -18,6 +19,7 @@ pub mod analyze;
 pub mod block;
 pub mod cluster;
 mod compile;
+pub mod diff;
 pub mod documents;
 pub mod evaluate;
 pub mod identity;
