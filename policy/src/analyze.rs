@@ -181,7 +181,8 @@ pub(crate) fn ranges(models: &[&Model]) -> Vec<AddressRange> {
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
-fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
+/// All addresses of a family, cut at the borders of these prefixes.
+pub(crate) fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
     let end = match family {
         Family::V4 => u32::MAX.into(),
         Family::V6 => u128::MAX,
@@ -216,6 +217,11 @@ fn to_address(family: Family, number: u128) -> IpAddr {
 }
 
 impl AddressRange {
+    /// `None` where the ends are of different families, or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
     /// The first address.
     pub fn first(self) -> IpAddr {
         self.first

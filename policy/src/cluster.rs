@@ -15,7 +15,9 @@ use crate::lint::{self, Finding};
 use crate::model::Model;
 use crate::names::{Family, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
+use crate::patch::{self, Remedy};
 use crate::pod::Pod;
+use crate::policy::Policy;
 use crate::reach::{self, Reach};
 use crate::summary;
 use crate::tables::Tables;
@@ -116,10 +118,20 @@ impl Cluster {
         self.model.pods.iter().map(|pod| &pod.id)
     }
 
+    /// The policies that were understood, in the order in which they are asked.
+    pub fn policies(&self) -> &[Policy] {
+        &self.model.policies
+    }
+
     /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
     /// [`Cluster::judge`] chooses it.
     pub fn reach(&self, from: &Party, to: &Party, route: Route, family: Option<Family>) -> Reach {
         reach::reach(&self.model, from, to, route, family)
+    }
+
+    /// The smallest patch that would open a connection, and what it opens besides. `None`: it is not shut for certain.
+    pub fn remedy(&self, connection: &Connection<'_>) -> Option<Remedy> {
+        patch::remedy(&self.model, connection)
     }
 
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.

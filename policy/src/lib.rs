@@ -7,16 +7,18 @@
 //! - [`namespace`], [`pod`], [`policy`]: the objects.
 //! - `model`: all of it with indices; [`cluster`]: the public face of it, and the questions it answers.
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
+//! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
-//!   [`analyze`]: all of a cluster; [`alike`]: who may stand for whom in it.
+//!   [`analyze`]: all of a cluster; [`diff`]: two states of one; [`alike`]: who may stand for whom.
 //! - [`lint`]: what a reviewer would say of the policies.
-//!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
+//! - [`patch`]: what would open a connection; `choice`: selectors that read well.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
 pub mod alike;
 pub mod analyze;
 pub mod block;
+mod choice;
 pub mod cluster;
 mod compile;
 pub mod diff;
@@ -26,11 +28,13 @@ pub mod identity;
 mod judge;
 pub mod label;
 pub mod lint;
+pub mod manifest;
 mod model;
 pub mod names;
 pub mod namespace;
 mod nearest;
 pub mod parse;
+pub mod patch;
 pub mod peer;
 pub mod pod;
 pub mod policy;

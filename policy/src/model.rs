@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+mod change;
 mod read;
 
 use crate::label::Labels;

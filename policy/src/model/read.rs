@@ -171,7 +171,7 @@ impl Reader {
 impl Model {
     /// The family of addresses that nobody knows: that of all known ones, if it is one; without any, IPv4, unless all
     /// blocks that policies name are IPv6.
-    fn only_family(&self) -> Option<Family> {
+    pub(super) fn only_family(&self) -> Option<Family> {
         let pods = self.pods.iter().flat_map(|pod| &pod.addresses);
         let hosts = self.hosts.values().flat_map(|host| &host.addresses);
         let mut families = pods.chain(hosts).copied().map(Family::of);
