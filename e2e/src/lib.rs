@@ -5,10 +5,12 @@
 //! - [`lesson`]: lesson one's table: what must be open after each step.
 //! - [`events`]: the page's event stream.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
+//! - [`folder`]: the page by itself, served by a web server that knows nothing of it.
 //! - [`browser`]: headless Chromium, driven through WebDriver.
 
 pub mod browser;
 pub mod events;
+pub mod folder;
 pub mod lab;
 pub mod leftovers;
 pub mod lesson;

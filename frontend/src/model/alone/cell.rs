@@ -58,6 +58,14 @@ impl Shade {
         }
     }
 
+    /// The word behind a number of pairs.
+    pub const fn count_word(self) -> &'static str {
+        match self {
+            Self::Part => "in part",
+            Self::Open | Self::Shut | Self::Unknown | Self::Apart => self.word(),
+        }
+    }
+
     /// What it means, for legends.
     pub const fn meaning(self) -> &'static str {
         match self {

@@ -17,6 +17,14 @@ pub struct Origin {
     pub document: usize,
     /// The line at which that document starts, from 1.
     pub line: usize,
+    /// How many lines of that document come before the object's own text.
+    pub offset: usize,
+}
+
+impl Origin {
+    fn of(source: &str) -> Self {
+        Self { source: source.into(), document: 1, line: 1, offset: 0 }
+    }
 }
 
 /// One object.
@@ -77,6 +85,17 @@ impl Item {
         keep::is_policy(self.object.get("kind").and_then(Value::as_str).unwrap_or_default())
     }
 
+    /// Where a line of its text stands in what was put in: `a.yaml, line 12`. Without a line, or where the text is not that
+    /// of the file: `a.yaml, document 3`.
+    pub fn place(&self, line: Option<usize>) -> String {
+        let Origin { source, document, line: first, offset } = &self.origin;
+        match (line, &self.own_text) {
+            // A marker takes a line of its own, unless the text stands beside it.
+            (Some(line), Some(_)) => format!("{source}, line {}", first + offset + line - 1),
+            (_, _) => format!("{source}, document {document}"),
+        }
+    }
+
     /// As YAML.
     pub fn text(&self) -> Arc<str> {
         self.own_text.clone().unwrap_or_else(|| yaml::print(&self.object).into())
@@ -110,7 +129,7 @@ impl Loader {
 
     /// Adds something that could not even be read as a text.
     pub fn refuse(&mut self, source: &str, reason: &str) {
-        let origin = Origin { source: source.into(), document: 1, line: 1 };
+        let origin = Origin::of(source);
         self.refused.push(Refused { origin, reason: reason.to_owned() });
     }
 
@@ -136,8 +155,9 @@ impl Loader {
                     // A policy's own text has its comments; other texts may hold what is not kept. JSON is printed as YAML,
                     // and of a List each item by itself.
                     let is_own = is_alone && keep::is_policy(kind) && !text.trim_start().starts_with('{');
-                    let own = is_own.then(|| trimmed(&text).into());
-                    self.items.push((origin.clone(), object, own));
+                    let own = is_own.then(|| trimmed(&text));
+                    let offset = own.map_or(0, |own| text[..text.len() - own.len()].matches('\n').count());
+                    self.items.push((Origin { offset, ..origin.clone() }, object, own.map(Into::into)));
                 }
                 Kept::PassedOver(kind) => *self.passed_over.entry(kind).or_default() += 1,
                 Kept::Nameless => {
@@ -152,6 +172,11 @@ impl Loader {
     /// How much of the text is read, from 0 to 1.
     pub fn progress(&self) -> f64 {
         if self.all_bytes == 0 { 1.0 } else { self.read_bytes as f64 / self.all_bytes as f64 }
+    }
+
+    /// How many documents could not be read.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// How many objects it has found.
@@ -222,7 +247,7 @@ impl Workspace {
     /// Adds an object that is written here; its id.
     pub fn create(&mut self, text: &str) -> u32 {
         let id = self.new_id();
-        let origin = Origin { source: "written here".into(), document: 1, line: 1 };
+        let origin = Origin::of("written here");
         let object = read_one(text).unwrap_or_default();
         let key = key(&object, &origin);
         self.items.push(Item { id, key, origin, object: Arc::new(object), error: None, own_text: Some(text.into()) });
@@ -318,6 +343,7 @@ pub enum Standing {
 fn to_value(item: &Item) -> Value {
     let mut value = json!({
         "id": item.id, "source": &*item.origin.source, "document": item.origin.document, "line": item.origin.line,
+        "offset": item.origin.offset,
     });
     match &item.own_text {
         Some(text) => value["text"] = json!(&**text),
@@ -333,7 +359,13 @@ fn to_value(item: &Item) -> Value {
 fn from_value(value: &Value) -> Option<Item> {
     let number = |field: &str| value.get(field).and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok());
     let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let origin = Origin { source: text("source")?.into(), document: number("document")?, line: number("line")? };
+    let place = |field: &str| number(field).filter(|n| *n < usize::MAX / 4);
+    let origin = Origin {
+        source: text("source")?.into(),
+        document: place("document")?,
+        line: place("line")?,
+        offset: place("offset")?,
+    };
     let own_text: Option<Arc<str>> = text("text").map(Into::into);
     let (object, error) = match own_text.as_deref().map(read_one) {
         Some(Ok(object)) => (object, None),
@@ -394,7 +426,7 @@ fn chunks(source: &str, text: &str) -> Vec<Chunk> {
     let mut cut = |from: usize, to: usize, line: usize| {
         document += 1;
         if !is_blank(&text[from..to]) {
-            let origin = Origin { source: source.clone(), document, line };
+            let origin = Origin { source: source.clone(), document, line, offset: 0 };
             chunks.push(Chunk { origin, text: text[from..to].to_owned() });
         }
     };
@@ -474,6 +506,9 @@ mod tests {
     fn a_policys_comments_stay_and_what_came_as_json_is_yaml() {
         let workspace = loaded(&[("a.yaml", FILE), ("list.json", LIST)]);
         assert!(workspace.items[1].text().starts_with("# why it is here\napiVersion"));
+        assert_eq!(workspace.items[1].place(Some(2)), "a.yaml, line 11");
+        assert_eq!(FILE.lines().nth(10), workspace.items[1].text().lines().nth(1));
+        assert_eq!(workspace.items[2].place(Some(2)), "list.json, document 1");
         assert!(workspace.items[2].text().starts_with("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"));
         let again = loaded(&[("export.yaml", &workspace.export())]);
         assert_eq!(keys(&again), keys(&workspace));
