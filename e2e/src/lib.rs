@@ -8,11 +8,13 @@
 //! - [`events`]: the page's event stream.
 //! - [`held`]: a connection that is held, and whether it lives.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
+//! - [`folder`]: the page by itself, served by a web server that knows nothing of it.
 //! - [`browser`]: headless Chromium, driven through WebDriver.
 
 pub mod browser;
 pub mod cells;
 pub mod events;
+pub mod folder;
 pub mod held;
 pub mod lab;
 pub mod leftovers;

@@ -18,6 +18,46 @@ pub fn set_hash(hash: &str) {
     let _ = window().location().set_hash(hash);
 }
 
+/// The page has no server: it was built into a folder by itself.
+pub fn is_alone() -> bool {
+    document().document_element().is_some_and(|root| root.has_attribute("data-alone"))
+}
+
+/// The page's own address, without its hash.
+pub fn address() -> String {
+    let href = window().location().href().unwrap_or_default();
+    href.split('#').next().unwrap_or_default().to_owned()
+}
+
+/// Puts a text into the clipboard; whether that went well.
+pub async fn copy(text: &str) -> bool {
+    // Browsers have no clipboard for pages that came over plain HTTP from another machine.
+    let of = |object: &wasm_bindgen::JsValue, name: &str| js_sys::Reflect::get(object, &name.into()).ok();
+    let clipboard = of(&window().navigator(), "clipboard").filter(|it| it.is_object());
+    let write = clipboard.as_ref().and_then(|it| of(it, "writeText")?.dyn_into::<js_sys::Function>().ok());
+    let promise = clipboard.zip(write).and_then(|(it, write)| write.call1(&it, &text.into()).ok());
+    match promise.and_then(|promise| promise.dyn_into::<js_sys::Promise>().ok()) {
+        Some(promise) => wasm_bindgen_futures::JsFuture::from(promise).await.is_ok(),
+        None => false,
+    }
+}
+
+/// Hands a text to the reader as a file.
+pub fn download(name: &str, kind: &str, text: &str) {
+    let Ok(link) = document().create_element("a") else { return };
+    let parts = js_sys::Array::of1(&text.into());
+    let options = web_sys::BlobPropertyBag::new();
+    options.set_type(kind);
+    let blob = web_sys::Blob::new_with_str_sequence_and_options(&parts, &options);
+    let Some(url) = blob.ok().and_then(|blob| web_sys::Url::create_object_url_with_blob(&blob).ok()) else { return };
+    let _ = link.set_attribute("href", &url);
+    let _ = link.set_attribute("download", name);
+    if let Some(link) = link.dyn_ref::<web_sys::HtmlElement>() {
+        link.click();
+    }
+    let _ = web_sys::Url::revoke_object_url(&url);
+}
+
 /// The page is in a background tab.
 pub fn hidden() -> bool {
     document().hidden()

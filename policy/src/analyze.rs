@@ -93,7 +93,7 @@ impl<'m> Links<'m> {
     pub(crate) fn new(model: &'m Model, options: Options) -> Self {
         let ranges = match options.external {
             External::Omit => Vec::new(),
-            External::Ranges => ranges(model),
+            External::Ranges => ranges(&[model]),
         };
         let parties = model.pods.iter().map(|pod| Party::Pod(pod.id.clone())).collect();
         Self { model, loopback: options.loopback, parties, ranges, next: 0 }
@@ -171,11 +171,12 @@ fn add(
 }
 
 /// All addresses of the families in use, cut at the borders of every prefix that a policy names.
-fn ranges(model: &Model) -> Vec<AddressRange> {
-    let rules = model.policies.iter().flat_map(|policy| policy.all_rules());
+pub(crate) fn ranges(models: &[&Model]) -> Vec<AddressRange> {
+    let rules = models.iter().flat_map(|model| &model.policies).flat_map(|policy| policy.all_rules());
     let prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
-    let families = model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
+    let of = |model: &&Model| model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
+    let families: BTreeSet<Family> = models.iter().flat_map(of).collect();
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
@@ -262,17 +263,23 @@ impl AddressRange {
 
     /// An address of it that is no pod's and no node's; its first one where all are.
     pub(crate) fn sample(self, model: &Model) -> IpAddr {
+        self.free_address(&[model]).unwrap_or(self.first)
+    }
+
+    /// An address of it that is no pod's and no node's in any of the models.
+    pub(crate) fn free_address(self, models: &[&Model]) -> Option<IpAddr> {
         const TRIES: u128 = 1 << 20;
         let family = Family::of(self.first);
         let (first, last) = (to_number(self.first), to_number(self.last));
         let is_taken = |address: &IpAddr| {
-            model.by_address.contains_key(address)
-                || model.shared_addresses.contains_key(address)
-                || model.hosts.values().any(|host| host.addresses.contains(address))
+            models.iter().any(|model| {
+                model.by_address.contains_key(address)
+                    || model.shared_addresses.contains_key(address)
+                    || model.hosts.values().any(|host| host.addresses.contains(address))
+            })
         };
         let last = last.min(first.saturating_add(TRIES));
-        let mut free = (first..=last).map(|number| to_address(family, number)).filter(|address| !is_taken(address));
-        free.next().unwrap_or(self.first)
+        (first..=last).map(|number| to_address(family, number)).find(|address| !is_taken(address))
     }
 }
 

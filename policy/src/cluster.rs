@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::alike::{self, Outside};
 use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
 use crate::diff::{Differences, Pods};
@@ -165,6 +166,34 @@ impl Cluster {
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
     pub fn analyze(&self, options: Options) -> Vec<Link> {
         analyze::analyze(&self.model, options)
+    }
+
+    /// The same for each family that both ends have, one after the other; one without a family where all families say the
+    /// same, or where an end has no known address. None at all: the ends have no family in common.
+    pub fn reach_by_family(&self, from: &Party, to: &Party, route: Route) -> Vec<(Option<Family>, Reach)> {
+        let families = reach::families(&self.model, from, to);
+        let reach = |family: Option<Family>| (family, self.reach(from, to, route, family));
+        let mut found: Vec<_> = families.into_iter().map(reach).collect();
+        if found.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            found.truncate(1);
+            for (family, _) in &mut found {
+                *family = None;
+            }
+        }
+        found
+    }
+
+    /// The kind of each pod, by number from 0, in the order of [`Cluster::pods`]. Pods of one kind are told apart by no
+    /// policy: see [`alike`].
+    pub fn kinds(&self) -> Vec<usize> {
+        alike::pods(&self.model)
+    }
+
+    /// All other addresses of the families in use, cut where policies cut them and put together where none tells them
+    /// apart; with the policies of another state of the cluster, too, if there is one to compare with.
+    pub fn outside(&self, other: Option<&Self>) -> Vec<Outside> {
+        let models: Vec<&Model> = std::iter::once(self).chain(other).map(|cluster| &*cluster.model).collect();
+        alike::outside(&models)
     }
 
     /// The same, one source after another, for clusters with more connections than fit into memory.

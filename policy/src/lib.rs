@@ -9,7 +9,7 @@
 //! - [`verdict`]: the answers; `judge` finds them, `nearest` the rule that came closest, `summary` a policy's meaning.
 //! - [`manifest`]: policies as YAML.
 //! - [`traffic`]: sets of ports; [`reach`]: all that one end may reach at another;
-//!   [`analyze`]: all of a cluster; [`diff`]: two states of one.
+//!   [`analyze`]: all of a cluster; [`diff`]: two states of one; [`alike`]: who may stand for whom.
 //! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; [`simplify`]: the same meaning with
 //!   less to read; `choice`: selectors that read well.
 //! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
@@ -17,6 +17,7 @@
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
+pub mod alike;
 pub mod analyze;
 pub mod block;
 mod choice;

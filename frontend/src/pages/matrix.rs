@@ -1,6 +1,6 @@
 //! The matrix: sources down, destinations across, one lamp per connection.
 
-mod press;
+pub(crate) mod press;
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::route::print_key;
 use crate::store::Store;
 
 /// Height of a row in pixels; the style sheet says the same.
-const ROW_PX: f64 = 56.0;
+pub(crate) const ROW_PX: f64 = 56.0;
 /// Width of the rows' heads in pixels where there are many columns.
-const HEAD_PX: f64 = 224.0;
+pub(crate) const HEAD_PX: f64 = 224.0;
 /// From this many rows on, only those in sight are drawn.
-const MANY_ROWS: usize = 48;
+pub(crate) const MANY_ROWS: usize = 48;
 /// Width of a column in pixels where there are many; the style sheet says the same.
-const COLUMN_PX: f64 = 150.0;
+pub(crate) const COLUMN_PX: f64 = 150.0;
 /// From this many columns on, only those in sight are drawn.
-const MANY_COLUMNS: usize = 32;
+pub(crate) const MANY_COLUMNS: usize = 32;
 /// Rows and columns drawn around those in sight.
 const SPARE: usize = 6;
 /// How long a change is worth a flash.
@@ -248,7 +248,7 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                         active.set(Some(key));
                     }
                 }
-                on:keydown=move |event| press(store, &event)
+                on:keydown=move |event| press(&event, |key| store.explain(key))
             >
                 <Show when=move || many.get()>
                     <colgroup>
@@ -305,7 +305,7 @@ struct Band {
 }
 
 /// What to draw of so many rows or columns of this size: the first, and one past the last.
-fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
+pub(crate) fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
     if all < many {
         return (0, all);
     }
