@@ -121,3 +121,28 @@ fn one_node_of_a_large_cluster() {
         assert!(cfg!(debug_assertions) || times[0] < Duration::from_millis(100), "{times:?}");
     }
 }
+
+/// Every third block in a block of another, and each with an exception.
+#[test]
+fn ten_thousand_blocks() {
+    let blocks: Vec<Value> = (0..10_000)
+        .map(|at| match at % 3 {
+            0 => json!({"ipBlock": {"cidr": format!("10.{}.{}.0/24", at / 256, at % 256), "except": [format!("10.{}.{}.128/25", at / 256, at % 256)]}}),
+            1 => json!({"ipBlock": {"cidr": format!("10.{}.{}.192/26", at / 256, (at - 1) % 256), "except": [format!("10.{}.{}.200/32", at / 256, (at - 1) % 256)]}}),
+            _ => json!({"ipBlock": {"cidr": format!("fd00:{at:x}::/32"), "except": [format!("fd00:{at:x}:1::/48")]}}),
+        })
+        .collect();
+    let mut objects = objects(&Size { pods: 100, policies: 0, nodes: 1 });
+    objects.push(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "ns0", "name": "many"},
+        "spec": {"podSelector": {}, "ingress": [{"from": blocks, "ports": [{"port": 80}]}]},
+    }));
+    let cluster = Cluster::from_objects(&objects);
+    assert_eq!(cluster.unknowns(), &[] as &[String]);
+    let before = processor_time();
+    let tables = cluster.compile("node0");
+    let took = processor_time() - before;
+    println!("10,000 blocks with exceptions: {} prefixes, processor time {took:?}", tables.blocks.len());
+    assert!(tables.blocks.len() > 19_000);
+    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 }), "{took:?}");
+}

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{namespace, pod, pod_on, policy, sound};
-use signalbox_policy::tables::{Decision, DecisionId, Entry, Identity, RuleId, Tables};
+use common::{cluster, namespace, pod, pod_on, policy, sound};
+use signalbox_policy::evaluate::{Endpoint, Outcome};
+use signalbox_policy::tables::{Decision, DecisionId, Entry, Identity, Rest, RuleId, Tables};
 use signalbox_policy::{IdentityAllocator, Protocol};
 
 fn identity(tables: &Tables, address: &str) -> Identity {
@@ -136,4 +137,116 @@ fn a_pod_without_an_address_has_a_group_already() {
     let tables = sound(&text).compile("n1");
     assert!(tables.pods[0].addresses.is_empty());
     assert_eq!(tables.groups[tables.pods[0].group.0 as usize].ingress.isolated_by.len(), 1);
+}
+
+/// A ClusterNetworkPolicy for all pods of `x`.
+fn cluster_policy(tier: &str, priority: u32, rules: &str) -> String {
+    format!(
+        "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {}-{priority}}}\nspec: {{tier: {tier}, priority: {priority}, subject: {{namespaces: {{matchLabels: {{kubernetes.io/metadata.name: x}}}}}}, {rules}}}\n",
+        tier.to_lowercase()
+    )
+}
+
+fn into(tables: &Tables, from: &str, port: u16) -> Outcome {
+    let end = |text: &str| Endpoint::Address(text.parse().expect("an address"));
+    tables.judge(end(from), end("10.0.0.1"), Protocol::Tcp, port).ingress.expect("the pod is local")
+}
+
+#[test]
+fn what_a_rule_passes_on_stands_in_its_place() {
+    let pods = namespace("x", "") + &pod("x/a", "", "10.0.0.1", "") + &pod("y/b", "app=b", "10.0.0.2", "");
+    let admin = cluster_policy(
+        "Admin",
+        1,
+        "ingress: [{action: Pass, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 80, end: 90}}}}]}, {action: Deny, from: [{namespaces: {}}]}]",
+    );
+    let baseline = cluster_policy("Baseline", 1, "ingress: [{action: Deny, from: [{namespaces: {}}]}]");
+    let allow = policy(
+        "x/np",
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}], ports: [{port: 85, endPort: 99}]}]}",
+    );
+
+    let tables = sound(&(pods.clone() + &admin)).compile("n1");
+    assert_eq!(into(&tables, "10.0.0.2", 80), Outcome::NotIsolated, "passed on, and nobody behind has a word");
+    assert!(matches!(into(&tables, "10.0.0.2", 79), Outcome::DeniedBy(_)));
+    assert_eq!(into(&tables, "192.0.2.1", 79), Outcome::NotIsolated, "judged and open");
+    assert_eq!(tables.groups[0].ingress.decisions[0], Decision::Rest(Rest::Open));
+
+    let tables = sound(&(pods.clone() + &admin + &baseline)).compile("n1");
+    let named = |outcome| match outcome {
+        Outcome::DeniedBy(rule) | Outcome::AllowedBy(rule) => tables.rules[rule.0 as usize].policy.name.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named(into(&tables, "10.0.0.2", 80)), "baseline-1");
+    assert_eq!(named(into(&tables, "10.0.0.2", 79)), "admin-1");
+
+    let tables = sound(&(pods + &admin + &baseline + &allow)).compile("n1");
+    assert_eq!(
+        into(&tables, "10.0.0.2", 80),
+        Outcome::Denied,
+        "the NetworkPolicy isolates: the Baseline tier is not asked"
+    );
+    assert!(matches!(into(&tables, "10.0.0.2", 85), Outcome::AllowedBy(_)));
+    assert!(matches!(into(&tables, "10.0.0.2", 91), Outcome::DeniedBy(_)), "allowed, but not passed on");
+    let passed: Vec<_> = tables.groups[0].ingress.entries.iter().map(|entry| entry.ports).take(2).collect();
+    assert_eq!(
+        passed,
+        [Some((85, 90)), Some((80, 90))],
+        "cut down to what both match, and the rest of what is passed on"
+    );
+}
+
+#[test]
+fn a_pod_of_two_families_is_two_peers_where_a_block_tells_them_apart() {
+    let spec = "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}";
+    let tables = sound(&(pod("x/a", "", "10.0.0.1,fd00::1", "") + &policy("x/np", spec))).compile("n1");
+    assert_eq!(tables.pods[0].identities, [identity(&tables, "10.0.0.1"), identity(&tables, "fd00::1")]);
+    assert_ne!(tables.pods[0].identities[0], tables.pods[0].identities[1]);
+}
+
+#[test]
+fn nodes_are_told_apart_where_a_rule_names_nodes() {
+    let node = |name: &str, address: &str, label: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{role: {label}}}}}\nstatus: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+        )
+    };
+    let objects = namespace("x", "")
+        + &pod("x/a", "", "10.0.0.1", "")
+        + &node("n1", "198.51.100.1", "worker")
+        + &node("n2", "198.51.100.2", "control")
+        + &node("n3", "198.51.100.3", "worker");
+    let tables = sound(&objects).compile("n1");
+    assert_eq!(tables.addresses.len(), 1, "nobody asks");
+    let out = cluster_policy("Admin", 1, "egress: [{action: Deny, to: [{nodes: {matchLabels: {role: control}}}]}]");
+    let tables = sound(&(objects + &out)).compile("n1");
+    let end = |text: &str| Endpoint::Address(text.parse().expect("an address"));
+    let outcomes = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"]
+        .map(|to| tables.judge(end("10.0.0.1"), end(to), Protocol::Tcp, 6443).egress.expect("local").is_allowed());
+    assert_eq!(outcomes, [true, false, true, true]);
+    assert_eq!(identity(&tables, "198.51.100.1"), identity(&tables, "198.51.100.3"));
+}
+
+#[test]
+fn what_is_not_understood_denies_no_more_than_it_may() {
+    let pods = namespace("x", "") + &pod("x/a", "", "10.0.0.1", "") + &pod("y/b", "app=b", "10.0.0.2", "");
+    // One rule: what it speaks of, behind those that come before it.
+    let rules = "ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}, {action: Accept, from: [{namespaces: {}}], schedule: never}]";
+    let tables = cluster(&(pods.clone() + &cluster_policy("Admin", 1, rules))).compile("n1");
+    assert!(matches!(into(&tables, "10.0.0.2", 80), Outcome::AllowedBy(_)));
+    assert!(matches!(into(&tables, "10.0.0.2", 81), Outcome::NotUnderstood(Some(_))));
+    assert_eq!(into(&tables, "192.0.2.1", 81), Outcome::NotIsolated);
+    // A whole policy: the pods that it bears on, in the directions that it speaks of.
+    let broken = cluster_policy("Middle", 1, "ingress: [{action: Accept, from: [{namespaces: {}}]}]");
+    let tables = cluster(&(pods.clone() + &broken)).compile("n1");
+    assert_eq!(into(&tables, "192.0.2.1", 81), Outcome::NotUnderstood(None));
+    let [a, b] = [0, 1].map(|at| &tables.groups[tables.pods[at].group.0 as usize]);
+    assert_eq!((a.ingress.rest, a.egress.rest), (Rest::NotUnderstood, Rest::Open));
+    assert!(!b.ingress.is_judged() && !b.egress.is_judged(), "y is none of its business");
+    // An address of two pods: nothing is opened for it, and who judges nothing goes on doing so.
+    let twin = pod("y/twin", "app=b", "10.0.0.2", "");
+    let allow = policy("x/np", "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}");
+    let tables = cluster(&(pods + &twin + &allow)).compile("n1");
+    assert_eq!(into(&tables, "10.0.0.2", 81), Outcome::NotUnderstood(None));
+    assert!(matches!(into(&tables, "10.0.0.3", 81), Outcome::AllowedBy(_)));
 }

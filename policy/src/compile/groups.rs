@@ -134,20 +134,20 @@ impl<'m, 'p> Groups<'m, 'p> {
                 None => Effect::Rule(rule.action),
                 Some(_) => Effect::NotUnderstood,
             };
-            let mut add = |effect, (peer, port): (Option<usize>, Option<usize>), condition| {
+            let mut add = |effect, (peer, port): (Option<usize>, Option<usize>), conditions: &[Condition]| {
                 let key = (policy, direction, index, peer, port);
-                match effect {
-                    Effect::Rule(Action::Allow) => list.push(condition, Decided::Allow(key)),
-                    Effect::Rule(Action::Deny) => list.push(condition, Decided::Deny(key)),
-                    Effect::Rule(Action::Pass) => list.push_passed(condition, behind),
-                    Effect::NotUnderstood => list.push(condition, Decided::NotUnderstood(Some(key))),
-                }
+                let decided = match effect {
+                    Effect::Rule(Action::Allow) => Decided::Allow(key),
+                    Effect::Rule(Action::Deny) => Decided::Deny(key),
+                    Effect::Rule(Action::Pass) => return list.push_passed(conditions, behind),
+                    Effect::NotUnderstood => Decided::NotUnderstood(Some(key)),
+                };
+                conditions.iter().for_each(|condition| list.push(*condition, decided));
             };
             for (peer_index, peer) in rule.peer_slots() {
                 let whom = self.certain(peer);
                 for (port_index, port) in rule.port_slots() {
-                    let slot = (peer_index, port_index);
-                    self.each(&whom, port, direction, named, |condition| add(effect, slot, condition));
+                    add(effect, (peer_index, port_index), &self.conditions(&whom, port, direction, named));
                 }
             }
             // Whom the rule includes perhaps: behind those that another of its peers includes for certain. What may be
@@ -158,8 +158,8 @@ impl<'m, 'p> Groups<'m, 'p> {
             for (peer_index, peer) in rule.peer_slots() {
                 let whom = self.possible(peer);
                 for (port_index, port) in rule.port_slots() {
-                    let slot = (peer_index, port_index);
-                    self.each(&whom, port, direction, named, |it| add(Effect::NotUnderstood, slot, it));
+                    let conditions = self.conditions(&whom, port, direction, named);
+                    add(Effect::NotUnderstood, (peer_index, port_index), &conditions);
                 }
             }
         }
@@ -176,41 +176,43 @@ impl<'m, 'p> Groups<'m, 'p> {
     }
 
     /// The conditions that one peer and one port of a rule come down to.
-    fn each(
+    fn conditions(
         &self,
         whom: &[Option<Identity>],
         port: Option<&'m PortRule>,
         direction: Direction,
         named: &OwnPorts<'_>,
-        mut add: impl FnMut(Condition),
-    ) {
+    ) -> Vec<Condition> {
         let Some(port) = port else {
-            whom.iter().for_each(|peer| add(Condition { peer: *peer, ..Condition::ANY }));
-            return;
+            return whom.iter().map(|peer| Condition { peer: *peer, ..Condition::ANY }).collect();
         };
+        let mut conditions = Vec::new();
         for protocol in port.protocols() {
-            let mut at = |peer: Option<Identity>, ports| add(Condition { peer, protocol: Some(protocol), ports });
+            let at = |peer: Option<Identity>, ports| Condition { peer, protocol: Some(protocol), ports };
             match (&port.ports, direction) {
-                (Ports::All, _) => whom.iter().for_each(|peer| at(*peer, None)),
-                (Ports::Range(range), _) => whom.iter().for_each(|peer| at(*peer, Some(range.bounds()))),
+                (Ports::All, _) => conditions.extend(whom.iter().map(|peer| at(*peer, None))),
+                (Ports::Range(range), _) => {
+                    conditions.extend(whom.iter().map(|peer| at(*peer, Some(range.bounds()))));
+                }
                 (Ports::Named(name), Direction::Ingress) => {
                     for number in named.get(&(protocol, name.as_str())).into_iter().flatten() {
-                        whom.iter().for_each(|peer| at(*peer, Some((*number, *number))));
+                        conditions.extend(whom.iter().map(|peer| at(*peer, Some((*number, *number)))));
                     }
                 }
                 (Ports::Named(name), Direction::Egress) => {
                     let Some(known) = self.peers.named(protocol, name) else { continue };
                     for peer in whom {
-                        let of_one = peer.map(|peer| known.get_key_value(&peer));
+                        let of_one = peer.and_then(|peer| known.get_key_value(&peer));
                         let of_all = if peer.is_none() { Some(known) } else { None };
-                        let found = of_one.flatten().into_iter().chain(of_all.into_iter().flatten());
-                        for (identity, number) in found.flat_map(|(peer, all)| all.iter().map(move |one| (peer, one))) {
-                            at(Some(*identity), Some((*number, *number)));
+                        for (identity, numbers) in of_one.into_iter().chain(of_all.into_iter().flatten()) {
+                            let numbers = numbers.iter().map(|number| at(Some(*identity), Some((*number, *number))));
+                            conditions.extend(numbers);
                         }
                     }
                 }
             }
         }
+        conditions
     }
 }
 

@@ -4,7 +4,7 @@
 //! which may be "any"), and so is what any entry of the next tier matches; what both match is a box again. So the rule is
 //! replaced by the next tier's list, cut down to its box: exact, whatever stands behind it in its own tier.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::names::{Direction, Protocol};
@@ -98,14 +98,27 @@ impl List {
         }
     }
 
-    /// A rule that passes on what it matches: to this list.
-    pub fn push_passed(&mut self, condition: Condition, next: &Self) {
+    /// A rule that passes on what it matches, all of these: to this list.
+    pub fn push_passed(&mut self, conditions: &[Condition], next: &Self) {
+        let mut by_peer: HashMap<Option<Identity>, Vec<Condition>> = HashMap::new();
+        for condition in conditions {
+            by_peer.entry(condition.peer).or_default().push(*condition);
+        }
+        let of = |peer: Option<Identity>| by_peer.get(&peer).into_iter().flatten();
         for (inner, decided) in &next.entries {
-            if let Some(common) = condition.and(*inner) {
-                self.push(common, *decided);
+            let mut add = |condition: &Condition| {
+                if let Some(common) = condition.and(*inner) {
+                    self.push(common, *decided);
+                }
+            };
+            match inner.peer {
+                None => conditions.iter().for_each(&mut add),
+                Some(_) => of(inner.peer).chain(of(None)).for_each(&mut add),
             }
         }
-        self.push(condition, Decided::Rest(next.rest));
+        for condition in conditions {
+            self.push(*condition, Decided::Rest(next.rest));
+        }
     }
 
     /// What no entry matches so far goes on to this list.
