@@ -279,11 +279,14 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
                 }
                 pause = FIRST_PAUSE;
                 Box::new(move |core| {
+                    let mut is_changed = false;
                     for update in news {
                         trace(&update);
-                        core.store.take(update);
+                        is_changed |= core.store.take(update);
                     }
-                    core.reconcile(since);
+                    if is_changed {
+                        core.reconcile(since);
+                    }
                 })
             }
             () = time::sleep(pause), if missing || failed => {
@@ -325,12 +328,15 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
 
 /// What travels with a change of policy, so that it can be followed through the logs.
 fn trace(update: &Update) {
-    match update {
-        Update::Changed(Kind::NetworkPolicy, object) | Update::Deleted(Kind::NetworkPolicy, object) => {
+    let (Update::Changed(kind, object) | Update::Deleted(kind, object)) = update else { return };
+    match kind {
+        Kind::NetworkPolicy
+        | Kind::ClusterNetworkPolicy
+        | Kind::AdminNetworkPolicy
+        | Kind::BaselineAdminNetworkPolicy => {
             let resource_version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            tracing::info!(policy = key(object), resource_version, "a policy changed");
+            tracing::info!(?kind, policy = key(object), resource_version, "a policy changed");
         }
-        Update::Changed(..) | Update::Deleted(..) | Update::Began(_) | Update::Listed(..) | Update::Ended(_) => {}
-        Update::Trouble(..) => {}
+        Kind::Namespace | Kind::Pod | Kind::Node | Kind::Service => {}
     }
 }

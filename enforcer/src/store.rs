@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::group::ip_protocol;
 
@@ -16,8 +16,16 @@ pub enum Kind {
     Namespace,
     /// Who talks.
     Pod,
+    /// Their labels select, and their addresses are theirs.
+    Node,
     /// Who may.
     NetworkPolicy,
+    /// Who may and who must not, before and behind the NetworkPolicies.
+    ClusterNetworkPolicy,
+    /// Its ancestors.
+    AdminNetworkPolicy,
+    /// The other one.
+    BaselineAdminNetworkPolicy,
     /// Only to know which of the node's addresses are translated.
     Service,
 }
@@ -25,6 +33,11 @@ pub enum Kind {
 impl Kind {
     /// What must be known before anything is enforced.
     const NEEDED: [Self; 3] = [Self::Namespace, Self::Pod, Self::NetworkPolicy];
+
+    /// What must have been asked for, at least: not every API serves it, and not every enforcer may read it. What it may not
+    /// read is a problem of its status, and no reason to enforce nothing at all.
+    const ASKED_FOR: [Self; 3] =
+        [Self::ClusterNetworkPolicy, Self::AdminNetworkPolicy, Self::BaselineAdminNetworkPolicy];
 }
 
 /// One piece of news from a watch.
@@ -55,15 +68,21 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes a piece of news.
-    pub fn take(&mut self, update: Update) {
+    /// Takes a piece of news; whether it may change anything. Nodes tell much that nobody here reads.
+    pub fn take(&mut self, update: Update) -> bool {
+        if let Update::Changed(Kind::Node, object) = &update
+            && !self.trouble.contains_key(&Kind::Node)
+            && self.objects.get(&(Kind::Node, key(object))) == Some(&strip(Kind::Node, object.clone()))
+        {
+            return false;
+        }
         match update {
             Update::Began(kind) => {
                 self.listed.insert(kind, BTreeMap::new());
             }
             Update::Listed(kind, object) => {
                 self.note_version(kind, &object);
-                self.listed.entry(kind).or_default().insert((kind, key(&object)), strip(object));
+                self.listed.entry(kind).or_default().insert((kind, key(&object)), strip(kind, object));
             }
             Update::Ended(kind) => {
                 if let Some(listed) = self.listed.remove(&kind) {
@@ -76,7 +95,7 @@ impl Store {
             Update::Changed(kind, object) => {
                 self.note_version(kind, &object);
                 self.trouble.remove(&kind);
-                self.objects.insert((kind, key(&object)), strip(object));
+                self.objects.insert((kind, key(&object)), strip(kind, object));
             }
             Update::Deleted(kind, object) => {
                 self.note_version(kind, &object);
@@ -87,11 +106,13 @@ impl Store {
                 self.trouble.insert(kind, what);
             }
         }
+        true
     }
 
     /// Whether the first lists are in: before that, nothing may be concluded from what is missing.
     pub fn is_ready(&self) -> bool {
-        Kind::NEEDED.iter().all(|kind| self.ready.contains(kind))
+        let is_answered = |kind| self.ready.contains(kind) || self.trouble.contains_key(kind);
+        Kind::NEEDED.iter().all(|kind| self.ready.contains(kind)) && Kind::ASKED_FOR.iter().all(is_answered)
     }
 
     /// What the engine reads.
@@ -162,7 +183,15 @@ pub fn key(object: &Value) -> String {
 }
 
 /// Drops what nobody reads.
-fn strip(mut object: Value) -> Value {
+fn strip(kind: Kind, mut object: Value) -> Value {
+    if kind == Kind::Node {
+        let (metadata, status) = (&object["metadata"], &object["status"]);
+        return json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": metadata["name"], "labels": metadata["labels"]},
+            "status": {"addresses": status["addresses"]},
+        });
+    }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
     }
@@ -171,8 +200,6 @@ fn strip(mut object: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn policy(name: &str, version: &str) -> Value {
@@ -191,7 +218,13 @@ mod tests {
             store.take(Update::Began(kind));
             store.take(Update::Ended(kind));
         }
-        assert!(store.is_ready(), "Services are not waited for");
+        assert!(!store.is_ready(), "kinds that not every API serves are asked for first");
+        store.take(Update::Began(Kind::ClusterNetworkPolicy));
+        store.take(Update::Ended(Kind::ClusterNetworkPolicy));
+        store.take(Update::Trouble(Kind::AdminNetworkPolicy, "forbidden".to_owned()));
+        store.take(Update::Trouble(Kind::BaselineAdminNetworkPolicy, "forbidden".to_owned()));
+        assert!(store.is_ready(), "what it may not read is told; Services and nodes are not waited for");
+        assert_eq!(store.problems().count(), 2);
     }
 
     #[test]
@@ -220,6 +253,16 @@ mod tests {
         store.take(Update::Changed(Kind::NetworkPolicy, policy("b", "8")));
         store.take(Update::Changed(Kind::Pod, policy("p", "50")));
         assert_eq!(store.policies_version(), 9);
+    }
+
+    #[test]
+    fn what_nobody_reads_of_a_node_changes_nothing() {
+        let mut store = Store::default();
+        let node = |label: &str, heartbeat: u32| json!({"metadata": {"name": "n", "labels": {"a": label}}, "status": {"addresses": [], "conditions": [heartbeat]}});
+        assert!(store.take(Update::Changed(Kind::Node, node("1", 1))));
+        assert!(!store.take(Update::Changed(Kind::Node, node("1", 2))));
+        assert!(store.take(Update::Changed(Kind::Node, node("2", 2))));
+        assert_eq!(store.objects().next().map(|object| object["kind"].clone()), Some(json!("Node")));
     }
 
     #[test]

@@ -1,31 +1,65 @@
 //! The watches of the Kubernetes API.
+//!
+//! Policies beyond NetworkPolicy are no part of Kubernetes: whether they are served is asked again and again, and an API
+//! without them has none.
 
-use std::{fmt::Debug, pin::Pin};
+use std::{
+    fmt::Debug,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Namespace, Node, Pod, Service},
     networking::v1::NetworkPolicy,
 };
 use kube::{
     Api, Client, Resource,
+    api::{ApiResource, DynamicObject},
+    core::GroupVersionKind,
     runtime::{WatchStreamExt, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::{sync::mpsc, time};
 
 use crate::store::{Kind, Update};
 
 /// News of all kinds that the enforcer needs. Never ends: a watch that fails is tried again, more and more slowly.
 pub type Updates = Pin<Box<dyn Stream<Item = Update> + Send>>;
 
+/// The group of the policies around NetworkPolicy.
+const GROUP: &str = "policy.networking.k8s.io";
+/// How long to wait before it is asked again whether a kind is served.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A kind that an API may serve.
+struct Served {
+    kind: Kind,
+    name: &'static str,
+    /// Versions that the engine reads, the first that is served is watched.
+    versions: &'static [&'static str],
+}
+
+const CLUSTER_NETWORK_POLICY: Served =
+    Served { kind: Kind::ClusterNetworkPolicy, name: "ClusterNetworkPolicy", versions: &["v1beta1", "v1alpha2"] };
+const ADMIN_NETWORK_POLICY: Served =
+    Served { kind: Kind::AdminNetworkPolicy, name: "AdminNetworkPolicy", versions: &["v1alpha1"] };
+const BASELINE_ADMIN_NETWORK_POLICY: Served =
+    Served { kind: Kind::BaselineAdminNetworkPolicy, name: "BaselineAdminNetworkPolicy", versions: &["v1alpha1"] };
+
 /// Starts to watch.
 pub fn updates(client: &Client) -> Updates {
     Box::pin(stream::select_all([
         watch::<Namespace>(client, Kind::Namespace),
         watch::<Pod>(client, Kind::Pod),
+        watch::<Node>(client, Kind::Node),
         watch::<NetworkPolicy>(client, Kind::NetworkPolicy),
         watch::<Service>(client, Kind::Service),
+        watch_if_served(client, &CLUSTER_NETWORK_POLICY),
+        watch_if_served(client, &ADMIN_NETWORK_POLICY),
+        watch_if_served(client, &BASELINE_ADMIN_NETWORK_POLICY),
     ]))
 }
 
@@ -36,6 +70,90 @@ where
     let api: Api<K> = Api::all(client.clone());
     let events = watcher(api, watcher::Config::default()).default_backoff();
     Box::pin(events.filter_map(move |event| future::ready(update(kind, event))))
+}
+
+/// Watches a kind while the API serves it. While it does not, there are none.
+fn watch_if_served(client: &Client, served: &'static Served) -> Updates {
+    let (sender, mut news) = mpsc::channel(64);
+    let client = client.clone();
+    tokio::spawn(async move { follow(&client, served, &sender).await });
+    Box::pin(stream::poll_fn(move |context| news.poll_recv(context)))
+}
+
+/// Ends when nobody listens any more.
+async fn follow(client: &Client, served: &Served, news: &mpsc::Sender<Update>) -> Option<()> {
+    let mut is_absent = false;
+    loop {
+        match find(client, served).await {
+            Ok(Some(resource)) => {
+                is_absent = false;
+                tracing::info!(kind = served.name, version = resource.version, "watched");
+                let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+                let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+                while let Some(event) = events.next().await {
+                    if event.as_ref().is_err_and(is_gone) {
+                        break;
+                    }
+                    let event = event.map(|event| event.modify(|object| complete(object, &resource)));
+                    if let Some(update) = update(served.kind, event) {
+                        news.send(update).await.ok()?;
+                    }
+                }
+                time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Ok(None) if is_absent => {}
+            Ok(None) => {
+                is_absent = true;
+                news.send(Update::Began(served.kind)).await.ok()?;
+                news.send(Update::Ended(served.kind)).await.ok()?;
+            }
+            Err(error) => {
+                is_absent = false;
+                tracing::warn!(kind = served.name, %error, "whether it is served cannot be told; it is asked again");
+                news.send(Update::Trouble(served.kind, error.to_string())).await.ok()?;
+            }
+        }
+        tokio::select! {
+            () = time::sleep(LOOK_AGAIN) => {}
+            () = news.closed() => return None,
+        }
+    }
+}
+
+/// The kind as the API serves it, or that it does not.
+async fn find(client: &Client, served: &Served) -> kube::Result<Option<ApiResource>> {
+    for version in served.versions {
+        let list = match client.list_api_group_resources(&format!("{GROUP}/{version}")).await {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => return Err(error),
+        };
+        // Names with a slash are parts of a resource, such as its status.
+        let found = list.resources.iter().find(|it| it.kind == served.name && !it.name.contains('/'));
+        if let Some(found) = found {
+            let kind = GroupVersionKind::gvk(GROUP, version, served.name);
+            return Ok(Some(ApiResource::from_gvk_with_plural(&kind, &found.name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the API does not serve it any more.
+fn is_gone(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
+    }
+}
+
+/// Items of a list need not say what they are.
+fn complete(object: &mut DynamicObject, resource: &ApiResource) {
+    object.types.get_or_insert_with(|| kube::core::TypeMeta {
+        api_version: resource.api_version.clone(),
+        kind: resource.kind.clone(),
+    });
 }
 
 fn update<K: Serialize>(kind: Kind, event: watcher::Result<watcher::Event<K>>) -> Option<Update> {

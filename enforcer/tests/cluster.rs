@@ -25,13 +25,20 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 struct Api {
     objects: Arc<Mutex<HashMap<String, Vec<Value>>>>,
+    /// What it answers when it is asked for the resources of a group; what is not there it does not serve.
+    groups: HashMap<String, Value>,
     news: broadcast::Sender<(String, Value)>,
 }
 
 impl Api {
     /// Serves on loopback, and gives a client for it.
     async fn start() -> (Self, kube::Client) {
-        let api = Self { objects: Arc::default(), news: broadcast::channel(1024).0 };
+        Self::serving(HashMap::new()).await
+    }
+
+    /// The same with kinds that are no part of Kubernetes, by group and version.
+    async fn serving(groups: HashMap<String, Value>) -> (Self, kube::Client) {
+        let api = Self { objects: Arc::default(), groups, news: broadcast::channel(1024).0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let server = api.clone();
@@ -66,16 +73,24 @@ impl Api {
             }
             return Ok(());
         }
+        if path.matches('/').count() == 3 && path.starts_with("/apis/") {
+            let (status, body) = match self.groups.get(&path["/apis/".len()..]) {
+                Some(resources) => (
+                    "200 OK",
+                    json!({"kind": "APIResourceList", "groupVersion": &path["/apis/".len()..], "resources": resources}),
+                ),
+                None => (
+                    "404 Not Found",
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}),
+                ),
+            };
+            return respond(stream, status, &body.to_string()).await;
+        }
         let items = self.objects.lock().expect("no panic").get(&plural).cloned().unwrap_or_default();
         let kind = "List";
         let body =
             json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}).to_string();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body.as_bytes()).await
+        respond(stream, "200 OK", &body).await
     }
 
     fn put(&self, plural: &str, object: Value) {
@@ -86,6 +101,15 @@ impl Api {
         policy["metadata"]["resourceVersion"] = version.to_string().into();
         self.news.send((kind.to_owned(), json!({"type": what, "object": policy}))).expect("the enforcer watches");
     }
+}
+
+async fn respond(mut stream: BufReader<TcpStream>, status: &str, body: &str) -> std::io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await
 }
 
 /// A process that stands for a pod's, in its namespace.
@@ -198,5 +222,66 @@ async fn policies_reach_the_kernel_and_leave_it() {
     shutdown.cancel();
     timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
     assert!(lab.outside.reaches(POD_B, 9000), "nothing is left behind");
+    drop(processes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_of_all_tiers_are_watched_where_the_api_serves_them() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b].map(|space: &Space| Echo::new(space, 9000));
+    let processes = [&lab.a, &lab.b].map(Process::new);
+    let resources = json!([
+        {"name": "clusternetworkpolicies", "singularName": "", "namespaced": false, "kind": "ClusterNetworkPolicy", "verbs": ["list", "watch"]},
+        {"name": "clusternetworkpolicies/status", "singularName": "", "namespaced": false, "kind": "ClusterNetworkPolicy", "verbs": ["get"]},
+    ]);
+    let (api, client) = Api::serving([("policy.networking.k8s.io/v1alpha2".to_owned(), resources)].into()).await;
+    for name in ["one", "two"] {
+        api.put("namespaces", json!({"metadata": {"name": name, "resourceVersion": "1"}}));
+    }
+    api.put("pods", pod("one", "a", POD_A));
+    api.put("pods", pod("two", "b", POD_B));
+    api.put("nodes", json!({"metadata": {"name": "n", "labels": {"role": "worker"}, "resourceVersion": "1"}, "status": {"addresses": [{"type": "InternalIP", "address": NODE}]}}));
+    let denial = |name: &str| {
+        json!({
+            "metadata": {"name": name, "resourceVersion": "1"},
+            "spec": {
+                "tier": "Admin", "priority": 1, "subject": {"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "two"}}},
+                "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+            },
+        })
+    };
+    // It is there when the enforcer starts: the first tables must have it.
+    api.put("clusternetworkpolicies", denial("first"));
+    let config = Config {
+        node: "n".to_owned(),
+        netns: Some(lab.node.path()),
+        uplinks: vec!["up0".to_owned()],
+        ..Config::default()
+    };
+    let shutdown = CancellationToken::new();
+    let enforcer =
+        signalbox_enforcer::start(config, client, shutdown.clone()).await.unwrap_or_else(|e| panic!("{e:#?}"));
+    let status = until(&enforcer, "both pods are found", |status| status.enforcing && status.pods == 2).await;
+    assert_eq!(status.problems, [] as [String; 0], "kinds that are not served are no problem");
+    let mut events = enforcer.events();
+    assert!(!lab.a.reaches(POD_B, 9000));
+    let event = timeout(Duration::from_secs(2), events.recv()).await.expect("an event").expect("the enforcer lives");
+    assert_eq!(event.rule.expect("a rule denies").to_string(), "first ingress[0].from[0]");
+    let generation = enforcer.status().borrow().generation;
+    let mut object = denial("first");
+    object["apiVersion"] = json!("policy.networking.k8s.io/v1alpha2");
+    object["kind"] = json!("ClusterNetworkPolicy");
+    api.tell("clusternetworkpolicies", "DELETED", object.clone(), 5);
+    until(&enforcer, "the deletion is in force", |status| status.generation > generation).await;
+    assert!(lab.a.reaches(POD_B, 9000));
+    let generation = enforcer.status().borrow().generation;
+    api.tell("clusternetworkpolicies", "ADDED", object, 6);
+    until(&enforcer, "the policy is in force", |status| status.generation > generation).await;
+    assert!(!lab.a.reaches(POD_B, 9000));
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
     drop(processes);
 }

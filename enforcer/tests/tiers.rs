@@ -144,7 +144,7 @@ fn pass_leaves_it_to_the_network_policies_and_these_to_the_baseline() {
     let admin = into_two("Admin", 5, &[("Pass", "one", Some(9000)), ("Deny", "one", None)]);
     let baseline = into_two("Baseline", 0, &[("Deny", "one", None)]);
     // Passed to the NetworkPolicies: none selects b, and so to the Baseline tier: none there, and so open.
-    gate.policies(&[admin.clone()]);
+    gate.policies(std::slice::from_ref(&admin));
     assert!(lab.a.reaches(POD_B, 9000), "nothing behind denies");
     assert!(!lab.a.reaches(POD_B, 9001), "the rule behind denies what is not passed");
     gate.policies(&[admin.clone(), baseline.clone()]);
@@ -171,7 +171,7 @@ fn the_baseline_tier_denies_where_no_network_policy_isolates() {
     let subject = json!({"namespaces": of("one")});
     let networks = json!([{"action": "Deny", "to": [{"networks": ["198.51.100.96/27"]}]}]);
     let baseline = cluster_policy("base", "Baseline", 0, subject, "egress", networks);
-    gate.policies(&[baseline.clone()]);
+    gate.policies(std::slice::from_ref(&baseline));
     assert!(!lab.a.reaches(OUTSIDE, 9000));
     let event = gate.denial(9000);
     assert_eq!(event.direction, Some(Direction::Egress));

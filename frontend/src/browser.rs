@@ -68,12 +68,40 @@ pub fn mark_root(name: &str, value: Option<&str>) {
     };
 }
 
-/// Moves the focus to the first element that matches.
-pub fn focus(selector: &str) {
+/// Moves the focus to the first element that matches; says whether there is one.
+pub fn focus(selector: &str) -> bool {
     let found = document().query_selector(selector).ok().flatten();
-    if let Some(element) = found.and_then(|element| element.dyn_into::<web_sys::HtmlElement>().ok()) {
+    found.as_ref().inspect(|element| focus_element(element)).is_some()
+}
+
+/// Moves the focus to an element of the page or of a drawing in it.
+pub fn focus_element(element: &web_sys::Element) {
+    if let Some(element) = element.dyn_ref::<web_sys::HtmlElement>() {
+        let _ = element.focus();
+    } else if let Some(element) = element.dyn_ref::<web_sys::SvgElement>() {
         let _ = element.focus();
     }
+}
+
+/// What has the focus; absent where it is on nothing in particular.
+pub fn focused() -> Option<web_sys::Element> {
+    document().active_element().filter(|element| element.tag_name() != "BODY")
+}
+
+/// All elements that match, in the order of the page.
+pub fn all(selector: &str) -> Vec<web_sys::Element> {
+    let Ok(found) = document().query_selector_all(selector) else { return Vec::new() };
+    (0..found.length()).filter_map(|at| found.item(at)?.dyn_into().ok()).collect()
+}
+
+/// Scrolls the box that the first matching element lies in, sideways only, until the element is in its middle.
+pub fn show_sideways(selector: &str) {
+    let Ok(Some(element)) = document().query_selector(selector) else { return };
+    let Some(parent) = element.parent_element() else { return };
+    let (own, around) = (element.get_bounding_client_rect(), parent.get_bounding_client_rect());
+    let off = own.left() + own.width() / 2.0 - around.left() - around.width() / 2.0;
+    // Whole pixels will do, and browsers clamp.
+    parent.set_scroll_left(parent.scroll_left() + off as i32);
 }
 
 /// Closes what hangs open over the page, but not what the reader is in.
@@ -84,7 +112,12 @@ pub fn close_pops(touched: Option<web_sys::EventTarget>) {
         let classes = pop.class_list();
         let hangs = classes.contains("chip") || classes.contains("legend");
         if hangs && !pop.contains(touched.as_ref()) {
+            let inside = focused().is_some_and(|element| pop.contains(Some(&element)));
             let _ = pop.remove_attribute("open");
+            // Who was in it stands at its handle then, not at the page's beginning.
+            if inside && let Ok(Some(handle)) = pop.query_selector("summary") {
+                focus_element(&handle);
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ pub struct Link {
 
 /// All links of which something is open or unknown, sorted by source, destination and family.
 pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
-    Links::new(model, options).flatten().collect()
+    Links::new(model, options).flat_map(|(_, links)| links).collect()
 }
 
 /// The links of one source after another, in order; each with those of which something is open or unknown. A cluster has
@@ -133,17 +133,20 @@ impl<'m> Links<'m> {
 }
 
 impl Iterator for Links<'_> {
-    type Item = Vec<Link>;
+    type Item = (Place, Vec<Link>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, pods) = (self.next, self.parties.len());
-        let links = if index < pods { self.of_pod(index) } else { self.of_range(*self.ranges.get(index - pods)?) };
+        let index = self.next;
         self.next += 1;
-        Some(links)
+        if let Some(pod) = self.model.pods.get(index) {
+            return Some((Place::Pod(pod.id.clone()), self.of_pod(index)));
+        }
+        let range = *self.ranges.get(index - self.parties.len())?;
+        Some((Place::Range(range), self.of_range(range)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.parties.len() + self.ranges.len() - self.next;
+        let left = (self.parties.len() + self.ranges.len()).saturating_sub(self.next);
         (left, Some(left))
     }
 }
@@ -176,7 +179,8 @@ fn ranges(model: &Model) -> Vec<AddressRange> {
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
-fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
+/// All addresses of a family, cut at the borders of these prefixes.
+pub(crate) fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
     let end = match family {
         Family::V4 => u32::MAX.into(),
         Family::V6 => u128::MAX,
@@ -186,7 +190,11 @@ fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
         starts.insert(to_number(net.network()));
         starts.extend(to_number(net.broadcast()).checked_add(1).filter(|start| *start <= end));
     }
-    let starts: Vec<u128> = starts.into_iter().collect();
+    pieces(family, &starts, end)
+}
+
+/// From each start to just before the next one, the last one to the end.
+fn pieces(family: Family, starts: &BTreeSet<u128>, end: u128) -> Vec<AddressRange> {
     let ends = starts.iter().skip(1).map(|next| next - 1).chain([end]);
     let address = |number| to_address(family, number);
     starts.iter().zip(ends).map(|(first, last)| AddressRange { first: address(*first), last: address(last) }).collect()
@@ -207,6 +215,11 @@ fn to_address(family: Family, number: u128) -> IpAddr {
 }
 
 impl AddressRange {
+    /// `None` where the ends are of different families, or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
     /// The first address.
     pub fn first(self) -> IpAddr {
         self.first
@@ -215,6 +228,27 @@ impl AddressRange {
     /// The last address.
     pub fn last(self) -> IpAddr {
         self.last
+    }
+
+    /// Both in one, where `next` begins behind the end of this one.
+    pub(crate) fn joined(self, next: Self) -> Option<Self> {
+        let follows = Family::of(self.first) == Family::of(next.first)
+            && to_number(self.last).checked_add(1) == Some(to_number(next.first));
+        follows.then_some(Self { first: self.first, last: next.last })
+    }
+
+    /// The same addresses in pieces, so that each of the others holds a piece whole or not at all.
+    pub(crate) fn cut_at(self, others: &BTreeSet<Self>) -> Vec<Self> {
+        let family = Family::of(self.first);
+        let (first, last) = (to_number(self.first), to_number(self.last));
+        let mut starts = BTreeSet::from([first]);
+        for other in others.iter().filter(|other| Family::of(other.first) == family) {
+            let after = to_number(other.last).checked_add(1);
+            starts.extend(
+                [Some(to_number(other.first)), after].into_iter().flatten().filter(|at| (first..=last).contains(at)),
+            );
+        }
+        pieces(family, &starts, last)
     }
 
     fn family(self) -> Option<Family> {
@@ -227,7 +261,7 @@ impl AddressRange {
     }
 
     /// An address of it that is no pod's and no node's; its first one where all are.
-    fn sample(self, model: &Model) -> IpAddr {
+    pub(crate) fn sample(self, model: &Model) -> IpAddr {
         const TRIES: u128 = 1 << 20;
         let family = Family::of(self.first);
         let (first, last) = (to_number(self.first), to_number(self.last));

@@ -7,13 +7,19 @@ use serde_json::Value;
 
 use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
+use crate::diff::{Differences, Pods};
 use crate::identity::IdentityAllocator;
 use crate::judge;
 use crate::lint::{self, Finding};
 use crate::model::Model;
 use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
+use crate::patch::{self, Remedy};
+use crate::pod::Pod;
+use crate::policy::Policy;
 use crate::reach::{self, Reach};
+use crate::simplify::{self, Simplified, SimplifyError};
+use crate::suggest::{self, Need, SuggestError, Suggestion};
 use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -123,10 +129,37 @@ impl Cluster {
         self.model.pods.iter().map(|pod| &pod.id)
     }
 
+    /// The policies that were understood, in the order in which they are asked.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.model.policies.iter().map(AsRef::as_ref)
+    }
+
     /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
     /// [`Cluster::judge`] chooses it.
     pub fn reach(&self, from: &Party, to: &Party, route: Route, family: Option<Family>) -> Reach {
         reach::reach(&self.model, from, to, route, family)
+    }
+
+    /// The smallest patch that would open a connection, and what it opens besides. `None`: it is not shut for certain.
+    pub fn remedy(&self, connection: &Connection<'_>) -> Option<Remedy> {
+        patch::remedy(&self.model, connection)
+    }
+
+    /// Policies that allow exactly what is needed, in place of all NetworkPolicies there are.
+    ///
+    /// # Errors
+    /// Where no NetworkPolicies can do that: labels cannot tell pods apart, policies of other tiers have another say, or
+    /// something was not understood.
+    pub fn suggest(&self, needs: &[Need], options: &suggest::Options) -> Result<Suggestion, SuggestError> {
+        suggest::suggest(&self.model, needs, options)
+    }
+
+    /// The same meaning with fewer and smaller NetworkPolicies.
+    ///
+    /// # Errors
+    /// Never, unless there is a fault in it: the result is held against the policies there are.
+    pub fn simplify(&self, options: &simplify::Options) -> Result<Simplified, SimplifyError> {
+        simplify::simplify(&self.model, options)
     }
 
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
@@ -137,6 +170,17 @@ impl Cluster {
     /// The same, one source after another, for clusters with more connections than fit into memory.
     pub fn links(&self, options: Options) -> Links<'_> {
         Links::new(&self.model, options)
+    }
+
+    /// What differs in another state of this cluster, one source after another.
+    pub fn differences<'c>(&'c self, after: &'c Self, options: Options) -> Differences<'c> {
+        Differences::new(self, after, options)
+    }
+
+    /// All pods with the families of their addresses.
+    pub fn families(&self) -> Pods {
+        let families = |pod: &Pod| pod.addresses.iter().copied().map(Family::of).collect();
+        self.model.pods.iter().map(|pod| (pod.id.clone(), families(pod))).collect()
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

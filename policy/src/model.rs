@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 mod change;
+mod other_policies;
 mod read;
 mod stand;
 

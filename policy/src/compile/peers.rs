@@ -506,9 +506,9 @@ impl<'p, 'm> LabelParts<'p, 'm> {
     fn of(&mut self, pod: &'m Pod) -> usize {
         let labels = pod.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let numbers = pod.ports.iter();
-        let mut named: Vec<(usize, u16)> = numbers
-            .filter_map(|(protocol, name, number)| self.names.get(&(protocol, name)).map(|at| (*at, number)))
-            .collect();
+        let numbers =
+            numbers.filter_map(|(protocol, name, number)| Some((*self.names.get(&(protocol, name))?, number)));
+        let mut named: Vec<(usize, u16)> = numbers.collect();
         named.sort_unstable();
         let profile = Profile {
             namespace: pod.id.namespace.as_str(),

@@ -77,7 +77,9 @@ impl Reader {
     }
 
     /// Takes in what selectors of Calico's rules select besides pods. Its policies are to be read afterwards.
-    pub(super) fn set_sets(&mut self, objects: Vec<(ObjectRef, Value)>) {
+    pub(super) fn set_sets(&mut self, mut objects: Vec<(ObjectRef, Value)>) {
+        // Of several that a selector selects the first one is named: the same one in whatever order they came.
+        objects.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.sources.sets = Arc::new(calico::Sets::of(objects.iter().map(|(_, value)| value)));
         self.sources.set_objects = Arc::new(objects);
     }

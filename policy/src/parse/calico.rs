@@ -28,6 +28,7 @@ use selector::Selected;
 pub(crate) use sets::{Sets, set_name};
 
 mod port;
+mod remote;
 mod rule;
 mod selector;
 mod sets;

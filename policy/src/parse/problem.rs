@@ -217,8 +217,8 @@ pub enum Reason {
         /// What is there.
         found: String,
     },
-    /// A selector of Calico's that also selects addresses by name.
-    #[error("also selects {object}, whose addresses are not judged; name them as nets")]
+    /// A selector of Calico's that may also select addresses by name, which cannot be told.
+    #[error("may also select {object}, whose place or addresses cannot be told; name the addresses as nets")]
     NetworkSet {
         /// Kind and name.
         object: String,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod full;
 mod generate;
 mod generate_tiers;
 mod naive;

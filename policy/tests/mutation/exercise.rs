@@ -40,8 +40,13 @@ pub fn exercise(text: &str) {
         Party::Address("2001:db8::1".parse().expect("an address")),
     ];
     parties.extend(cluster.pods().take(MAX_PARTIES).cloned().map(Party::Pod));
+    // A cluster that grew to the same objects says the same.
+    let (first, rest) = objects.split_at(objects.len() / 2);
+    let grown = Cluster::from_objects(first).with_change(rest, []);
     for from in &parties {
         for to in &parties {
+            let [read, grown] = [&cluster, &grown].map(|cluster| cluster.reach(from, to, Route::Direct, None));
+            assert_eq!((&read.open, &read.unknown), (&grown.open, &grown.unknown), "{from:?} -> {to:?} after a change");
             for route in [Route::Direct, Route::Service] {
                 for family in [None, Some(Family::V4), Some(Family::V6)] {
                     pair(&cluster, from, to, route, family);

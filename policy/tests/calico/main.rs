@@ -1,6 +1,10 @@
-//! Calico's policies, as its documentation and its API's comments have them: see `src/parse/calico.rs` for the sources.
+//! Calico's policies, as its documentation and its API's comments have them: see `src/parse/calico.rs` for the sources. Cases
+//! are here; `law` holds random clusters against a second evaluator.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod law;
+mod naive;
 
 use common::{ask, check, cluster, namespace, pod, policy, sound};
 use signalbox_policy::{Cluster, Connection, Family, PolicyRef, Problem, Protocol, Route, Side};
@@ -92,6 +96,37 @@ fn peers_of_a_namespaced_policy_are_in_its_namespace_unless_they_say_otherwise()
         assert_eq!(reaching(&cluster, "TCP 80"), expected, "{source}");
         // It selects in its own namespace only.
         assert_eq!(ask(&cluster, "x/db", "y/web", "TCP 80").allowed(), Some(true), "{source}");
+    }
+}
+
+#[test]
+fn networks_of_sets_are_among_the_peers_that_selectors_select() {
+    let sets = "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: partners, labels: {role: partner}}\nspec: {nets: [192.0.2.0/24, 198.51.100.1]}\n\
+        ---\napiVersion: crd.projectcalico.org/v1\nkind: NetworkSet\nmetadata: {namespace: x, name: local, labels: {role: local}}\nspec: {nets: [10.0.1.64/26]}\n";
+    for (kind, source, expected) in [
+        ("global", "{selector: \"role == 'partner'\"}", &["192.0.2.1"][..]),
+        ("global", "{selector: has(role)}", &["192.0.2.1", "10.0.1.77"]),
+        ("global", "{selector: \"has(role) || app == 'db'\"}", &["x/db", "192.0.2.1", "10.0.1.77"]),
+        ("global", "{selector: all(), nets: [192.0.0.0/8, 10.0.0.0/24]}", &["x/db", "192.0.2.1"]),
+        ("global", "{selector: has(role), nets: [192.0.2.128/25]}", &[]),
+        ("global", "{selector: has(role), notNets: [192.0.0.0/16]}", &["10.0.1.77"]),
+        ("global", "{namespaceSelector: global()}", &["192.0.2.1"]),
+        ("global", "{namespaceSelector: global(), selector: \"role == 'local'\"}", &[]),
+        ("global", "{namespaceSelector: all(), selector: has(role)}", &["10.0.1.77"]),
+        ("namespaced", "{selector: has(role)}", &["10.0.1.77"]),
+        ("namespaced", "{namespaceSelector: global(), selector: has(role)}", &["192.0.2.1"]),
+        // Pods by their addresses, if those lie in a set that is left out.
+        ("global", "{selector: has(app), notSelector: \"role == 'local'\"}", &["x/db", "y/web"]),
+    ] {
+        let spec = format!("{{selector: \"app == 'web'\", ingress: [{{action: Allow, source: {source}}}]}}");
+        let policy = if kind == "global" { global("g", &spec) } else { namespaced("x/n", &spec) };
+        let cluster = sound(&(pods() + &policy + sets));
+        assert_eq!(reaching(&cluster, "TCP 80"), expected, "{kind} {source}");
+        // The set's other network, an address: as the first one, unless the rule has networks of its own.
+        if !source.contains("ets: ") {
+            let open = ask(&cluster, "198.51.100.1", "x/web", "TCP 80").allowed();
+            assert_eq!(open, Some(expected.contains(&"192.0.2.1")), "{kind} {source}");
+        }
     }
 }
 
@@ -334,17 +369,24 @@ fn a_pod_cannot_claim_another_namespace_by_a_label() {
 #[test]
 fn what_cannot_be_said_exactly_leaves_the_rule_in_doubt_and_others_as_they_are() {
     let set = "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: partners, labels: {role: partner}}\nspec: {nets: [192.0.2.0/24]}\n\
-        ---\napiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {namespace: y, name: local, labels: {role: local}}\nspec: {nets: [192.0.2.0/24]}\n";
+        ---\napiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {namespace: y, name: local, labels: {role: local}}\nspec: {nets: [192.0.2.0/24]}\n\
+        ---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: n1, labels: {host: 'yes'}}\nspec: {node: n1, expectedIPs: [172.16.0.1]}\n";
     let source = "spec.ingress[1].source";
     for (rule, expected) in [
         ("source: {ports: [1024]}, protocol: TCP", format!("{source}.ports: a source port cannot be judged; ")),
         ("source: {selector: 'app =='}", format!("{source}.selector: a text in quotes should stand at character 7; ")),
-        ("source: {selector: \"role == 'partner'\"}", format!("{source}: also selects GlobalNetworkSet partners, ")),
-        ("source: {namespaceSelector: global()}", format!("{source}: also selects GlobalNetworkSet partners, ")),
-        ("source: {namespaceSelector: \"team == 'y'\"}", format!("{source}: also selects NetworkSet y/local, ")),
         (
-            "source: {namespaceSelector: all(), selector: has(app), notSelector: has(role)}",
-            format!("{source}.notSelector: also selects GlobalNetworkSet partners, "),
+            "source: {namespaceSelector: \"team == 'y'\"}",
+            format!("{source}: may also select NetworkSet y/local, whose place or addresses cannot be told; "),
+        ),
+        ("source: {selector: has(host)}", format!("{source}: may also select HostEndpoint n1, ")),
+        (
+            "source: {selector: has(role), notSelector: has(app)}",
+            format!("{source}.notSelector: a notSelector beside "),
+        ),
+        (
+            "source: {namespaceSelector: all(), notSelector: has(host)}",
+            format!("{source}.notSelector: may also select "),
         ),
         (
             "source: {notSelector: \"app == 'web'\"}",
