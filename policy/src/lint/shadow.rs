@@ -107,8 +107,9 @@ impl<'r, 'a> Index<'r, 'a> {
             return false;
         }
         if other.policy.rank.tier != own.policy.rank.tier {
-            // Only what denies in a tier before is the end of an allowance: another allowance there is the same.
-            return other.policy.rank.tier < own.policy.rank.tier
+            // Only what denies in a tier before is the end of an allowance: another allowance there is the same. What
+            // comes behind NetworkPolicies' tier is looked at in `order`.
+            return other.policy.rank.tier == Tier::Admin
                 && other.rule.action == Action::Deny
                 && own.rule.action == Action::Allow
                 && self.context.is_understood
@@ -135,11 +136,10 @@ impl<'r, 'a> Index<'r, 'a> {
             before.policy.rank < by.policy.rank
                 || before.policy.rank == by.policy.rank && (before.at != by.at || before.index < by.index)
         };
-        self.not_denying.iter().map(|at| &self.rules[*at]).any(|before| {
-            before.policy.rank.tier == by.policy.rank.tier
-                && is_before(before)
-                && inclusion::ports_meet(&before.rule.ports, &own.ports) != Match::No
-        })
+        self.not_denying
+            .iter()
+            .map(|at| &self.rules[*at])
+            .any(|before| is_before(before) && inclusion::ports_meet(&before.rule.ports, &own.ports) != Match::No)
     }
 }
 

@@ -116,6 +116,12 @@ pub fn cases() -> Vec<Case> {
                 + &cluster_policy("pass", "Admin", 1, "ingress: [{action: Pass, from: [{namespaces: {}}]}]")
                 + &policy("x/np", narrow),
         ),
+        // Calico's first rule passes to the Baseline tier what its second one denies. Found by the law.
+        silent(
+            Overruled,
+            calico("first", 10, "types: [Ingress], ingress: [{action: Pass}, {action: Deny}]")
+                + &cluster_policy("base", "Baseline", 1, accept),
+        ),
         silent(Overruled, cluster_policy("guard", "Baseline", 1, deny) + &policy("x/np", narrow)),
         silent(
             Overruled,
