@@ -24,9 +24,9 @@ const EXAMPLES: &str = "\
 Examples:
   signalbox analyze manifests/                                  a table of all connections
   signalbox analyze manifests/ -o json | jq '.connections[] | select(.dst == \"shop/db\")'
-  kubectl get ns,pods,netpol -A -o yaml | signalbox analyze -    of a live cluster
-  signalbox analyze --kubeconfig ~/.kube/config --context prod   the same, with all kinds of policies
-  signalbox analyze manifests/ --external                       and with the outside, as address ranges
+  kubectl get ns,pods,netpol -A -o yaml | signalbox analyze -   of a live cluster
+  signalbox analyze --kubeconfig ~/.kube/config --context prod  all kinds of policies
+  signalbox analyze manifests/ --external                       with the outside, as ranges
   signalbox analyze manifests/ -n shop -o svg > shop.svg        a picture of one namespace
 
 Exit status: 0 if all was read, 1 if --strict finds something unknown, 2 if something could not be read (the rest is

@@ -185,7 +185,7 @@ fn is_manifest(value: &Value) -> bool {
     ["apiVersion", "kind", "metadata", "spec"].iter().any(|field| value.get(field).is_some())
 }
 
-fn is_standard_input(path: &Path) -> bool {
+pub(crate) fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-")
 }
 
@@ -198,6 +198,15 @@ fn whole_file(path: &Path, reason: String) -> DocumentError {
         reason,
         remedy: "check the file and its permissions",
     }
+}
+
+/// Reads a file, or standard input.
+pub(crate) fn read_text(path: &Path, streams: &mut Streams<'_>) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    if is_standard_input(path) {
+        return bounded(STANDARD_INPUT, streams.input).map_err(failed)?;
+    }
+    read_file(path).map_err(failed)?
 }
 
 /// Reads a text file, as long as it is no longer than what is read.

@@ -3,7 +3,7 @@
 //! - [`Command`]: the subcommands; [`run`] carries one out. It touches files, and the streams it is given.
 //! - `input`: paths, standard input and live clusters become objects that know where they come from; `source` shows
 //!   those places.
-//! - `analyze`, `explain`, `diff`, `lint`: one file for each subcommand, a folder beside it for the forms of its output.
+//! - `analyze`, `explain`, `diff`, `lint`, `suggest`, `simplify`: one file for each subcommand, a folder beside it for the forms of its output.
 //! - `scope`: which connections a command looks at.
 //! - `unknown`: what was not understood, in one shape for all outputs.
 //! - [`streams`]: where output goes, and whether it has colours; [`error`]: why a command could not do its work.
@@ -17,8 +17,10 @@ mod explain;
 pub mod input;
 mod lint;
 mod scope;
+mod simplify;
 mod source;
 pub mod streams;
+mod suggest;
 mod unknown;
 
 use error::Error;
@@ -36,6 +38,10 @@ pub enum Command {
     Diff(diff::Args),
     /// Find what is wrong or suspicious in policies
     Lint(lint::Args),
+    /// Suggest policies that allow exactly what must work
+    Suggest(suggest::Args),
+    /// Say the same with fewer and smaller policies
+    Simplify(simplify::Args),
 }
 
 /// How a command ended: its exit status.
@@ -60,6 +66,8 @@ pub fn run(command: &Command, live: &dyn Live, streams: &mut Streams<'_>) -> Res
         Command::Explain(args) => explain::run(args, live, streams),
         Command::Diff(args) => diff::run(args, live, streams),
         Command::Lint(args) => lint::run(args, live, streams),
+        Command::Suggest(args) => suggest::run(args, live, streams),
+        Command::Simplify(args) => simplify::run(args, live, streams),
     };
     let result = result.and_then(|exit| streams.out.flush().map_err(Error::Output).map(|()| exit));
     match result {

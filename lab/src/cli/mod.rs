@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "completions"] {
+        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

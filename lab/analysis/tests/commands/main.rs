@@ -8,4 +8,5 @@ mod explain;
 mod lint;
 mod run;
 mod schema;
+mod suggest;
 mod suites;
