@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::{Client, ClientBuilder};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::processes;
 use crate::shell::root;
 
 /// A desktop window cannot be narrower, in pixels; below, the browser plays a telephone.
@@ -19,7 +21,7 @@ const NARROWEST_WINDOW: u32 = 500;
 /// A browser window. Ends with [`Browser::close`]; dropped, its processes are ended hard.
 pub struct Browser {
     driver: Child,
-    _profile: TempDir,
+    profile: TempDir,
     /// What drives it.
     pub client: Client,
 }
@@ -69,7 +71,7 @@ impl Browser {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        Ok(Self { driver, _profile: profile, client })
+        Ok(Self { driver, profile, client })
     }
 
     /// Saves what the window shows, for people to look at, in `target/e2e/NAME.png`.
@@ -125,8 +127,16 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Chromium ends with its driver; after `close` there is nothing left to end.
+        // After `close` there is nothing left to end. Else: a driver that is killed leaves its Chromium behind, which is found by
+        // the profile that no other one has.
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
+        while let Ok(Some(chromium)) = processes::find(|words| words.contains(&profile.as_str()), None) {
+            if processes::signal(chromium, Signal::SIGKILL).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Processes of a lab that a test has started, found by what they are and where they live.
+//! Processes that a test has started, found by what they are and where they live.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ fn namespace(process: Pid) -> Result<PathBuf> {
     fs::read_link(format!("/proc/{process}/ns/net")).with_context(|| format!("the network namespace of {process}"))
 }
 
-fn find(wanted: impl Fn(&[&str]) -> bool, within: Option<&Path>) -> Result<Option<Pid>> {
+/// The first process whose command line is wanted, in this network namespace if one is given.
+pub fn find(wanted: impl Fn(&[&str]) -> bool, within: Option<&Path>) -> Result<Option<Pid>> {
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
