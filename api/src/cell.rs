@@ -27,7 +27,8 @@ pub struct CellKey {
 pub enum Outcome {
     /// The peer answered.
     Open,
-    /// The peer answered with a reset, or with ICMP port unreachable, although it has a listener there.
+    /// The peer answered with a reset, or with ICMP port unreachable, although it has a listener there; where nobody can
+    /// be asked for one, as outside the cluster, [`ProbeFact::detail`] says so.
     Refused,
     /// No answer; see [`Evidence`] for how that is known.
     Dropped,
@@ -96,6 +97,9 @@ pub struct ProbeFact {
     /// The source address that the peer saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_source: Option<IpAddr>,
+    /// For a connection to a Service: the pod that it went to, as an endpoint id, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
     /// What went wrong, in words: the resolver's answer, the exec's error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

@@ -6,10 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::{Client, ClientBuilder};
-use serde_json::json;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::processes;
 use crate::shell::root;
 
 /// A desktop window cannot be narrower, in pixels; below, the browser plays a telephone.
@@ -18,7 +21,7 @@ const NARROWEST_WINDOW: u32 = 500;
 /// A browser window. Ends with [`Browser::close`]; dropped, its processes are ended hard.
 pub struct Browser {
     driver: Child,
-    _profile: TempDir,
+    profile: TempDir,
     /// What drives it.
     pub client: Client,
 }
@@ -68,7 +71,7 @@ impl Browser {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        Ok(Self { driver, _profile: profile, client })
+        Ok(Self { driver, profile, client })
     }
 
     /// Saves what the window shows, for people to look at, in `target/e2e/NAME.png`.
@@ -78,6 +81,23 @@ impl Browser {
         let file = folder.join(Path::new(name).with_extension("png"));
         std::fs::write(&file, self.client.screenshot().await?)?;
         Ok(file)
+    }
+
+    /// Presses these keys together and lets go of them, wherever the focus is: as a person does.
+    pub async fn press(&self, keys: &[char]) -> Result<()> {
+        let mut actions = KeyActions::new("keyboard".to_owned());
+        for value in keys {
+            actions = actions.then(KeyAction::Down { value: *value });
+        }
+        for value in keys.iter().rev() {
+            actions = actions.then(KeyAction::Up { value: *value });
+        }
+        self.client.perform_actions(actions).await.context("the keyboard")
+    }
+
+    /// The value of a JavaScript expression.
+    pub async fn value(&self, expression: &str) -> Result<Value> {
+        Ok(self.client.execute(&format!("return {expression}"), Vec::new()).await?)
     }
 
     /// Waits until this JavaScript expression is true.
@@ -107,8 +127,16 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Chromium ends with its driver; after `close` there is nothing left to end.
+        // After `close` there is nothing left to end. Else: a driver that is killed leaves its Chromium behind, which is found by
+        // the profile that no other one has.
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
+        while let Ok(Some(chromium)) = processes::find(|words| words.contains(&profile.as_str()), None) {
+            if processes::signal(chromium, Signal::SIGKILL).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }

@@ -20,7 +20,8 @@ const KUBECTL: &[Case] = &[
     (&["get", "endpointslices", "-n", "backend"], &["9000", "10.244."]),
     (&["get", "externalhosts"], &["database", "internet", "users"]),
     (&["describe", "pods", "-n", "frontend"], &["Namespace:", "frontend", "Containers:", "9000/TCP", "Events:"]),
-    (&["describe", "service", "web", "-n", "frontend"], &["Selector:", "run=web", "Endpoints:"]),
+    (&["describe", "service", "web", "-n", "frontend"], &["Selector:", "run=web", "Endpoints:", "10.244."]),
+    (&["get", "endpoints", "-n", "backend"], &["dbsvc", "extsvc", ":9000"]),
     (&["describe", "deployment", "web", "-n", "frontend"], &["Replicas:", "NewReplicaSet:"]),
     (&["describe", "node", "lab"], &["Addresses:", "InternalIP"]),
     (

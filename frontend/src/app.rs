@@ -10,6 +10,8 @@ use crate::browser;
 use crate::components::header::Header;
 use crate::components::lesson::LessonBar;
 use crate::components::why::Why;
+use crate::pages::alone::AlonePage;
+use crate::pages::alone::sim::Sim;
 use crate::pages::map::MapPage;
 use crate::pages::matrix::MatrixPage;
 use crate::pages::policies::PoliciesPage;
@@ -21,8 +23,16 @@ use crate::store::{Link, Store};
 pub fn App() -> impl IntoView {
     let store = Store::new();
     provide_context(store);
-    let retry = StoredValue::new_local(events::follow(store));
-    let retry_now = move || retry.with_value(events::Retry::now);
+    provide_context(Sim::new());
+    // The page that was built without a server asks for none.
+    let retry = StoredValue::new_local((!browser::is_alone()).then(|| events::follow(store)));
+    let retry_now = move || {
+        retry.with_value(|retry| {
+            if let Some(retry) = retry {
+                retry.now();
+            }
+        });
+    };
 
     let hash = window_event_listener(ev::hashchange, move |_| store.route.set(Route::parse(&browser::hash())));
     let online = window_event_listener(ev::online, move |_| retry_now());
@@ -40,6 +50,18 @@ pub fn App() -> impl IntoView {
     });
     set_interval(move || store.now_ms.set(browser::now_ms()), Duration::from_secs(1));
 
+    let alone =
+        Memo::new(move |_| browser::is_alone() || store.route.with(|route| Kind::of(&route.view) == Kind::Alone));
+    move || match alone.get() {
+        true => view! { <AlonePage /> }.into_any(),
+        false => view! { <Live retry=Callback::new(move |()| retry_now()) /> }.into_any(),
+    }
+}
+
+/// The page of a server's cluster.
+#[component]
+fn Live(retry: Callback<()>) -> impl IntoView {
+    let store = Store::here();
     let main = NodeRef::<html::Main>::new();
     let skip = move |_| {
         if let Some(main) = main.get() {
@@ -50,13 +72,13 @@ pub fn App() -> impl IntoView {
     let stale = move || matches!(store.link.get(), Link::Lost { .. });
     view! {
         <button class="skip" on:click=skip>"Skip to the view"</button>
-        <Header retry=Callback::new(move |()| retry_now()) />
+        <Header retry />
         <LessonBar />
         <Problems />
         <div class="stage" class:stale=stale>
             <main node_ref=main tabindex="-1">
                 {move || match kind.get() {
-                    Kind::Matrix => view! { <MatrixPage /> }.into_any(),
+                    Kind::Matrix | Kind::Alone => view! { <MatrixPage /> }.into_any(),
                     Kind::Map => view! { <MapPage /> }.into_any(),
                     Kind::Policies => view! { <PoliciesPage /> }.into_any(),
                 }}
@@ -72,6 +94,7 @@ enum Kind {
     Matrix,
     Map,
     Policies,
+    Alone,
 }
 
 impl Kind {
@@ -80,6 +103,7 @@ impl Kind {
             View::Matrix => Self::Matrix,
             View::Map => Self::Map,
             View::Policies(_) => Self::Policies,
+            View::Alone(_) => Self::Alone,
         }
     }
 }
@@ -88,7 +112,14 @@ impl Kind {
 #[component]
 fn Problems() -> impl IntoView {
     let store = Store::here();
+    let nobody = move || matches!(store.link.get(), Link::Lost { .. }) && !store.loaded.get();
     view! {
+        <Show when=nobody>
+            <p class="notice warn" role="status">
+                "No server answers here. The page can also do without one: "
+                <a href="#/simulate">"simulate, with your own manifests"</a> "."
+            </p>
+        </Show>
         <Show when=move || store.problems.with(|problems| !problems.is_empty())>
             <ul class="notice warn" role="status">
                 {move || store.problems.get().iter().map(|problem| view! { <li>{problem.clone()}</li> }).collect_view()}

@@ -18,6 +18,46 @@ pub fn set_hash(hash: &str) {
     let _ = window().location().set_hash(hash);
 }
 
+/// The page has no server: it was built into a folder by itself.
+pub fn is_alone() -> bool {
+    document().document_element().is_some_and(|root| root.has_attribute("data-alone"))
+}
+
+/// The page's own address, without its hash.
+pub fn address() -> String {
+    let href = window().location().href().unwrap_or_default();
+    href.split('#').next().unwrap_or_default().to_owned()
+}
+
+/// Puts a text into the clipboard; whether that went well.
+pub async fn copy(text: &str) -> bool {
+    // Browsers have no clipboard for pages that came over plain HTTP from another machine.
+    let of = |object: &wasm_bindgen::JsValue, name: &str| js_sys::Reflect::get(object, &name.into()).ok();
+    let clipboard = of(&window().navigator(), "clipboard").filter(|it| it.is_object());
+    let write = clipboard.as_ref().and_then(|it| of(it, "writeText")?.dyn_into::<js_sys::Function>().ok());
+    let promise = clipboard.zip(write).and_then(|(it, write)| write.call1(&it, &text.into()).ok());
+    match promise.and_then(|promise| promise.dyn_into::<js_sys::Promise>().ok()) {
+        Some(promise) => wasm_bindgen_futures::JsFuture::from(promise).await.is_ok(),
+        None => false,
+    }
+}
+
+/// Hands a text to the reader as a file.
+pub fn download(name: &str, kind: &str, text: &str) {
+    let Ok(link) = document().create_element("a") else { return };
+    let parts = js_sys::Array::of1(&text.into());
+    let options = web_sys::BlobPropertyBag::new();
+    options.set_type(kind);
+    let blob = web_sys::Blob::new_with_str_sequence_and_options(&parts, &options);
+    let Some(url) = blob.ok().and_then(|blob| web_sys::Url::create_object_url_with_blob(&blob).ok()) else { return };
+    let _ = link.set_attribute("href", &url);
+    let _ = link.set_attribute("download", name);
+    if let Some(link) = link.dyn_ref::<web_sys::HtmlElement>() {
+        link.click();
+    }
+    let _ = web_sys::Url::revoke_object_url(&url);
+}
+
 /// The page is in a background tab.
 pub fn hidden() -> bool {
     document().hidden()
@@ -68,12 +108,40 @@ pub fn mark_root(name: &str, value: Option<&str>) {
     };
 }
 
-/// Moves the focus to the first element that matches.
-pub fn focus(selector: &str) {
+/// Moves the focus to the first element that matches; says whether there is one.
+pub fn focus(selector: &str) -> bool {
     let found = document().query_selector(selector).ok().flatten();
-    if let Some(element) = found.and_then(|element| element.dyn_into::<web_sys::HtmlElement>().ok()) {
+    found.as_ref().inspect(|element| focus_element(element)).is_some()
+}
+
+/// Moves the focus to an element of the page or of a drawing in it.
+pub fn focus_element(element: &web_sys::Element) {
+    if let Some(element) = element.dyn_ref::<web_sys::HtmlElement>() {
+        let _ = element.focus();
+    } else if let Some(element) = element.dyn_ref::<web_sys::SvgElement>() {
         let _ = element.focus();
     }
+}
+
+/// What has the focus; absent where it is on nothing in particular.
+pub fn focused() -> Option<web_sys::Element> {
+    document().active_element().filter(|element| element.tag_name() != "BODY")
+}
+
+/// All elements that match, in the order of the page.
+pub fn all(selector: &str) -> Vec<web_sys::Element> {
+    let Ok(found) = document().query_selector_all(selector) else { return Vec::new() };
+    (0..found.length()).filter_map(|at| found.item(at)?.dyn_into().ok()).collect()
+}
+
+/// Scrolls the box that the first matching element lies in, sideways only, until the element is in its middle.
+pub fn show_sideways(selector: &str) {
+    let Ok(Some(element)) = document().query_selector(selector) else { return };
+    let Some(parent) = element.parent_element() else { return };
+    let (own, around) = (element.get_bounding_client_rect(), parent.get_bounding_client_rect());
+    let off = own.left() + own.width() / 2.0 - around.left() - around.width() / 2.0;
+    // Whole pixels will do, and browsers clamp.
+    parent.set_scroll_left(parent.scroll_left() + off as i32);
 }
 
 /// Closes what hangs open over the page, but not what the reader is in.
@@ -84,7 +152,12 @@ pub fn close_pops(touched: Option<web_sys::EventTarget>) {
         let classes = pop.class_list();
         let hangs = classes.contains("chip") || classes.contains("legend");
         if hangs && !pop.contains(touched.as_ref()) {
+            let inside = focused().is_some_and(|element| pop.contains(Some(&element)));
             let _ = pop.remove_attribute("open");
+            // Who was in it stands at its handle then, not at the page's beginning.
+            if inside && let Ok(Some(handle)) = pop.query_selector("summary") {
+                focus_element(&handle);
+            }
         }
     }
 }

@@ -13,6 +13,26 @@ pub enum View {
     Map,
     /// The policies, one of them in the editor or none.
     Policies(Option<Edited>),
+    /// The page in the browser alone.
+    Alone(Desk),
+}
+
+/// A view of the page in the browser alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Desk {
+    /// The simulated matrix.
+    #[default]
+    Matrix,
+    /// The objects, one of them in the editor or none: by its number in the workspace.
+    Policies(Option<u32>),
+    /// What differs from the baseline.
+    Changes,
+    /// What a reviewer would say.
+    Lint,
+    /// Manifests in and out.
+    Files,
+    /// What a link brings.
+    Link(String),
 }
 
 /// What is in the editor.
@@ -52,6 +72,13 @@ impl Route {
             ["policies", namespace, name] => {
                 View::Policies(Some(Edited::Existing((*namespace).to_owned(), (*name).to_owned())))
             }
+            ["simulate"] => View::Alone(Desk::Matrix),
+            ["simulate", "policies"] => View::Alone(Desk::Policies(None)),
+            ["simulate", "policies", item] => View::Alone(Desk::Policies(item.parse().ok())),
+            ["simulate", "changes"] => View::Alone(Desk::Changes),
+            ["simulate", "lint"] => View::Alone(Desk::Lint),
+            ["simulate", "files"] => View::Alone(Desk::Files),
+            ["simulate", "link", packed] => View::Alone(Desk::Link((*packed).to_owned())),
             _ => View::Matrix,
         };
         let why = query.split('&').find_map(|pair| pair.strip_prefix("why=")).and_then(parse_key);
@@ -68,6 +95,13 @@ impl Route {
             View::Policies(Some(Edited::Existing(namespace, name))) => {
                 format!("#/policies/{}/{}", encode(namespace), encode(name))
             }
+            View::Alone(Desk::Matrix) => "#/simulate".to_owned(),
+            View::Alone(Desk::Policies(None)) => "#/simulate/policies".to_owned(),
+            View::Alone(Desk::Policies(Some(item))) => format!("#/simulate/policies/{item}"),
+            View::Alone(Desk::Changes) => "#/simulate/changes".to_owned(),
+            View::Alone(Desk::Lint) => "#/simulate/lint".to_owned(),
+            View::Alone(Desk::Files) => "#/simulate/files".to_owned(),
+            View::Alone(Desk::Link(packed)) => format!("#/simulate/link/{packed}"),
         };
         match &self.why {
             Some(key) => format!("{path}?why={}", print_key(key)),
@@ -143,6 +177,13 @@ mod tests {
             View::Policies(None),
             View::Policies(Some(Edited::New)),
             View::Policies(Some(edited)),
+            View::Alone(Desk::Matrix),
+            View::Alone(Desk::Policies(None)),
+            View::Alone(Desk::Policies(Some(7))),
+            View::Alone(Desk::Changes),
+            View::Alone(Desk::Lint),
+            View::Alone(Desk::Files),
+            View::Alone(Desk::Link("aB-_9".into())),
         ] {
             for why in [None, Some(key())] {
                 let route = Route { view: view.clone(), why };

@@ -75,7 +75,7 @@ pub struct Link {
 
 /// All links of which something is open or unknown, sorted by source, destination and family.
 pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
-    Links::new(model, options).flatten().collect()
+    Links::new(model, options).flat_map(|(_, links)| links).collect()
 }
 
 /// The links of one source after another, in order; each with those of which something is open or unknown. A cluster has
@@ -93,7 +93,7 @@ impl<'m> Links<'m> {
     pub(crate) fn new(model: &'m Model, options: Options) -> Self {
         let ranges = match options.external {
             External::Omit => Vec::new(),
-            External::Ranges => ranges(model),
+            External::Ranges => ranges(&[model]),
         };
         let parties = model.pods.iter().map(|pod| Party::Pod(pod.id.clone())).collect();
         Self { model, loopback: options.loopback, parties, ranges, next: 0 }
@@ -133,17 +133,20 @@ impl<'m> Links<'m> {
 }
 
 impl Iterator for Links<'_> {
-    type Item = Vec<Link>;
+    type Item = (Place, Vec<Link>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (index, pods) = (self.next, self.parties.len());
-        let links = if index < pods { self.of_pod(index) } else { self.of_range(*self.ranges.get(index - pods)?) };
+        let index = self.next;
         self.next += 1;
-        Some(links)
+        if let Some(pod) = self.model.pods.get(index) {
+            return Some((Place::Pod(pod.id.clone()), self.of_pod(index)));
+        }
+        let range = *self.ranges.get(index - self.parties.len())?;
+        Some((Place::Range(range), self.of_range(range)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.parties.len() + self.ranges.len() - self.next;
+        let left = (self.parties.len() + self.ranges.len()).saturating_sub(self.next);
         (left, Some(left))
     }
 }
@@ -168,15 +171,17 @@ fn add(
 }
 
 /// All addresses of the families in use, cut at the borders of every prefix that a policy names.
-fn ranges(model: &Model) -> Vec<AddressRange> {
-    let rules = model.policies.iter().flat_map(|policy| policy.all_rules());
+pub(crate) fn ranges(models: &[&Model]) -> Vec<AddressRange> {
+    let rules = models.iter().flat_map(|model| &model.policies).flat_map(|policy| policy.all_rules());
     let prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
-    let families = model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
+    let of = |model: &&Model| model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
+    let families: BTreeSet<Family> = models.iter().flat_map(of).collect();
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
-fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
+/// All addresses of a family, cut at the borders of these prefixes.
+pub(crate) fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
     let end = match family {
         Family::V4 => u32::MAX.into(),
         Family::V6 => u128::MAX,
@@ -186,7 +191,11 @@ fn cut(family: Family, prefixes: &BTreeSet<IpNet>) -> Vec<AddressRange> {
         starts.insert(to_number(net.network()));
         starts.extend(to_number(net.broadcast()).checked_add(1).filter(|start| *start <= end));
     }
-    let starts: Vec<u128> = starts.into_iter().collect();
+    pieces(family, &starts, end)
+}
+
+/// From each start to just before the next one, the last one to the end.
+fn pieces(family: Family, starts: &BTreeSet<u128>, end: u128) -> Vec<AddressRange> {
     let ends = starts.iter().skip(1).map(|next| next - 1).chain([end]);
     let address = |number| to_address(family, number);
     starts.iter().zip(ends).map(|(first, last)| AddressRange { first: address(*first), last: address(last) }).collect()
@@ -207,6 +216,11 @@ fn to_address(family: Family, number: u128) -> IpAddr {
 }
 
 impl AddressRange {
+    /// `None` where the ends are of different families, or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
     /// The first address.
     pub fn first(self) -> IpAddr {
         self.first
@@ -215,6 +229,27 @@ impl AddressRange {
     /// The last address.
     pub fn last(self) -> IpAddr {
         self.last
+    }
+
+    /// Both in one, where `next` begins behind the end of this one.
+    pub(crate) fn joined(self, next: Self) -> Option<Self> {
+        let follows = Family::of(self.first) == Family::of(next.first)
+            && to_number(self.last).checked_add(1) == Some(to_number(next.first));
+        follows.then_some(Self { first: self.first, last: next.last })
+    }
+
+    /// The same addresses in pieces, so that each of the others holds a piece whole or not at all.
+    pub(crate) fn cut_at(self, others: &BTreeSet<Self>) -> Vec<Self> {
+        let family = Family::of(self.first);
+        let (first, last) = (to_number(self.first), to_number(self.last));
+        let mut starts = BTreeSet::from([first]);
+        for other in others.iter().filter(|other| Family::of(other.first) == family) {
+            let after = to_number(other.last).checked_add(1);
+            starts.extend(
+                [Some(to_number(other.first)), after].into_iter().flatten().filter(|at| (first..=last).contains(at)),
+            );
+        }
+        pieces(family, &starts, last)
     }
 
     fn family(self) -> Option<Family> {
@@ -227,18 +262,24 @@ impl AddressRange {
     }
 
     /// An address of it that is no pod's and no node's; its first one where all are.
-    fn sample(self, model: &Model) -> IpAddr {
+    pub(crate) fn sample(self, model: &Model) -> IpAddr {
+        self.free_address(&[model]).unwrap_or(self.first)
+    }
+
+    /// An address of it that is no pod's and no node's in any of the models.
+    pub(crate) fn free_address(self, models: &[&Model]) -> Option<IpAddr> {
         const TRIES: u128 = 1 << 20;
         let family = Family::of(self.first);
         let (first, last) = (to_number(self.first), to_number(self.last));
         let is_taken = |address: &IpAddr| {
-            model.by_address.contains_key(address)
-                || model.shared_addresses.contains_key(address)
-                || model.hosts.values().any(|host| host.addresses.contains(address))
+            models.iter().any(|model| {
+                model.by_address.contains_key(address)
+                    || model.shared_addresses.contains_key(address)
+                    || model.hosts.values().any(|host| host.addresses.contains(address))
+            })
         };
         let last = last.min(first.saturating_add(TRIES));
-        let mut free = (first..=last).map(|number| to_address(family, number)).filter(|address| !is_taken(address));
-        free.next().unwrap_or(self.first)
+        (first..=last).map(|number| to_address(family, number)).find(|address| !is_taken(address))
     }
 }
 

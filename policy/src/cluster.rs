@@ -5,14 +5,22 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::alike::{self, Outside};
 use crate::analyze::{self, Link, Links, Options};
 use crate::compile;
+use crate::diff::{Differences, Pods};
 use crate::identity::IdentityAllocator;
 use crate::judge;
+use crate::lint::{self, Finding};
 use crate::model::Model;
 use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
+use crate::patch::{self, Remedy};
+use crate::pod::Pod;
+use crate::policy::Policy;
 use crate::reach::{self, Reach};
+use crate::simplify::{self, Simplified, SimplifyError};
+use crate::suggest::{self, Need, SuggestError, Suggestion};
 use crate::summary;
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -111,9 +119,20 @@ impl Cluster {
         judge::judge(&self.model, connection)
     }
 
+    /// What a reviewer would say of the policies. Give the objects that the cluster was read from: Services, declared ports
+    /// and fields as they were written are to be seen in them only.
+    pub fn lint<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Vec<Finding> {
+        lint::lint(objects, self)
+    }
+
     /// The pods that have a network, workloads that stand for theirs included, in order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &PodRef> {
         self.model.pods.iter().map(|pod| &pod.id)
+    }
+
+    /// The policies that were understood, in the order in which they are asked.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.model.policies.iter().map(AsRef::as_ref)
     }
 
     /// What one party may reach at another: all ports of all protocols. By `family`, or if that is `None` as
@@ -122,14 +141,75 @@ impl Cluster {
         reach::reach(&self.model, from, to, route, family)
     }
 
+    /// The smallest patch that would open a connection, and what it opens besides. `None`: it is not shut for certain.
+    pub fn remedy(&self, connection: &Connection<'_>) -> Option<Remedy> {
+        patch::remedy(&self.model, connection)
+    }
+
+    /// Policies that allow exactly what is needed, in place of all NetworkPolicies there are.
+    ///
+    /// # Errors
+    /// Where no NetworkPolicies can do that: labels cannot tell pods apart, policies of other tiers have another say, or
+    /// something was not understood.
+    pub fn suggest(&self, needs: &[Need], options: &suggest::Options) -> Result<Suggestion, SuggestError> {
+        suggest::suggest(&self.model, needs, options)
+    }
+
+    /// The same meaning with fewer and smaller NetworkPolicies.
+    ///
+    /// # Errors
+    /// Never, unless there is a fault in it: the result is held against the policies there are.
+    pub fn simplify(&self, options: &simplify::Options) -> Result<Simplified, SimplifyError> {
+        simplify::simplify(&self.model, options)
+    }
+
     /// All connections between pods, and if asked for with the outside: sorted, without those that are shut for certain.
     pub fn analyze(&self, options: Options) -> Vec<Link> {
         analyze::analyze(&self.model, options)
     }
 
+    /// The same for each family that both ends have, one after the other; one without a family where all families say the
+    /// same, or where an end has no known address. None at all: the ends have no family in common.
+    pub fn reach_by_family(&self, from: &Party, to: &Party, route: Route) -> Vec<(Option<Family>, Reach)> {
+        let families = reach::families(&self.model, from, to);
+        let reach = |family: Option<Family>| (family, self.reach(from, to, route, family));
+        let mut found: Vec<_> = families.into_iter().map(reach).collect();
+        if found.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            found.truncate(1);
+            for (family, _) in &mut found {
+                *family = None;
+            }
+        }
+        found
+    }
+
+    /// The kind of each pod, by number from 0, in the order of [`Cluster::pods`]. Pods of one kind are told apart by no
+    /// policy: see [`alike`].
+    pub fn kinds(&self) -> Vec<usize> {
+        alike::pods(&self.model)
+    }
+
+    /// All other addresses of the families in use, cut where policies cut them and put together where none tells them
+    /// apart; with the policies of another state of the cluster, too, if there is one to compare with.
+    pub fn outside(&self, other: Option<&Self>) -> Vec<Outside> {
+        let models: Vec<&Model> = std::iter::once(self).chain(other).map(|cluster| &*cluster.model).collect();
+        alike::outside(&models)
+    }
+
     /// The same, one source after another, for clusters with more connections than fit into memory.
     pub fn links(&self, options: Options) -> Links<'_> {
         Links::new(&self.model, options)
+    }
+
+    /// What differs in another state of this cluster, one source after another.
+    pub fn differences<'c>(&'c self, after: &'c Self, options: Options) -> Differences<'c> {
+        Differences::new(self, after, options)
+    }
+
+    /// All pods with the families of their addresses.
+    pub fn families(&self) -> Pods {
+        let families = |pod: &Pod| pod.addresses.iter().copied().map(Family::of).collect();
+        self.model.pods.iter().map(|pod| (pod.id.clone(), families(pod))).collect()
     }
 
     /// The pods that a policy selects, in order of their names; empty where there is no such policy.

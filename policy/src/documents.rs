@@ -244,6 +244,9 @@ fn number(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
+/// What the parser says in one line, without its own place, which counts from the document's start, and its own remedy.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.rsplit_once(" at line ").map_or(line.as_str(), |(reason, _)| reason);
+    line.split(", set DuplicateKeyPolicy").next().unwrap_or(line).to_owned()
 }

@@ -368,7 +368,7 @@ pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<
 }
 
 /// The family that is asked for. An end that is given by its address leaves no choice.
-fn family(connection: &Connection<'_>) -> Option<Family> {
+pub(crate) fn family(connection: &Connection<'_>) -> Option<Family> {
     let of = |party: &Party| match party {
         Party::Address(address) => Some(Family::of(*address)),
         Party::Pod(_) | Party::LocalNode => None,

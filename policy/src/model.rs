@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 mod change;
+mod other_policies;
 mod read;
 mod stand;
 
@@ -126,6 +127,7 @@ impl Model {
                 address: address.to_string(),
                 other: format!("Pod {}", self.pods[before.0].id),
             },
+            index: None,
         };
         let text = problem.to_string();
         for index in [before, index] {

@@ -120,6 +120,11 @@ impl Order {
     pub fn new(order: f64) -> Option<Self> {
         (!order.is_nan()).then_some(Self(order))
     }
+
+    /// The number.
+    pub fn number(self) -> f64 {
+        self.0
+    }
 }
 
 impl Policy {

@@ -216,6 +216,14 @@ pub(crate) fn traffic_of(port: &PortRule, names: Option<&NamedPorts>) -> Traffic
     port.protocols().fold(Traffic::default(), |all, protocol| all.union(&Traffic::of(protocol, ports(protocol))))
 }
 
+/// The families by which two parties can connect.
+pub(crate) fn families(model: &Model, from: &Party, to: &Party) -> Vec<Option<Family>> {
+    match (judge::end(model, from, to), judge::end(model, to, from)) {
+        (Ok(from), Ok(to)) => common_families(from.addresses(), to.addresses()),
+        (Err(_), _) | (_, Err(_)) => vec![None],
+    }
+}
+
 /// The families by which two ends can connect; none at all where their addresses have none in common. `None` stands for
 /// "whichever": an end has no known address.
 pub(crate) fn common_families(from: &[IpAddr], to: &[IpAddr]) -> Vec<Option<Family>> {

@@ -45,6 +45,7 @@ fn model(decision: Option<Decision>) -> Model {
     };
     let target = Target {
         host: "10.244.0.9".to_owned(),
+        port: 9000,
         destinations: vec![address(BACKEND)],
         listeners: vec![(Y.to_owned(), 9000)],
         deserted: false,
@@ -315,6 +316,31 @@ fn a_service_with_nobody_behind_it_has_no_listener() {
     bench.done(id, Outcome::Refused, Evidence::Answer, 12);
     assert_eq!(bench.outcome(), Some(Outcome::NoListener));
     assert_eq!(bench.cell().agreement, Agreement::Unsettled);
+}
+
+#[test]
+fn which_pod_a_services_connection_went_to() {
+    // What the peer called itself, what the kernel told before the end, and what is to be said then.
+    let cases =
+        [(Some("y"), false, Some(Y)), (Some("stranger"), false, None), (None, true, Some(Y)), (None, false, None)];
+    for (peer, kernel, expected) in cases {
+        let mut bench = Bench::started(Decision::Allowed);
+        let mut service = model(Some(Decision::Allowed));
+        service.targets =
+            BTreeMap::from([(CellKey { to: "service:a/s".to_owned(), ..key() }, service.targets[&key()].clone())]);
+        bench.model(service, None, 20);
+        bench.advance(30);
+        let id = bench.newest();
+        bench.begins(id, 31);
+        if kernel {
+            bench.judged(Decision::Allowed, 32);
+        }
+        let (outcome, evidence) = (Outcome::Open, Evidence::Answer);
+        let peer_name = peer.map(str::to_owned);
+        let (latency_us, seen_source, detail) = (None, None, None);
+        bench.line(X, Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail }, 33);
+        assert_eq!(bench.cell().probe.and_then(|probe| probe.backend).as_deref(), expected, "{peer:?}, {kernel}");
+    }
 }
 
 #[test]

@@ -79,7 +79,16 @@ pub fn probe() -> Result<()> {
 /// The page: compiled, bound to JavaScript, and compressed once instead of at each request.
 pub fn page() -> Result<()> {
     let output = artifacts().join("ui");
-    let inputs = ["Cargo.toml", "Cargo.lock", "api", "policy", "frontend", "assets/ui", "xtask/src/artifact.rs"];
+    let inputs = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "api",
+        "policy",
+        "frontend",
+        "assets/ui",
+        "assets/lessons",
+        "xtask/src/artifact.rs",
+    ];
     unless_fresh("ui", &inputs, &output.join("index.html"), || {
         let cargo = toolchain::browser()?;
         step("build the page", || {
@@ -143,7 +152,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn compress_folder(folder: &Path) -> Result<()> {
+/// Puts a compressed copy beside each file.
+pub fn compress_folder(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let extension = path.extension().and_then(|text| text.to_str()).unwrap_or_default();

@@ -13,6 +13,7 @@ const TESTED: &[&str] = &[
     "signalbox-server",
     "signalbox-enforcer",
     "signalbox-enforcer-common",
+    "signalbox-analysis",
     "signalbox-lab-streaming",
     "signalbox-lab-apiserver",
     "signalbox-lab-node",

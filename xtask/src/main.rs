@@ -6,10 +6,12 @@
 //! - [`tools`]: programs from crates that are built once, into `.tools/`.
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
+//! - [`folder`]: the page by itself, for any web server.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;
 mod checks;
+mod folder;
 mod packages;
 mod stamp;
 mod step;
@@ -17,6 +19,7 @@ mod toolchain;
 mod tools;
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +40,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lab --listen 127.0.0.1:9090
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
-  cargo xtask build                     target/release/signalbox, page and kernel programs inside";
+  cargo xtask build                     target/release/signalbox, page and kernel programs inside
+  cargo xtask page public               the page alone, for any web server";
 
 #[derive(Subcommand)]
 enum Task {
@@ -45,6 +49,12 @@ enum Task {
     Setup,
     /// Builds everything into target/release/signalbox.
     Build,
+    /// Writes the page as a folder of plain files that needs no server part: the engine in the browser alone.
+    Page {
+        /// Where to.
+        #[arg(default_value = "target/page")]
+        folder: PathBuf,
+    },
     /// Builds what has changed and runs the lab. Needs root.
     Lab {
         /// Passed on to `signalbox lab`.
@@ -71,9 +81,17 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Build => artifact::binary().map(|path| step::say(&format!("built {}", path.display()))),
+        Task::Page { folder } => {
+            folder::write(&folder)?;
+            step::say(&format!("serve it: python3 -m http.server --directory {}", folder.display()));
+            Ok(())
+        }
         Task::Lab { arguments } => lab(&arguments),
-        Task::Test { filters } if filters.is_empty() => checks::everything(),
-        Task::Test { filters } => checks::tests(&filters),
+        Task::Test { filters } => {
+            // The tests of the page in the browser alone serve this folder.
+            folder::write(&step::root().join("target/page"))?;
+            if filters.is_empty() { checks::everything() } else { checks::tests(&filters) }
+        }
         Task::Figures => checks::figures(),
     }
 }

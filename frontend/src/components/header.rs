@@ -8,7 +8,7 @@ use super::icon::Icon;
 use super::theme::ThemeButton;
 use crate::api::rest;
 use crate::model::time;
-use crate::route::{Route, View};
+use crate::route::{Desk, Route, View};
 use crate::store::{Link, Store};
 
 /// The header.
@@ -26,7 +26,7 @@ pub fn Header(
                     (View::Matrix, View::Matrix) | (View::Map, View::Map) | (View::Policies(_), View::Policies(_)) => {
                         Some("page")
                     }
-                    (View::Matrix | View::Map | View::Policies(_), _) => None,
+                    (View::Matrix | View::Map | View::Policies(_) | View::Alone(_), _) => None,
                 })
             }
         };
@@ -47,6 +47,7 @@ pub fn Header(
                 {link(View::Matrix, "Matrix", "grid")}
                 {link(View::Map, "Map", "map")}
                 {link(View::Policies(None), "Policies", "file")}
+                {link(View::Alone(Desk::Matrix), "Simulate", "plus")}
             </nav>
             <div class="chips">
                 <LinkChip retry />

@@ -50,6 +50,12 @@ fn Levers() -> impl IntoView {
             store.with_cells(|cells| lesson::tally(directory, cells.values().map(|entry| &entry.cell)))
         })
     });
+    // On a narrow screen the levers scroll: the one in force is to be in sight.
+    Effect::new(move |_| {
+        if current.get().is_some() {
+            request_animation_frame(|| browser::show_sideways(".lever[aria-current]"));
+        }
+    });
     let numbers =
         Memo::new(move |_| store.lesson.with(|steps| steps.iter().map(|step| step.number).collect::<Vec<_>>()));
     let go = move |number: u32| {
@@ -137,9 +143,9 @@ fn Lever(
 #[component]
 fn TallyLine(tally: Memo<Tally>) -> impl IntoView {
     view! {
-        <p class="tally" role="status">
+        <p class="tally" role="status" title="As `signalbox test` counts: each workload once, the internet host by its first port">
             <b>{move || tally.get().open}</b>
-            {move || format!(" of {} open", tally.get().all)}
+            {move || format!(" of {} checks open", tally.get().all)}
             {move || match tally.get().disagree {
                 0 => None,
                 n => Some(view! { <span class="warn-text">{format!(" · {n} disagree")}</span> }),

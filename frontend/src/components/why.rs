@@ -22,25 +22,43 @@ use crate::store::Store;
 pub fn Why() -> impl IntoView {
     let store = Store::here();
     let key = Memo::new(move |_| store.route.with(|route| route.why.clone()));
+    let asker = Asker::new_local(None);
     let escape = window_event_listener(ev::keydown, move |event| {
         if event.key() == "Escape"
             && let Some(key) = key.get_untracked()
         {
-            leave(store, &key);
+            leave(store, &key, asker);
         }
     });
     on_cleanup(move || escape.remove());
-    move || key.get().map(|key| view! { <Panel key /> })
+    move || {
+        key.get().map(|key| {
+            if let Some(element) =
+                browser::focused().filter(|element| !matches!(element.closest("aside.why"), Ok(Some(_))))
+            {
+                asker.set_value(Some(element));
+            }
+            view! { <Panel key asker /> }
+        })
+    }
 }
 
-/// Closes the panel and gives the focus back to the cell.
-fn leave(store: Store, key: &CellKey) {
+/// From where the panel was opened: a line of the map has no name to find it by.
+type Asker = StoredValue<Option<web_sys::Element>, LocalStorage>;
+
+/// Closes the panel and gives the focus back to the cell, or to whatever asked.
+fn leave(store: Store, key: &CellKey, asker: Asker) {
     store.close_why();
-    browser::focus(&format!("[data-key='{}']", print_key(key)));
+    if browser::focus(&format!("[data-key='{}']", print_key(key))) {
+        return;
+    }
+    if let Some(element) = asker.get_value().filter(|element| element.is_connected()) {
+        browser::focus_element(&element);
+    }
 }
 
 #[component]
-fn Panel(key: CellKey) -> impl IntoView {
+fn Panel(key: CellKey, asker: Asker) -> impl IntoView {
     let store = Store::here();
     let signal = store.cell(&key);
     let title = {
@@ -55,7 +73,7 @@ fn Panel(key: CellKey) -> impl IntoView {
     heading.on_load(|heading| {
         let _ = heading.focus();
     });
-    let close = move |_| leave(store, &key);
+    let close = move |_| leave(store, &key, asker);
     view! {
         <aside class="why" aria-labelledby="why-title">
             <div class="why-head">
@@ -141,6 +159,9 @@ fn probe_card(store: Store, cell: &Cell) -> impl IntoView + use<> {
     let mut lines = vec![evidence.to_owned()];
     lines.extend(probe.latency_us.map(|us| format!("answered in {}", time::micros(us))));
     lines.extend(probe.seen_source.map(|source| format!("the peer saw {source}")));
+    lines.extend(
+        probe.backend.as_ref().map(|pod| format!("by way of the Service to {}", store.directory.get().long(pod))),
+    );
     lines.extend(probe.detail.clone());
     let at = probe.at_ms;
     view! {

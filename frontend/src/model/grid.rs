@@ -173,7 +173,8 @@ fn kind_by_id(id: &str) -> EndpointKind {
     }
 }
 
-fn words(filter: &str) -> (Vec<String>, Option<Vec<String>>) {
+/// A filter's words, for rows and where it says so for columns apart.
+pub(crate) fn words(filter: &str) -> (Vec<String>, Option<Vec<String>>) {
     let split = |text: &str| text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
     match filter.split_once(['>', '→']) {
         Some((rows, columns)) => (split(rows), Some(split(columns))),
@@ -181,7 +182,8 @@ fn words(filter: &str) -> (Vec<String>, Option<Vec<String>>) {
     }
 }
 
-fn fits(words: &[String], place: &str, name: &str) -> bool {
+/// Whether a place and name have all of these words.
+pub(crate) fn fits(words: &[String], place: &str, name: &str) -> bool {
     let full = format!("{place}/{name}").to_lowercase();
     words.iter().all(|word| full.contains(word.as_str()))
 }

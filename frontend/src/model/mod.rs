@@ -8,7 +8,9 @@
 //! - [`plan`]: where things stand on the map; [`track`]: the lines between them.
 //! - [`draft`]: what was typed and not yet applied; [`check`]: what is wrong with it, line by line.
 //! - [`time`]: durations in words.
+//! - [`alone`]: the page without a server.
 
+pub mod alone;
 pub mod check;
 pub mod directory;
 pub mod draft;

@@ -37,6 +37,7 @@ fn open(key: CellKey) -> Cell {
             evidence: Evidence::Answer,
             latency_us: Some(412),
             seen_source: None,
+            backend: None,
             detail: None,
             at_ms: 1,
         }),

@@ -182,6 +182,12 @@ pub fn signal<'a>(cells: impl Iterator<Item = &'a Cell>) -> (Signal, bool) {
     (signal, disagree)
 }
 
+/// Whether a cell's last connection went along a line to this pod or host: a Service's goes to one of its pods only.
+pub fn went_to(cell: &Cell, target: &str) -> bool {
+    let backend = cell.probe.as_ref().and_then(|probe| probe.backend.as_deref());
+    backend.is_none_or(|backend| backend == target)
+}
+
 /// The ids that a cell's packets may go to: the pods behind a Service, or the endpoint itself.
 pub fn targets<'a>(directory: &'a Directory, key: &'a CellKey) -> Vec<&'a str> {
     match directory.get(&key.to) {
@@ -361,6 +367,14 @@ mod tests {
             let (out, into) = (track.curve.gate(Direction::Egress), track.curve.gate(Direction::Ingress));
             assert!(out < 0.5 && into > 0.5 && out < into, "{out} {into}");
         }
+    }
+
+    #[test]
+    fn a_services_connection_goes_to_one_of_its_pods() {
+        let mut cell = sample::wide_open().cells.remove(0);
+        assert!(went_to(&cell, "pod:a/x"), "nobody knows: any of them");
+        cell.probe.as_mut().expect("the sample is probed").backend = Some("pod:a/x".to_owned());
+        assert!(went_to(&cell, "pod:a/x") && !went_to(&cell, "pod:a/y"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The map: namespaces around a yard, lines between their pods, and every connection that is tried runs along its line.
 
 mod lines;
+mod press;
 mod runners;
 mod text;
 
@@ -25,6 +26,14 @@ pub(crate) struct Hot {
 impl Hot {
     fn get(self) -> Option<String> {
         self.touched.get().or_else(|| self.pinned.get())
+    }
+
+    fn touch(self, id: &str) {
+        self.touched.set(Some(id.to_owned()));
+    }
+
+    fn leave(self) {
+        self.touched.set(None);
     }
 }
 
@@ -84,7 +93,7 @@ fn Picture(drawing: Memo<Arc<Drawing>>, hot: Hot) -> impl IntoView {
             viewBox=move || format!("0 0 {:.0} {:.0}", size(|plan| plan.width), size(|plan| plan.height))
             role="group"
             aria-label="Namespaces, pods and hosts outside; the same as text stands below"
-            on:mouseleave=move |_| hot.touched.set(None)
+            on:mouseleave=move |_| hot.leave()
         >
             {move || drawing.with(|drawing| drawing.plan.areas.iter().map(area_view).collect_view())}
             <Lines drawing hot />
@@ -126,7 +135,7 @@ fn node_view(node: &Node, drawing: &Drawing, hot: Hot) -> impl IntoView + use<> 
     };
     let touch = {
         let id = id.clone();
-        move || hot.touched.set(Some(id.clone()))
+        move || hot.touch(&id)
     };
     let pin = {
         let id = id.clone();
@@ -136,26 +145,29 @@ fn node_view(node: &Node, drawing: &Drawing, hot: Hot) -> impl IntoView + use<> 
             });
         }
     };
-    let (touch_too, pin_too, id_too, id_three) = (touch.clone(), pin.clone(), id.clone(), id);
+    let (touch_too, pin_too, id_too, id_three, source) = (touch.clone(), pin.clone(), id.clone(), id.clone(), id);
     view! {
         <g
             class="node"
             class:outside=node.outside
             class:not-ready=!node.ready
             class:hot=move || hot.get().as_ref() == Some(&id_too)
+            data-node=node.id.clone()
             tabindex="0"
             role="button"
             aria-label=label
             aria-pressed=move || (hot.pinned.get().as_ref() == Some(&id_three)).to_string()
             on:mouseenter=move |_| touch()
-            on:mouseleave=move |_| hot.touched.set(None)
+            on:mouseleave=move |_| hot.leave()
             on:focus=move |_| touch_too()
-            on:blur=move |_| hot.touched.set(None)
+            on:blur=move |_| hot.leave()
             on:click=move |_| pin()
             on:keydown=move |event| {
                 if matches!(event.key().as_str(), "Enter" | " ") {
                     event.prevent_default();
                     pin_too();
+                } else {
+                    press::from_node(&event, &source);
                 }
             }
         >
@@ -205,7 +217,10 @@ fn Legend() -> impl IntoView {
                 </svg>
                 "a connection being tried"
             </li>
-            <li class="faint">"Point at a pod to see its lines alone; click a line to ask why."</li>
+            <li class="faint">
+                "Point at a pod to see its lines alone; click a line to ask why. By keyboard: Tab to a pod, arrows along its "
+                "lines, Enter to ask why, Esc back."
+            </li>
         </ul>
     }
 }

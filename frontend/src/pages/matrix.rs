@@ -1,6 +1,6 @@
 //! The matrix: sources down, destinations across, one lamp per connection.
 
-mod press;
+pub(crate) mod press;
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::route::print_key;
 use crate::store::Store;
 
 /// Height of a row in pixels; the style sheet says the same.
-const ROW_PX: f64 = 56.0;
+pub(crate) const ROW_PX: f64 = 56.0;
 /// Width of the rows' heads in pixels where there are many columns.
-const HEAD_PX: f64 = 224.0;
+pub(crate) const HEAD_PX: f64 = 224.0;
 /// From this many rows on, only those in sight are drawn.
-const MANY_ROWS: usize = 48;
+pub(crate) const MANY_ROWS: usize = 48;
 /// Width of a column in pixels where there are many; the style sheet says the same.
-const COLUMN_PX: f64 = 150.0;
+pub(crate) const COLUMN_PX: f64 = 150.0;
 /// From this many columns on, only those in sight are drawn.
-const MANY_COLUMNS: usize = 32;
+pub(crate) const MANY_COLUMNS: usize = 32;
 /// Rows and columns drawn around those in sight.
 const SPARE: usize = 6;
 /// How long a change is worth a flash.
@@ -126,6 +126,7 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
                 {move || {
                     let (open, shut, disagree, other) = counts.get();
                     view! {
+                        <span class="count">{format!("{} cells:", open + shut + other)}</span>
                         <span class="count open"><Icon name="open" />{format!("{open} open")}</span>
                         <span class="count shut"><Icon name="shut" />{format!("{shut} dropped")}</span>
                         {(other > 0).then(|| view! { <span class="count">{format!("{other} other")}</span> })}
@@ -143,6 +144,7 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
                     <li class="is-disagree"><Icon name="disagree" />"policies, probe and kernel disagree"</li>
                     <li><span class="glyph">"↗"</span>"egress: shut on the side of the source"</li>
                     <li><span class="glyph">"↘"</span>"ingress: shut on the side of the destination"</li>
+                    <li><span class="glyph">"#"</span>"each port is a cell; the lesson's checks take a host's first"</li>
                     <li><span class="glyph">"⌨"</span>"arrows move, Enter explains, Esc closes"</li>
                 </ul>
             </details>
@@ -246,7 +248,7 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                         active.set(Some(key));
                     }
                 }
-                on:keydown=move |event| press(store, &event)
+                on:keydown=move |event| press(&event, |key| store.explain(key))
             >
                 <Show when=move || many.get()>
                     <colgroup>
@@ -303,7 +305,7 @@ struct Band {
 }
 
 /// What to draw of so many rows or columns of this size: the first, and one past the last.
-fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
+pub(crate) fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
     if all < many {
         return (0, all);
     }

@@ -1,5 +1,6 @@
 //! The views.
 
+pub mod alone;
 pub mod map;
 pub mod matrix;
 pub mod policies;

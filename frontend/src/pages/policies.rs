@@ -1,6 +1,6 @@
 //! The policies: the list, and the editor beside it.
 
-mod code;
+pub(crate) mod code;
 mod editor;
 mod list;
 
@@ -18,7 +18,7 @@ pub fn PoliciesPage() -> impl IntoView {
     let edited = Memo::new(move |_| {
         store.route.with(|route| match &route.view {
             View::Policies(edited) => edited.clone(),
-            View::Matrix | View::Map => None,
+            View::Matrix | View::Map | View::Alone(_) => None,
         })
     });
     view! {

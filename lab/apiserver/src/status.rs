@@ -67,6 +67,20 @@ impl Status {
         .about(group, plural, name)
     }
 
+    /// 403: nothing new is made in a namespace that is being deleted. Controllers know it by its cause.
+    pub fn namespace_terminating(group: &str, plural: &str, name: &str, namespace: &str) -> Self {
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut status = Self::forbidden_object(group, plural, name, &why);
+        if let Some(details) = &mut status.details {
+            details["causes"] = json!([{
+                "reason": "NamespaceTerminating",
+                "message": format!("namespace {namespace} is being terminated"),
+                "field": "metadata.namespace",
+            }]);
+        }
+        status
+    }
+
     /// 404: no such path.
     pub fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")

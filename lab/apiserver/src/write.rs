@@ -408,12 +408,7 @@ fn check_namespace(transaction: &Transaction<'_>, resource: &Resource, key: &Key
     if !deleting(&found) {
         return Ok(());
     }
-    Err(Status::forbidden_object(
-        resource.group,
-        resource.plural,
-        &key.name,
-        &format!("unable to create new content in namespace {} because it is being terminated", key.namespace),
-    ))
+    Err(Status::namespace_terminating(resource.group, resource.plural, &key.name, &key.namespace))
 }
 
 /// The Scale of a Deployment or ReplicaSet.

@@ -3,6 +3,8 @@
 mod completions;
 mod duration;
 mod lab;
+mod live;
+mod offline;
 mod test;
 
 use std::process::ExitCode;
@@ -14,6 +16,8 @@ Examples:
   signalbox lab                      run a lab on this machine, as root
   signalbox test                     try the lesson's 18 connections in it
   signalbox test -o junit            the same, for a CI system
+  signalbox analyze manifests/       all connections that the policies in a folder allow
+  signalbox explain a/web b/db:5432 manifests/    why one of them is open or shut
   signalbox completions bash         completions for your shell";
 
 /// Who can talk to whom in a Kubernetes cluster: shown live, tested with real connections, enforced in the kernel.
@@ -28,6 +32,8 @@ pub struct Cli {
 enum Command {
     Lab(lab::Args),
     Test(test::Args),
+    #[command(flatten)]
+    Offline(signalbox_analysis::Command),
     Completions(completions::Args),
 }
 
@@ -37,6 +43,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Lab(args) => lab::run(args),
         Command::Test(args) => test::run(args),
+        Command::Offline(command) => offline::run(&command),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -84,7 +91,7 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "completions"] {
+        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ pub(crate) struct Cluster {
     pub(crate) pods: Arc<Store<Pod>>,
     pub(crate) services: Arc<Store<Service>>,
     pub(crate) slices: Arc<Store<EndpointSlice>>,
+    pub(crate) endpoints: Arc<Store<Endpoints>>,
 }
 
 impl Cluster {
@@ -36,6 +37,7 @@ impl Cluster {
             pods: Arc::default(),
             services: Arc::default(),
             slices: Arc::default(),
+            endpoints: Arc::default(),
         });
         cluster.namespaces.watch_cluster(&client, shutdown);
         cluster.nodes.watch_cluster(&client, shutdown);
@@ -45,6 +47,7 @@ impl Cluster {
         cluster.pods.watch_namespaced(&client, shutdown);
         cluster.services.watch_namespaced(&client, shutdown);
         cluster.slices.watch_namespaced(&client, shutdown);
+        cluster.endpoints.watch_namespaced(&client, shutdown);
         cluster
     }
 }

@@ -45,6 +45,12 @@ impl<K: Resource> fmt::Display for Command<K> {
     }
 }
 
+/// What the API server answers to whoever makes something new in a namespace that is being deleted.
+fn in_ending_namespace(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 impl<K> Store<K>
 where
     K: Object + Serialize + Resource<Scope = NamespaceResourceScope>,
@@ -80,6 +86,10 @@ where
                     // Our view was old: the watch brings the news, and the next pass decides on it.
                     kube::Error::Api(status) if matches!(status.code, 404 | 409) => {
                         debug!(kind = %K::kind(&()), %command, message = status.message, "stale");
+                    }
+                    // Its namespace is being deleted, and the object that this write is for with it.
+                    kube::Error::Api(status) if in_ending_namespace(&status) => {
+                        debug!(kind = %K::kind(&()), %command, "too late");
                     }
                     other => warn!(kind = %K::kind(&()), %command, error = %other, "refused"),
                 }

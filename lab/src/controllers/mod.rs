@@ -7,6 +7,7 @@
 //! - [`replicaset`]: ReplicaSet -> Pods.
 //! - [`scheduler`]: Pod -> node.
 //! - [`endpointslice`]: Service and Pods -> EndpointSlices.
+//! - [`endpoints`]: EndpointSlices -> Endpoints, for older clients.
 //! - [`loadbalancer`]: Service of type LoadBalancer -> address.
 //! - [`serviceaccount`]: namespace -> its `default` account.
 //! - [`cluster`], [`store`], [`command`], [`worker`], [`events`]: what they share.
@@ -15,6 +16,7 @@ mod cluster;
 mod command;
 mod deployment;
 mod deployment_status;
+mod endpoints;
 mod endpointslice;
 mod events;
 mod loadbalancer;
@@ -61,6 +63,7 @@ pub fn start(client: Client, shutdown: &CancellationToken) -> Controllers {
     let scheduler = scheduler::Scheduler { cluster: cluster.clone(), events: events.of("default-scheduler") };
     tasks.spawn(worker::run(scheduler, shutdown.clone()));
     tasks.spawn(worker::run(endpointslice::EndpointSlices { cluster: cluster.clone() }, shutdown.clone()));
+    tasks.spawn(worker::run(endpoints::Mirror { cluster: cluster.clone() }, shutdown.clone()));
     let balancers = loadbalancer::LoadBalancers {
         cluster: cluster.clone(),
         events: events.of("service-controller"),

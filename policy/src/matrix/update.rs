@@ -210,7 +210,9 @@ impl Matrix {
                 let class = known_class.unwrap_or_else(|| {
                     self.class_of(index, direction, old, &mut classes[at], &mut maker, before.classes[at].len())
                 });
-                if let Some(old) = old {
+                // Pods that were alike may call their ports otherwise, and new policies may ask for that.
+                let asks_anew = |old| old != class && classes[at][class as usize].names.is_some();
+                if let Some(old) = old.filter(|old| !asks_anew(*old)) {
                     known.insert((standing, old), class);
                     last = Some(((standing, old), class));
                 }

@@ -17,7 +17,7 @@ use crate::parse::problem::{Problem, Reason};
 use crate::parse::workload::{Owned, Workload};
 use crate::parse::{calico, cluster_policy, host, namespace, pod, policy, workload};
 use crate::pod::Pod;
-use crate::policy::{self as domain, BrokenPolicy, Policy, Tier};
+use crate::policy::{self as domain, BrokenPolicy, Policy};
 
 /// What objects said, each by itself. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,9 @@ impl Reader {
     }
 
     /// Takes in what selectors of Calico's rules select besides pods. Its policies are to be read afterwards.
-    pub(super) fn set_sets(&mut self, objects: Vec<(ObjectRef, Value)>) {
+    pub(super) fn set_sets(&mut self, mut objects: Vec<(ObjectRef, Value)>) {
+        // Of several that a selector selects the first one is named: the same one in whatever order they came.
+        objects.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.sources.sets = Arc::new(calico::Sets::of(objects.iter().map(|(_, value)| value)));
         self.sources.set_objects = Arc::new(objects);
     }
@@ -129,7 +131,7 @@ impl Reader {
             Kind::OtherPolicy(kind) => Some(self.add_policy(policy::other_policy(value, kind))),
             Kind::Nameless => {
                 let object = format!("Object {}", sources.objects);
-                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing };
+                let problem = Problem { object, path: "kind".to_owned(), reason: Reason::Missing, index: None };
                 Arc::make_mut(&mut sources.nameless).push(problem.to_string());
                 self.add_problems(None, vec![problem]);
                 None
@@ -151,7 +153,9 @@ impl Reader {
     }
 
     fn add_problems(&mut self, id: Option<&ObjectRef>, problems: Vec<Problem>) {
-        self.sources.problems.extend(problems.into_iter().map(|problem| (id.cloned(), problem)));
+        let index = self.sources.objects.checked_sub(1);
+        let problems = problems.into_iter().map(|problem| (id.cloned(), Problem { index, ..problem }));
+        self.sources.problems.extend(problems);
     }
 
     fn add_pod(&mut self, value: &Value) -> Option<ObjectRef> {
@@ -382,9 +386,7 @@ impl Sources {
 
 /// Which of two policies is asked first.
 pub(super) fn order(a: &Policy, b: &Policy, has_calico: bool) -> Ordering {
-    a.rank.cmp(&b.rank).then_with(|| {
-        if has_calico && a.rank.tier == Tier::NetworkPolicy { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) }
-    })
+    a.rank.cmp(&b.rank).then_with(|| if has_calico { calico::tie(&a.id, &b.id) } else { a.id.cmp(&b.id) })
 }
 
 /// Gives pods the labels that Calico would.

@@ -4,8 +4,12 @@
 //! fields, `libcalico-go/lib/validator/v3/validator.go` for what is refused, and
 //! `libcalico-go/lib/backend/syncersv1/updateprocessors/{rules,selectors}.go` for what selectors mean together.
 //!
-//! What cannot be said exactly leaves a rule in doubt, or the policy broken. After `Pass` in the default tier comes the
-//! Baseline tier (Calico: `kube-baseline`), then the profile of the pod's namespace, which allows.
+//! What cannot be said exactly leaves a rule in doubt, or the policy broken.
+//!
+//! Calico has a tier `kube-admin` of order 1,000 for ClusterNetworkPolicies, then `default` with order 1,000,000 and default
+//! action Deny, then `kube-baseline` with order 10,000,000; the outer two pass on what they do not match, and a policy of
+//! Calico's may stand in them, too (the validation rules of its `Tier`; `priority` is its `order`). Behind the last tier
+//! comes the profile of the pod's namespace, which allows. Tiers of one's own may stand anywhere: they are not judged.
 
 use std::cmp::Ordering;
 
@@ -24,6 +28,7 @@ use selector::Selected;
 pub(crate) use sets::{Sets, set_name};
 
 mod port;
+mod remote;
 mod rule;
 mod selector;
 mod sets;
@@ -33,9 +38,6 @@ pub(crate) const GLOBAL: &str = "GlobalNetworkPolicy";
 /// The kind of its policies in a namespace: with its group, since Kubernetes has one of the same name.
 pub(crate) const NAMESPACED: &str = "NetworkPolicy.projectcalico.org";
 
-/// Names in the default tier may carry its name, and do so as stored.
-const DEFAULT_PREFIX: &str = "default.";
-
 /// The labels of a pod's namespace and of its service account, as Calico gives them to the pod.
 const INHERITED: [&str; 2] = ["pcns.", "pcsa."];
 
@@ -44,7 +46,7 @@ pub(crate) fn is_calico(kind: &str) -> bool {
     kind == GLOBAL || kind == NAMESPACED
 }
 
-/// Which of two policies of one order in Calico's default tier is asked first: by name, then by namespace, then by kind.
+/// Which of two policies of one order in one of Calico's tiers is asked first: by name, then by namespace, then by kind.
 /// Source: `PolKVLess` in Calico's `felix/calc/policy_sorter.go`, which joins the three with slashes. Before 3.31 names
 /// held tier and namespace, and sorted otherwise; who needs a certain order gives different ones.
 pub(crate) fn tie(a: &PolicyRef, b: &PolicyRef) -> Ordering {
@@ -52,6 +54,7 @@ pub(crate) fn tie(a: &PolicyRef, b: &PolicyRef) -> Ordering {
         let kind = match id.kind {
             NAMESPACED => "NetworkPolicy",
             "NetworkPolicy" => "KubernetesNetworkPolicy",
+            "ClusterNetworkPolicy" => "KubernetesClusterNetworkPolicy",
             other => other,
         };
         let namespace = id.namespace.as_deref().unwrap_or_default();
@@ -74,20 +77,25 @@ fn read(value: &Value, kind: &'static str, sets: &Sets) -> ParsedPolicy {
     let mut problems = Problems::new(object::title(value, kind, !is_global), api);
     let root = Node::root(value);
     let name = object::name(&root, &mut problems);
-    let name = name.map(|name| name.strip_prefix(DEFAULT_PREFIX).unwrap_or(&name).to_owned());
+    let empty = Value::Object(serde_json::Map::new());
+    let spec = root.field("spec").unwrap_or(Node::root(&empty));
+    let tier = tier(&spec, &mut problems);
+    // Names may carry that of their tier, and do so as stored.
+    let prefix = tier.map_or("default", |(name, _)| name);
+    let name = name.map(|name| {
+        let short = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+        short.map_or_else(|| name.clone(), str::to_owned)
+    });
     let namespace = if is_global { Some(None) } else { object::namespace(&root, &mut problems).map(Some) };
     let id = PolicyRef {
         kind,
         namespace: namespace.clone().flatten(),
         name: name.clone().unwrap_or_else(|| "(without a name)".to_owned()),
     };
-    let empty = Value::Object(serde_json::Map::new());
-    let spec = root.field("spec").unwrap_or(Node::root(&empty));
     if is_global && bears_on_hosts_only(&spec, &mut problems) {
         return ParsedPolicy::WithoutEffect(id);
     }
     let known = check_spec(&spec, is_global, &mut problems);
-    let tier = tier(&spec, &mut problems);
     let order = order(&spec, &mut problems);
     let subject = match &namespace {
         Some(namespace) => subject(&spec, namespace.as_deref(), &mut problems),
@@ -98,10 +106,10 @@ fn read(value: &Value, kind: &'static str, sets: &Sets) -> ParsedPolicy {
     let egress = rules.read(&spec, Direction::Egress, &mut problems);
     let types = types(&spec, ingress.as_deref(), egress.as_deref(), &mut problems);
 
-    if let (Some(_), Some(()), Some(()), Some(order), Some(subject), Some(ingress), Some(egress), Some(types)) =
+    if let (Some(_), Some(()), Some((_, tier)), Some(order), Some(subject), Some(ingress), Some(egress), Some(types)) =
         (&name, known, tier, order, &subject, &ingress, &egress, types)
     {
-        let rank = Rank { tier: Tier::NetworkPolicy, order };
+        let rank = Rank { tier, order };
         let (ingress, egress) = (types.0.then(|| ingress.clone()), types.1.then(|| egress.clone()));
         return ParsedPolicy::Sound(
             Policy { id, rank, subject: subject.clone(), ingress, egress },
@@ -141,15 +149,20 @@ fn check_spec(spec: &Node<'_>, is_global: bool, problems: &mut Problems) -> Opti
     spec.check_fields(&fields, problems)
 }
 
-/// Whether it is the default one.
-fn tier(spec: &Node<'_>, problems: &mut Problems) -> Option<()> {
-    let Some(field) = spec.field("tier") else { return Some(()) };
-    let tier = field.string(problems)?;
-    if tier.is_empty() || tier == "default" {
-        return Some(());
+/// Its name, and which of ours it is. Before Calico 3.31 two had other names.
+fn tier(spec: &Node<'_>, problems: &mut Problems) -> Option<(&'static str, Tier)> {
+    let Some(field) = spec.field("tier") else { return Some(("default", Tier::NetworkPolicy)) };
+    match field.string(problems)? {
+        "" | "default" => Some(("default", Tier::NetworkPolicy)),
+        "kube-admin" => Some(("kube-admin", Tier::Admin)),
+        "adminnetworkpolicy" => Some(("adminnetworkpolicy", Tier::Admin)),
+        "kube-baseline" => Some(("kube-baseline", Tier::Baseline)),
+        "baselineadminnetworkpolicy" => Some(("baselineadminnetworkpolicy", Tier::Baseline)),
+        other => {
+            problems.add(&field, Reason::Tier { found: shortened(other) });
+            None
+        }
     }
-    problems.add(&field, Reason::Tier { found: shortened(tier) });
-    None
 }
 
 fn order(spec: &Node<'_>, problems: &mut Problems) -> Option<Order> {

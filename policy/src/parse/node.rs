@@ -35,14 +35,14 @@ impl Problems {
     }
 
     pub(crate) fn add(&mut self, node: &Node<'_>, reason: Reason) {
-        self.list.push(Problem { object: self.object.clone(), path: node.path(), reason });
+        self.list.push(Problem { object: self.object.clone(), path: node.path(), reason, index: None });
     }
 
     /// Reports a field that is not there.
     pub(crate) fn add_at(&mut self, node: &Node<'_>, field: &str, reason: Reason) {
         let here = node.path();
         let path = if here.is_empty() { field.to_owned() } else { format!("{here}.{field}") };
-        self.list.push(Problem { object: self.object.clone(), path, reason });
+        self.list.push(Problem { object: self.object.clone(), path, reason, index: None });
     }
 
     pub(crate) fn is_empty(&self) -> bool {

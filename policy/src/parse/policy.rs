@@ -75,6 +75,7 @@ pub(crate) fn other_policy(value: &Value, kind: &'static str) -> ParsedPolicy {
         object: object::title(value, kind, namespace.is_some()),
         path: "apiVersion".to_owned(),
         reason: Reason::Kind { found: format!("{} {kind}", shortened(version)) },
+        index: None,
     };
     let broken = BrokenPolicy {
         id: PolicyRef {

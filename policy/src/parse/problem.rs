@@ -11,6 +11,8 @@ pub struct Problem {
     pub path: String,
     /// Why.
     pub reason: Reason,
+    /// Which of the objects given it is in, from 0, so that whoever gave them can say where it stands. Absent: in several.
+    pub index: Option<usize>,
 }
 
 /// Why a field was not understood, and what to write instead.
@@ -68,7 +70,7 @@ pub enum Reason {
         found: String,
     },
     /// An object of which one field says which kind of thing it is.
-    #[error("needs exactly one of {fields}, and has {found}")]
+    #[error("needs exactly one of {fields}, not {found} of them")]
     OneOf {
         /// The fields there are.
         fields: &'static str,
@@ -207,14 +209,16 @@ pub enum Reason {
         /// What to write instead.
         remedy: &'static str,
     },
-    /// A tier of Calico's other than its default one.
-    #[error("tier {found:?} cannot be judged, only Calico's default tier; leave it out, or use a ClusterNetworkPolicy")]
+    /// A tier of Calico's that may stand anywhere among the others.
+    #[error(
+        "tier {found:?} cannot be judged, only default, kube-admin and kube-baseline; move the policy into one of them"
+    )]
     Tier {
         /// What is there.
         found: String,
     },
-    /// A selector of Calico's that also selects addresses by name.
-    #[error("also selects {object}, whose addresses are not judged; name them as nets")]
+    /// A selector of Calico's that may also select addresses by name, which cannot be told.
+    #[error("may also select {object}, whose place or addresses cannot be told; name the addresses as nets")]
     NetworkSet {
         /// Kind and name.
         object: String,
@@ -242,7 +246,7 @@ pub enum Reason {
     SelectorMismatch,
     /// A kind of policy, or a version of one, that this engine cannot judge.
     #[error(
-        "{found} cannot be judged; write it as a NetworkPolicy, a ClusterNetworkPolicy, or a policy of Calico's default tier"
+        "{found} cannot be judged; write it as a NetworkPolicy (networking.k8s.io/v1), a ClusterNetworkPolicy, or a policy of Calico's default tier"
     )]
     Kind {
         /// Version and kind.

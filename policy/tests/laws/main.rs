@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod full;
 mod generate;
 mod generate_tiers;
 mod naive;
 mod tiers;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use generate::{Description, EXTERNAL, PORTS, description};
@@ -55,6 +57,11 @@ proptest! {
     }
 
     #[test]
+    fn pods_of_one_kind_reach_the_same(description in description(true)) {
+        pods_stand_for_their_kind(&Cluster::from_objects(&description.objects()))?;
+    }
+
+    #[test]
     fn policies_only_add_up(description in description(false), extra in generate::policy(false)) {
         // 24: among pods that are isolated in both directions already, one more policy opens or leaves, and shuts nothing.
         let mut with_base = description.clone();
@@ -74,6 +81,38 @@ proptest! {
 
 fn questions() -> impl Iterator<Item = (Protocol, u16)> {
     PROTOCOLS.into_iter().flat_map(|protocol| PORTS.into_iter().map(move |port| (protocol, port)))
+}
+
+/// Each pair of pods, and each pod with the outside, against the first pair of the same kinds.
+fn pods_stand_for_their_kind(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let ask = |from: &Party, to: &Party| {
+        let found = cluster.reach_by_family(from, to, Route::Direct);
+        found.into_iter().map(|(family, reach)| (family, reach.open, reach.unknown)).collect::<Vec<_>>()
+    };
+    let mut parties: Vec<(usize, Party)> = Vec::new();
+    parties.extend(cluster.kinds().into_iter().zip(cluster.pods().cloned().map(Party::Pod)));
+    for (number, outside) in cluster.outside(None).iter().enumerate() {
+        let kind = usize::MAX - number;
+        parties.push((kind, Party::Address(outside.sample)));
+        let externals =
+            EXTERNAL.iter().map(|address| address.parse::<IpAddr>().expect("the test's addresses are sound"));
+        let lies_there =
+            |address: &IpAddr| outside.ranges.iter().any(|it| it.first() <= *address && *address <= it.last());
+        parties.extend(externals.filter(lies_there).map(|address| (kind, Party::Address(address))));
+    }
+    let mut known = HashMap::new();
+    for (from_kind, from) in &parties {
+        for (to_kind, to) in &parties {
+            // A pod to itself is a matter of its own.
+            if from == to {
+                continue;
+            }
+            let found = ask(from, to);
+            let first = known.entry((*from_kind, *to_kind)).or_insert_with(|| found.clone());
+            prop_assert_eq!(&*first, &found, "{:?} -> {:?}", from, to);
+        }
+    }
+    Ok(())
 }
 
 fn verdict_equals_naive(description: &Description) -> Result<(), TestCaseError> {

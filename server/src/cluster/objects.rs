@@ -14,6 +14,8 @@ pub enum Kind {
     Pod,
     /// `v1`.
     Service,
+    /// `v1`: where node ports are reached.
+    Node,
     /// `discovery.k8s.io/v1`.
     EndpointSlice,
     /// `networking.k8s.io/v1`.
@@ -24,8 +26,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Namespace, Self::Pod, Self::Service, Self::EndpointSlice, Self::NetworkPolicy, Self::ExternalHost];
+    pub const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Pod,
+        Self::Service,
+        Self::Node,
+        Self::EndpointSlice,
+        Self::NetworkPolicy,
+        Self::ExternalHost,
+    ];
 
     /// Whether a cluster may lack the kind.
     pub const fn is_optional(self) -> bool {
@@ -38,6 +47,7 @@ impl Kind {
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
             Self::Pod => ("", "v1", "Pod", "pods"),
             Self::Service => ("", "v1", "Service", "services"),
+            Self::Node => ("", "v1", "Node", "nodes"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
             Self::ExternalHost => ("signalbox.dev", "v1alpha1", "ExternalHost", "externalhosts"),

@@ -54,6 +54,7 @@ mod tests {
             evidence: Evidence::Answer,
             latency_us: None,
             seen_source: None,
+            backend: None,
             detail: None,
             at_ms: 0,
         });

@@ -94,8 +94,7 @@ impl Cells {
         state.set_probe(fact);
         match kernel {
             Some(event) => {
-                state.cell.kernel = Some(kernel_fact(event));
-                state.strengthen();
+                state.take_kernel(event);
             }
             None => state.drop_stale_kernel(),
         }
@@ -109,8 +108,7 @@ impl Cells {
         if state.newest.is_none_or(|(newest, _)| newest != id) {
             return;
         }
-        state.cell.kernel = Some(kernel_fact(kernel));
-        state.strengthen();
+        state.take_kernel(kernel);
         state.classify(self.standing);
         self.dirty.insert(key.clone());
     }
@@ -129,6 +127,7 @@ impl Cells {
             evidence: Evidence::Answer,
             latency_us: None,
             seen_source: None,
+            backend: None,
             detail: Some(detail.to_owned()),
             at_ms: wall_ms,
         });
@@ -173,6 +172,18 @@ impl State {
         let kernel = self.cell.kernel.as_ref().map(|fact| fact.decision);
         if kernel != probe || (spec.is_some() && kernel != spec) {
             self.cell.kernel = None;
+        }
+    }
+
+    /// The kernel's word on the probe that the cell shows: what it decided, and which pod behind a Service it was about.
+    fn take_kernel(&mut self, event: &FlowEvent) {
+        self.cell.kernel = Some(kernel_fact(event));
+        self.strengthen();
+        if let Some(fact) = &mut self.cell.probe
+            && self.cell.key.to.starts_with("service:")
+            && let Some(pod) = &event.destination_pod
+        {
+            fact.backend = Some(format!("pod:{pod}"));
         }
     }
 

@@ -276,8 +276,10 @@ impl Core {
                     self.kernel_told(ProbeId(id));
                 }
             }
-            Response::Done { id, outcome, evidence, latency_us, seen_source, detail, .. } => {
-                let fact = ProbeFact { outcome, evidence, latency_us, seen_source, detail, at_ms: now.wall_ms };
+            Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail } => {
+                let backend = peer_name.and_then(|name| self.backend(ProbeId(id), &name));
+                let fact =
+                    ProbeFact { outcome, evidence, latency_us, seen_source, backend, detail, at_ms: now.wall_ms };
                 self.done(ProbeId(id), fact, now);
             }
             Response::Resolved { id, addresses, latency_us, error } => {
@@ -624,7 +626,7 @@ impl Core {
             id,
             protocol: key.protocol,
             host: target.host,
-            port: key.port,
+            port: target.port,
             timeout_ms: self.options.probe_timeout_ms,
         };
         self.flights.sent(
@@ -692,7 +694,8 @@ impl Core {
         }
         let up = |at: &String| self.agents.get(at).is_some_and(|agent| matches!(agent.state, AgentState::Up(_)));
         if listeners.is_empty() || !listeners.iter().all(|(at, _)| up(at)) {
-            self.finish(id, fact, now);
+            let detail = Some("nobody there can be asked whether somebody listens on that port".to_owned());
+            self.finish(id, ProbeFact { detail, ..fact }, now);
             return;
         }
         let mut asked = Vec::new();
@@ -703,6 +706,14 @@ impl Core {
             self.commands.push(Command::Send { at, requests });
         }
         self.controls.wait(id, fact, &asked, now.tick);
+    }
+
+    /// The pod behind a Service that calls itself so.
+    fn backend(&self, id: ProbeId, peer: &str) -> Option<String> {
+        let cell = &self.flights.get(id)?.cell;
+        let target = self.model.targets.get(cell).filter(|_| cell.to.starts_with("service:"))?;
+        let named = |pod: &&String| pod.rsplit('/').next() == Some(peer);
+        target.listeners.iter().map(|(pod, _)| pod).find(named).cloned()
     }
 
     fn finish(&mut self, id: ProbeId, fact: ProbeFact, now: Now) {
@@ -804,6 +815,7 @@ fn broken(detail: &str, now: Now) -> ProbeFact {
         evidence: Evidence::Timeout,
         latency_us: None,
         seen_source: None,
+        backend: None,
         detail: Some(detail.to_owned()),
         at_ms: now.wall_ms,
     }

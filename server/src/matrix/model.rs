@@ -89,6 +89,8 @@ impl std::fmt::Display for Place {
 pub struct Target {
     /// A name or an address: what the probe connects to. Names end with a dot, so that no search domain is tried first.
     pub host: String,
+    /// The port that it connects to: the cell's own, or the node port behind which outside hosts find it.
+    pub port: u16,
     /// Where its packets may go after translation.
     pub destinations: Vec<SocketAddr>,
     /// The pods, as endpoint ids, that have to listen, with the port.
@@ -109,6 +111,8 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();
     let backends: Vec<Backend> = objects.of(Kind::EndpointSlice).filter(shown).flat_map(parse::backends).collect();
     let outside: Vec<Outside> = objects.of(Kind::ExternalHost).map(parse::outside).collect();
+    // Every node answers for every node port (kube-proxy's `nodePortAddresses` aside), so the first one will do.
+    let node = objects.of(Kind::Node).find_map(parse::node_address);
 
     let mut model = Model {
         namespaces: objects.of(Kind::Namespace).map(namespace_info).collect(),
@@ -157,7 +161,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let mut columns: Vec<Column> = Vec::new();
     columns.extend(pods.iter().flat_map(pod_columns));
     columns.extend(
-        services.iter().flat_map(|service| service_columns(service, &absolute(&service_name(service)), &backends)),
+        services
+            .iter()
+            .flat_map(|service| service_columns(service, &absolute(&service_name(service)), node, &backends)),
     );
     columns.extend(outside.iter().flat_map(outside_columns));
     let sources = model.vantages.iter().map(|(id, vantage)| (id, vantage.source()));
@@ -188,9 +194,9 @@ struct Column {
     id: String,
     port: EndpointPort,
     way: Way,
-    /// What pods connect to, and what hosts outside connect to. Absent: they have no way there.
-    from_pods: Option<String>,
-    from_outside: Option<String>,
+    /// What pods connect to, and what hosts outside connect to, host and port. Absent: they have no way there.
+    from_pods: Option<(String, u16)>,
+    from_outside: Option<(String, u16)>,
     ends: Vec<End>,
     /// Ends, and those that get no connections now.
     destinations: Vec<SocketAddr>,
@@ -198,7 +204,7 @@ struct Column {
 
 fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(CellKey, Target)> {
     let is_pod = source.pod.is_some();
-    let host = if is_pod { column.from_pods.clone() } else { column.from_outside.clone() }?;
+    let (host, port) = if is_pod { column.from_pods.clone() } else { column.from_outside.clone() }?;
     let spec = judge.judge(source, &column.ends, column.port.protocol, column.way);
     let listeners = column.ends.iter().filter_map(|end| {
         let (namespace, name) = end.pod.as_ref()?;
@@ -206,6 +212,7 @@ fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(Cel
     });
     let target = Target {
         host,
+        port,
         destinations: column.destinations.clone(),
         listeners: listeners.collect(),
         deserted: column.way == Way::ThroughService && column.ends.is_empty(),
@@ -226,8 +233,8 @@ fn pod_columns(pod: &Pod) -> Vec<Column> {
         id: pod_id(&pod.namespace, &pod.name),
         port: port.clone(),
         way: Way::Direct,
-        from_pods: Some(address.to_string()),
-        from_outside: Some(address.to_string()),
+        from_pods: Some((address.to_string(), port.port)),
+        from_outside: Some((address.to_string(), port.port)),
         ends: vec![End {
             pod: Some((pod.namespace.clone(), pod.name.clone())),
             address: Some(address),
@@ -238,8 +245,7 @@ fn pod_columns(pod: &Pod) -> Vec<Column> {
     pod.ports.iter().map(column).collect()
 }
 
-fn service_columns(service: &Service, dns: &str, backends: &[Backend]) -> Vec<Column> {
-    let outside = service.outside_addresses.first().or(service.cluster_addresses.first());
+fn service_columns(service: &Service, dns: &str, node: Option<IpAddr>, backends: &[Backend]) -> Vec<Column> {
     let column = |port: &EndpointPort| {
         let behind: BTreeSet<&Backend> = backends
             .iter()
@@ -254,8 +260,8 @@ fn service_columns(service: &Service, dns: &str, backends: &[Backend]) -> Vec<Co
             id: service_id(&service.namespace, &service.name),
             port: port.clone(),
             way: Way::ThroughService,
-            from_pods: Some(dns.to_owned()),
-            from_outside: outside.map(IpAddr::to_string),
+            from_pods: Some((dns.to_owned(), port.port)),
+            from_outside: way_in(service, port, node).map(|(address, port)| (address.to_string(), port)),
             ends: behind
                 .iter()
                 .filter(|backend| backend.ready)
@@ -267,6 +273,15 @@ fn service_columns(service: &Service, dns: &str, backends: &[Backend]) -> Vec<Co
     service.ports.iter().map(column).collect()
 }
 
+/// How hosts outside come to a Service: by its load balancer, else by a node's port, else, in a network that knows the
+/// way, by the address that the cluster gave it.
+fn way_in(service: &Service, port: &EndpointPort, node: Option<IpAddr>) -> Option<(IpAddr, u16)> {
+    let balanced = service.outside_addresses.first().map(|address| (*address, port.port));
+    let by_node = || Some((node?, *service.node_ports.get(&(port.port, port.protocol))?));
+    let by_cluster_address = || service.cluster_addresses.first().map(|address| (*address, port.port));
+    balanced.or_else(by_node).or_else(by_cluster_address)
+}
+
 fn outside_columns(host: &Outside) -> Vec<Column> {
     let name = host.spec.names.first().map(|name| absolute(name));
     let Some(to) = name.or(host.spec.addresses.first().map(IpAddr::to_string)) else {
@@ -276,7 +291,7 @@ fn outside_columns(host: &Outside) -> Vec<Column> {
         id: outside_id(&host.name),
         port: port.clone(),
         way: Way::Direct,
-        from_pods: Some(to.clone()),
+        from_pods: Some((to.clone(), port.port)),
         from_outside: None,
         ends: host
             .spec

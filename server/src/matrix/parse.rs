@@ -70,6 +70,8 @@ pub struct Service {
     pub cluster_addresses: Vec<IpAddr>,
     /// The addresses that it has outside the cluster.
     pub outside_addresses: Vec<IpAddr>,
+    /// Where nodes answer for it, by port; empty where they do not.
+    pub node_ports: BTreeMap<(u16, Protocol), u16>,
     /// Its ports.
     pub ports: Vec<EndpointPort>,
     /// `clusterIP: None`: the name resolves to the pods, and no port is translated.
@@ -212,10 +214,17 @@ pub fn service(object: &Object) -> Option<Service> {
         cluster.extend(spec.cluster_ip);
     }
     let headless = cluster.iter().any(|ip| ip == "None");
-    let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|port| {
-        let (number, protocol) = number_and_protocol(port.port, port.protocol.as_deref())?;
-        Some(EndpointPort { port: number, protocol, name: port.name })
-    });
+    let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
+    let mut node_ports = BTreeMap::new();
+    let mut ports = Vec::new();
+    for port in spec.ports.unwrap_or_default() {
+        let Some((number, protocol)) = number_and_protocol(port.port, port.protocol.as_deref()) else { continue };
+        let node_port = port.node_port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok());
+        if let Some(node_port) = node_port.filter(|port| *port != 0) {
+            node_ports.insert((number, protocol), node_port);
+        }
+        ports.push(EndpointPort { port: number, protocol, name: port.name });
+    }
     let ingress = service.status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
     Some(Service {
         namespace: object.key.namespace.clone(),
@@ -223,10 +232,19 @@ pub fn service(object: &Object) -> Option<Service> {
         labels: service.metadata.labels.unwrap_or_default(),
         cluster_addresses: cluster.iter().filter_map(|ip| ip.parse().ok()).collect(),
         outside_addresses: ingress.unwrap_or_default().into_iter().filter_map(|to| to.ip?.parse().ok()).collect(),
-        ports: ports.collect(),
+        node_ports,
+        ports,
         headless,
         selects: spec.selector.is_some_and(|selector| !selector.is_empty()),
     })
+}
+
+/// The address by which a node is reached: the one in its own network before the one that others see.
+pub fn node_address(object: &Object) -> Option<IpAddr> {
+    let node: core::Node = from_value(object)?;
+    let addresses = node.status?.addresses.unwrap_or_default();
+    let of_type = |wanted: &str| addresses.iter().find(|address| address.type_ == wanted)?.address.parse().ok();
+    of_type("InternalIP").or_else(|| of_type("ExternalIP"))
 }
 
 /// Reads the backends in a slice.

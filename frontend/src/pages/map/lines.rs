@@ -6,7 +6,7 @@ use leptos::prelude::*;
 use signalbox_api::cell::{Cell, CellKey, Outcome};
 use signalbox_api::flow::Direction;
 
-use super::{Drawing, Hot};
+use super::{Drawing, Hot, press};
 use crate::model::track::{self, Signal, Track};
 use crate::store::Store;
 
@@ -43,13 +43,24 @@ fn to_draw(drawing: Memo<Arc<Drawing>>, hot: Hot) -> Vec<Track> {
     })
 }
 
+/// What a line shows.
+#[derive(Clone, Copy, PartialEq)]
+struct State {
+    signal: Signal,
+    disagree: bool,
+    /// The last connection of one of its cells went along here, and not to another pod of a Service.
+    taken: bool,
+}
+
 #[component]
 fn Line(track: Track, hot: Hot) -> impl IntoView {
     let store = Store::here();
     let cells: Vec<_> = track.keys.iter().map(|key| store.cell(key)).collect();
+    let target = track.to.clone();
     let state = Memo::new(move |_| {
         let entries: Vec<_> = cells.iter().filter_map(|cell| cell.get()).collect();
-        track::signal(entries.iter().map(|entry| &entry.cell))
+        let (signal, disagree) = track::signal(entries.iter().map(|entry| &entry.cell));
+        State { signal, disagree, taken: entries.iter().any(|entry| track::went_to(&entry.cell, &target)) }
     });
     let (from, to) = (track.from.clone(), track.to.clone());
     let lit = Memo::new(move |_| hot.get().is_some_and(|id| id == from || id == to));
@@ -57,22 +68,48 @@ fn Line(track: Track, hot: Hot) -> impl IntoView {
         let (from, to) = (track.from.clone(), track.to.clone());
         move || {
             let directory = store.directory.get();
-            format!("{} to {}: {}", directory.long(&from), directory.long(&to), state.get().0.word())
+            let State { signal, taken, .. } = state.get();
+            let branch = if taken { "" } else { "; the last connection went to another pod of the Service" };
+            format!("{} to {}: {}{branch}", directory.long(&from), directory.long(&to), signal.word())
         }
     };
+    let label = words.clone();
     let curve = track.curve;
     let class = move || {
-        let (signal, disagree) = state.get();
-        format!("track is-{}{}", signal.name(), if disagree { " is-disagree" } else { "" })
+        let State { signal, disagree, taken } = state.get();
+        let disagree = if disagree { " is-disagree" } else { "" };
+        let branch = if taken { "" } else { " is-branch" };
+        format!("track is-{}{disagree}{branch}", signal.name())
     };
     let gate = move |side: Direction| {
         let at = curve.gate(side);
-        let shut = move || state.get().0 == Signal::Shut(side);
+        let shut = move || state.get().signal == Signal::Shut(side);
         view! { <path class="gate" class:closed=shut d=move || curve.bar(at, if shut() { 7.0 } else { 4.0 })></path> }
     };
-    let keys = track.keys;
+    let keys = StoredValue::new(track.keys);
+    let explain = move || keys.with_value(|keys| explain(store, keys));
+    let (from, source) = (track.from.clone(), track.from.clone());
     view! {
-        <g class=class class:hot=move || lit.get() on:click=move |_| explain(store, &keys)>
+        <g
+            class=class
+            class:hot=move || lit.get()
+            data-from=track.from
+            data-to=track.to
+            tabindex="-1"
+            role="button"
+            aria-label=label
+            on:click=move |_| explain()
+            on:focus=move |_| hot.touch(&source)
+            on:blur=move |_| hot.leave()
+            on:keydown=move |event| {
+                if matches!(event.key().as_str(), "Enter" | " ") {
+                    event.prevent_default();
+                    explain();
+                } else {
+                    press::along_lines(&event, &from);
+                }
+            }
+        >
             <title>{words}</title>
             <path class="reach" d=curve.d()></path>
             <path class="line" d=curve.d()></path>

@@ -48,13 +48,16 @@ struct Journey {
     life_ms: f64,
 }
 
-/// Where a runner goes. A Service's connection runs to one of its pods, in turn.
+/// Where a runner goes. A Service's connection runs to the pod that it went to; where nobody knows, to one of them in turn.
 fn journey(store: Store, drawing: &Drawing, runner: &Runner) -> Option<Journey> {
     let key = &runner.pulse.key;
     let curve = store.directory.with_untracked(|directory| {
         let targets = track::targets(directory, key);
         let turn = usize::try_from(runner.id).unwrap_or_default().checked_rem(targets.len())?;
-        let target = targets[turn];
+        // The cell came before its pulse, so it tells of this very connection.
+        let entry = store.entry(key);
+        let backend = entry.as_ref().and_then(|entry| entry.cell.probe.as_ref()?.backend.as_deref());
+        let target = backend.filter(|backend| targets.contains(backend)).unwrap_or(targets[turn]);
         drawing.tracks.iter().find(|track| track.from == key.from && track.to == target).map(|track| track.curve)
     })?;
     let end = match (runner.pulse.outcome, runner.pulse.stopped_at) {

@@ -4,7 +4,6 @@ use signalbox_api::cell::CellKey;
 use wasm_bindgen::JsCast;
 
 use crate::route::parse_key;
-use crate::store::Store;
 
 /// The cell that an event happened in.
 pub(crate) fn key_of(target: Option<web_sys::EventTarget>) -> Option<CellKey> {
@@ -17,14 +16,14 @@ fn cell_of(target: Option<web_sys::EventTarget>) -> Option<web_sys::HtmlTableCel
 }
 
 /// Keys of the grid, as the pattern of WAI-ARIA has them.
-pub(crate) fn press(store: Store, event: &web_sys::KeyboardEvent) {
+pub(crate) fn press(event: &web_sys::KeyboardEvent, explain: impl FnOnce(CellKey)) {
     let Some(cell) = cell_of(event.target()) else { return };
     let key = event.key();
     match key.as_str() {
         "Enter" | " " => {
             event.prevent_default();
             if let Some(key) = key_of(event.target()) {
-                store.explain(key);
+                explain(key);
             }
         }
         _ => {

@@ -76,7 +76,7 @@ impl RequestHandler for Handler {
                 let name = info.query.name().to_string().to_lowercase();
                 reply = self.reply(name.trim_end_matches('.'), info.query.query_type());
                 metadata.response_code = reply.code;
-                metadata.authoritative = reply.code != ResponseCode::Refused;
+                metadata.authoritative = true;
             }
             Ok(_) => metadata.response_code = ResponseCode::Refused,
             Err(_) => metadata.response_code = ResponseCode::FormErr,
@@ -131,9 +131,8 @@ impl Handler {
                 reply.additional = additional.iter().filter_map(record).collect();
             }
             Answer::NoName => reply.code = ResponseCode::NXDomain,
-            Answer::Refused => reply.code = ResponseCode::Refused,
         }
-        if reply.answers.is_empty() && reply.code != ResponseCode::Refused {
+        if reply.answers.is_empty() {
             reply.authority.extend(self.authority(name));
         }
         reply
@@ -142,7 +141,8 @@ impl Handler {
     /// Lets the asker keep a negative answer; see RFC 2308.
     fn authority(&self, name: &str) -> Option<Record> {
         let inside = name == self.domain || name.ends_with(&format!(".{}", self.domain));
-        let zone = if inside { self.domain.as_str() } else { name };
+        // Outside, the lab's resolver is the whole of DNS: its only zone is the root.
+        let zone = if inside { self.domain.as_str() } else { "" };
         let server = parse(&format!("ns.dns.{}", self.domain))?;
         let contact = parse(&format!("hostmaster.{}", self.domain))?;
         let soa = SOA::new(server, contact, 1, 7200, 1800, 86400, TTL);
@@ -151,7 +151,7 @@ impl Handler {
 }
 
 fn parse(name: &str) -> Option<Name> {
-    Name::from_ascii(format!("{name}.")).ok()
+    if name.is_empty() { Some(Name::root()) } else { Name::from_ascii(format!("{name}.")).ok() }
 }
 
 /// A name that DNS cannot carry has no record.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::directory::{Backend, Key, Known};
-use crate::network::{PODS, SERVICES};
+use crate::network::PODS;
 
 /// Data of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,6 @@ pub(crate) enum Answer {
     Found { answers: Vec<Record>, additional: Vec<Record> },
     /// There is no such name.
     NoName,
-    /// Nobody here knows of that part of the tree.
-    Refused,
 }
 
 impl Answer {
@@ -154,12 +152,10 @@ fn by_service(known: &Known, domain: &str, name: &str, key: &Key, service: &Serv
         let target = target.trim_end_matches('.').to_lowercase();
         let mut answers = vec![(name.to_owned(), Data::Cname(target.clone()))];
         // One step is enough: a chain of such Services is what the asker follows.
-        let further = if kind == Kind::A && strip(&target, domain).is_none() {
-            outside(known, &target, kind)
-        } else {
-            Answer::Refused
-        };
-        if let Answer::Found { answers: more, .. } = further {
+        if kind == Kind::A
+            && strip(&target, domain).is_none()
+            && let Answer::Found { answers: more, .. } = outside(known, &target, kind)
+        {
             answers.extend(more);
         }
         return Answer::Found { answers, additional: Vec::new() };
@@ -208,7 +204,7 @@ fn by_port(
 
 fn pointer(known: &Known, domain: &str, name: &str, reverse: &str, kind: Kind) -> Answer {
     let octets: Vec<&str> = reverse.rsplit('.').collect();
-    let Ok(address) = octets.join(".").parse::<Ipv4Addr>() else { return Answer::Refused };
+    let Ok(address) = octets.join(".").parse::<Ipv4Addr>() else { return Answer::NoName };
     let service = known.services.iter().find(|(_, service)| cluster_address(service) == Some(address));
     let target = match service {
         Some(((namespace, service), _)) => Some(format!("{service}.{namespace}.svc.{domain}")),
@@ -225,14 +221,14 @@ fn pointer(known: &Known, domain: &str, name: &str, reverse: &str, kind: Kind) -
             let answers = asked.then(|| (name.to_owned(), Data::Ptr(target))).into_iter().collect();
             Answer::Found { answers, additional: Vec::new() }
         }
-        None if PODS.contains(&address) || SERVICES.contains(&address) => Answer::NoName,
-        None => Answer::Refused,
+        None => Answer::NoName,
     }
 }
 
-/// The names of hosts outside. Each is a little zone of its own; of anything else nobody here knows.
+/// The names of hosts outside. The lab's internet is whole: what is not in it does not exist, so that a mistyped name
+/// gets the answer that it would get from a real resolver at the end of its search list.
 fn outside(known: &Known, name: &str, kind: Kind) -> Answer {
-    let mut below = false;
+    let mut above = name.is_empty();
     for host in known.hosts.values() {
         for own in &host.names {
             let own = own.trim_end_matches('.').to_lowercase();
@@ -244,12 +240,13 @@ fn outside(known: &Known, name: &str, kind: Kind) -> Answer {
                     });
                     return records(name, kind, addresses);
                 }
-                Some(_) => below = true,
-                None => {}
+                Some(_) => {}
+                None => above |= strip(&own, name).is_some(),
             }
         }
     }
-    if below { Answer::NoName } else { Answer::Refused }
+    // RFC 8020: a name with names below it exists, with nothing of its own.
+    if above { Answer::nothing() } else { Answer::NoName }
 }
 
 #[cfg(test)]
@@ -305,8 +302,11 @@ mod tests {
             ("www.example.com", Kind::A, Ok(vec![a("203.0.113.10")])),
             ("www.example.com", Kind::Other, Ok(vec![])),
             ("a.www.example.com", Kind::A, Err(Answer::NoName)),
-            ("example.com", Kind::A, Err(Answer::Refused)),
-            ("notcluster.local", Kind::A, Err(Answer::Refused)),
+            ("example.com", Kind::A, Ok(vec![])),
+            ("", Kind::Other, Ok(vec![])),
+            ("example.org", Kind::A, Err(Answer::NoName)),
+            ("nobody", Kind::A, Err(Answer::NoName)),
+            ("notcluster.local", Kind::A, Err(Answer::NoName)),
             ("7.0.96.10.in-addr.arpa", Kind::Ptr, Ok(vec![Data::Ptr("dbsvc.backend.svc.cluster.local".to_owned())])),
             (
                 "10.0.244.10.in-addr.arpa",
@@ -314,7 +314,7 @@ mod tests {
                 Ok(vec![Data::Ptr("10-244-0-10.peers.backend.svc.cluster.local".to_owned())]),
             ),
             ("99.0.244.10.in-addr.arpa", Kind::Ptr, Err(Answer::NoName)),
-            ("1.1.1.1.in-addr.arpa", Kind::Ptr, Err(Answer::Refused)),
+            ("1.1.1.1.in-addr.arpa", Kind::Ptr, Err(Answer::NoName)),
         ];
         for (name, kind, expected) in cases {
             let found = match answer(&known, DOMAIN, name, kind) {

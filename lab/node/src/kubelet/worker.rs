@@ -127,6 +127,11 @@ impl Worker {
         self.pod.metadata.deletion_timestamp.is_some() || self.updates.borrow().is_none()
     }
 
+    /// The same by what has been heard and not yet taken in.
+    fn unwanted(&self) -> bool {
+        self.updates.borrow().as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
+    }
+
     /// Waits for news of the pod. False when there will be none.
     async fn updated(&mut self) -> bool {
         if self.updates.changed().await.is_err() {
@@ -150,6 +155,11 @@ impl Worker {
                     self.since.initialized = Some(Timestamp::now());
                     self.node.register_pod(&self.namespace, &self.name, &instance);
                     return Some(instance);
+                }
+                // Deleted while it started: what was in the way no longer matters to anybody.
+                Err(error) if self.unwanted() => {
+                    tracing::debug!(namespace = %self.namespace, pod = %self.name, %error, "no sandbox, none wanted");
+                    return None;
                 }
                 Err(error) => {
                     tracing::error!(namespace = %self.namespace, pod = %self.name, %error, "no sandbox");

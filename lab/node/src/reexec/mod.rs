@@ -86,6 +86,8 @@ fn close_inherited() {
 pub(crate) fn command(role: &Role, socket: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).env_clear().stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
+    // A terminal sends Ctrl-C to its whole foreground group: the lab is to end its namespaces in order, not to lose them.
+    command.process_group(0);
     let parent = std::process::id().to_string();
     match role {
         Role::Holder => command.args(["holder", &parent]),

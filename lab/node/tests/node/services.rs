@@ -39,7 +39,7 @@ async fn services() {
     let dns_ports = json!([{"name": "dns", "port": 53, "protocol": "UDP"},
                            {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]);
     let both = json!([{"name": "tcp", "port": 80, "protocol": "TCP", "nodePort": 30080},
-                      {"name": "udp", "port": 81, "protocol": "UDP"}]);
+                      {"name": "udp", "port": 81, "protocol": "UDP", "nodePort": 30081}]);
     let targets = json!([{"name": "tcp", "port": 9000, "protocol": "TCP"},
                          {"name": "udp", "port": 9001, "protocol": "UDP"}]);
     tell(
@@ -81,6 +81,7 @@ async fn services() {
         (pod("web"), "198.51.100.10:30080", true, web_address.as_str()),
         (outside("users"), "10.96.0.20:80", true, "198.51.100.100"),
         (outside("users"), "198.51.100.200:80", true, "198.51.100.100"),
+        (outside("users"), "198.51.100.10:30080", true, "198.51.100.100"),
         (outside("internet"), "203.0.113.1:30080", true, "203.0.113.10"),
         (pod("web"), "10.96.0.22:80", false, "refused"),
     ];
@@ -89,12 +90,24 @@ async fn services() {
         assert_eq!(open, opens, "{from:?} -> {to}: {output}");
         assert!(output.contains(text), "{from:?} -> {to}: {text}: {output}");
     }
-    let udp = ["signalbox-probe", "connect", "10.96.0.20:81", "--udp", "--timeout", "1s"];
-    let (exit, output) = exec(&node, pod("web"), &udp).await;
-    assert_eq!(exit, ExitStatus::Code(0), "{output}");
+    let udp = [
+        (pod("web"), "10.96.0.20:81"),
+        (outside("users"), "10.96.0.20:81"),
+        (outside("users"), "198.51.100.200:81"),
+        (outside("users"), "198.51.100.10:30081"),
+        (outside("internet"), "203.0.113.1:30081"),
+    ];
+    for (from, to) in udp {
+        let command = ["signalbox-probe", "connect", to, "--udp", "--timeout", "1s"];
+        let (exit, output) = exec(&node, from.clone(), &command).await;
+        assert_eq!(exit, ExitStatus::Code(0), "{from:?} -> {to} by UDP: {output}");
+        assert!(output.contains("dbsvc answered"), "{from:?} -> {to} by UDP: {output}");
+    }
     for (name, found) in [("dbsvc", true), ("nobody", false), ("www.example.com", true), ("example.org", false)] {
         let (exit, output) = exec(&node, pod("web"), &["signalbox-probe", "resolve", name]).await;
         assert_eq!(exit == ExitStatus::Code(0), found, "{name}: {output}");
+        // At the end of the search list stands the name itself: that it does not exist is an answer, not a failure.
+        assert!(found || output.contains("NXDOMAIN"), "{name}: {output}");
     }
     let (exit, output) = exec(&node, pod("web"), &["nslookup", "dbsvc.test.svc.cluster.local"]).await;
     assert!(exit == ExitStatus::Code(0) && output.contains("10.96.0.20"), "{output}");

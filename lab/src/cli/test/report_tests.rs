@@ -27,6 +27,7 @@ fn open_cell(from: &Endpoint, to: &Endpoint, port: u16) -> Cell {
             evidence: Evidence::Answer,
             latency_us: Some(123),
             seen_source: None,
+            backend: None,
             detail: None,
             at_ms: 1,
         }),

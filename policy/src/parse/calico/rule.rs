@@ -1,20 +1,14 @@
 //! Rules of Calico's policies.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-use crate::block::IpBlock;
 use crate::names::{Direction, Family, Protocol};
-use crate::parse::block;
 use crate::parse::calico::port::{self, Asked, Named};
-use crate::parse::calico::selector::Selected;
-use crate::parse::calico::sets::{Scope, Sets};
-use crate::parse::calico::{expression, labels};
+use crate::parse::calico::remote::{Remote, Restriction};
+use crate::parse::calico::sets::Sets;
 use crate::parse::node::{Node, Problems, shortened};
-use crate::parse::policy::all;
 use crate::parse::problem::Reason;
-use crate::peer::{Namespaces, Peer, PodSet};
-use crate::policy::{self, Action, Rule};
-use crate::selector::{Expression, Requirement, Selector, Test};
+use crate::policy::{Action, Rule};
 
 const FIELDS: [&str; 10] =
     ["action", "ipVersion", "protocol", "icmp", "notProtocol", "notICMP", "source", "destination", "http", "metadata"];
@@ -36,16 +30,6 @@ pub(super) struct Rules<'a> {
     /// The policy's namespace; absent for a GlobalNetworkPolicy.
     pub own: Option<&'a str>,
     pub sets: &'a Sets,
-}
-
-/// Who is at the other end.
-enum Remote {
-    /// Anyone.
-    Anyone,
-    /// These.
-    Peer(Peer),
-    /// Nobody.
-    Nobody,
 }
 
 impl Rules<'_> {
@@ -86,7 +70,7 @@ impl Rules<'_> {
         }
         let remote = match remote {
             Some(remote) => self.remote(remote, version.flatten(), problems),
-            None => Some(restricted(None, &[], &[], version.flatten())),
+            None => Some(Remote::of(None, &Restriction::to(version.flatten()))),
         }
         .filter(|_| families.is_some());
         let ports = asked.and_then(|asked| asked.ports(destination.as_ref(), problems));
@@ -98,7 +82,7 @@ impl Rules<'_> {
             (None, Some(Verb::Does(action))) => {
                 let (ports, peers) = match (ports.flatten(), remote) {
                     (None, _) | (_, Some(Remote::Nobody)) => return Rule::never(action),
-                    (Some(ports), Some(Remote::Peer(peer))) => (ports, vec![peer]),
+                    (Some(ports), Some(Remote::Peers(peers))) => (ports, peers),
                     (Some(ports), Some(Remote::Anyone) | None) => (ports, Vec::new()),
                 };
                 return Rule { action, peers, ports, doubt: None };
@@ -107,7 +91,7 @@ impl Rules<'_> {
         }
         // What could not be read is as wide as it may be.
         let peers = match remote {
-            Some(Remote::Peer(peer)) => vec![peer],
+            Some(Remote::Peers(peers)) => peers,
             Some(Remote::Anyone | Remote::Nobody) | None => Vec::new(),
         };
         let action = match action {
@@ -115,80 +99,6 @@ impl Rules<'_> {
             Some(Verb::Log) | None => Action::Deny,
         };
         Rule { action, peers, ports: ports.flatten().unwrap_or_default(), doubt }
-    }
-
-    /// What a `source` or `destination` says of the other end. `None`: it cannot be read, or not be said.
-    fn remote(&self, entity: &Node<'_>, version: Option<Family>, problems: &mut Problems) -> Option<Remote> {
-        let before = problems.len();
-        let namespaces = expression(entity, "namespaceSelector", problems);
-        let selector = expression_of_labels(entity, "selector", problems);
-        let without = expression_of_labels(entity, "notSelector", problems);
-        let account = service_account(entity, problems);
-        let nets = nets(entity, "nets", problems);
-        let not_nets = nets_without(entity, problems);
-        if let Some(services) = entity.field("services") {
-            let remedy = "name the pods behind it by their labels";
-            problems.add(&services, Reason::Unsupported { what: "a Service's endpoints", remedy });
-        }
-        if problems.len() > before {
-            return None;
-        }
-        let (namespaces, selector, without, account) = (namespaces?, selector?, without?, account?);
-        let (nets, not_nets) = (nets?, not_nets?);
-        let selects = selector.is_some() || account.is_some();
-        let scope = match (&namespaces, self.own) {
-            (Some(Selected::Global), _) => Scope::Global,
-            (Some(Selected::Labels(_)), _) => Scope::SomeNamespaces,
-            (None, Some(own)) => Scope::Own(own),
-            (None, None) => Scope::Anywhere,
-        };
-        let mut terms: Vec<Expression> = Vec::new();
-        terms.extend(selector.map(as_expression));
-        terms.extend(account);
-        let positive = Selector::of(Expression::And(terms.clone()));
-        // Whether any term confines it to what has labels: what else there is, is out then.
-        let confines = selects || namespaces.is_some() || (without.is_some() && self.own.is_some());
-        if confines && let Some(set) = self.sets.selected(&scope, &positive) {
-            problems.add(entity, Reason::NetworkSet { object: set.to_owned() });
-            return None;
-        }
-        if let Some(without) = without {
-            // It is not confined to the policy's namespace: see `GetEntityRuleSelector` in Calico's rules.go.
-            if let Some(set) = self.sets.selected(&Scope::Anywhere, &without) {
-                problems.add_at(entity, "notSelector", Reason::NetworkSet { object: set.to_owned() });
-                return None;
-            }
-            if !confines {
-                let what = "all that a notSelector leaves, be it a pod or not,";
-                let remedy = "add a selector, for instance all(), to speak of pods only";
-                problems.add_at(entity, "notSelector", Reason::Unsupported { what, remedy });
-                return None;
-            }
-            terms.push(Expression::Not(Box::new(as_expression(without))));
-        }
-        let namespaces = match (namespaces, self.own) {
-            (Some(Selected::Global), _) => return Some(Remote::Nobody),
-            (Some(Selected::Labels(selector)), _) => Namespaces::Selected(selector),
-            (None, Some(own)) => Namespaces::Own(own.to_owned()),
-            (None, None) => Namespaces::Selected(Selector::default()),
-        };
-        let set = confines.then(|| PodSet { namespaces, pods: flattened(terms) });
-        Some(restricted(set, &nets, &not_nets, version))
-    }
-}
-
-/// Pods, addresses, or pods by their addresses.
-fn restricted(set: Option<PodSet>, nets: &[IpNet], not_nets: &[IpNet], version: Option<Family>) -> Remote {
-    let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-    let is_restricted = !nets.is_empty() || !not_nets.is_empty() || version.is_some();
-    let cidrs = if nets.is_empty() { &all[..] } else { nets };
-    let of_version = |net: &&IpNet| version.is_none_or(|version| Family::of(net.addr()) == version);
-    let block = IpBlock::of(cidrs.iter().filter(of_version).copied(), not_nets.iter().copied());
-    match set {
-        None if !is_restricted => Remote::Anyone,
-        Some(set) if !is_restricted => Remote::Peer(Peer::Pods(set)),
-        None => Remote::Peer(Peer::Block(block)),
-        Some(set) => Remote::Peer(Peer::PodsIn(set, block)),
     }
 }
 
@@ -320,55 +230,4 @@ fn check_families(node: &Node<'_>, problems: &mut Problems) -> Option<()> {
         }
     }
     Some(())
-}
-
-fn nets(entity: &Node<'_>, name: &'static str, problems: &mut Problems) -> Option<Vec<IpNet>> {
-    let Some(field) = entity.field(name) else { return Some(Vec::new()) };
-    all(field.items(problems)?, |item| block::net(&item, problems))
-}
-
-fn nets_without(entity: &Node<'_>, problems: &mut Problems) -> Option<Vec<IpNet>> {
-    nets(entity, "notNets", problems)
-}
-
-/// `serviceAccounts`: the names as the label that Calico gives pods.
-fn service_account(entity: &Node<'_>, problems: &mut Problems) -> Option<Option<Expression>> {
-    let Some(field) = entity.field("serviceAccounts") else { return Some(None) };
-    field.check_fields(&["names", "selector"], problems)?;
-    if let Some(selector) = field.field("selector").filter(|selector| !selector.is_text("")) {
-        let remedy = "name them instead";
-        problems.add(&selector, Reason::Unsupported { what: "a selector of service accounts", remedy });
-        return None;
-    }
-    let Some(names) = field.field("names") else { return Some(None) };
-    let names = all(names.items(problems)?, |item| item.string(problems).map(str::to_owned))?;
-    if names.is_empty() {
-        return Some(None);
-    }
-    let key = policy::calico::SERVICE_ACCOUNT.to_owned();
-    Some(Some(Expression::Label(Requirement { key, test: Test::In(names.into_iter().collect()) })))
-}
-
-/// `Some(None)`: it is absent.
-fn expression_of_labels(entity: &Node<'_>, name: &'static str, problems: &mut Problems) -> Option<Option<Selector>> {
-    let is_there = entity.field(name).is_some_and(|field| !field.is_text(""));
-    labels(entity, name, problems).map(|selector| is_there.then_some(selector))
-}
-
-fn as_expression(selector: Selector) -> Expression {
-    let requirements = selector.requirements().iter().cloned().map(Expression::Label);
-    Expression::And(requirements.chain(selector.expression().cloned()).collect())
-}
-
-/// All terms at once, as a list of requirements if they are one.
-fn flattened(terms: Vec<Expression>) -> Selector {
-    let parts = terms.into_iter().flat_map(|term| match term {
-        Expression::And(parts) => parts,
-        Expression::Label(_) | Expression::Not(_) | Expression::Or(_) => vec![term],
-    });
-    let mut parts: Vec<Expression> = parts.collect();
-    match parts.len() {
-        1 => Selector::of(parts.remove(0)),
-        _ => Selector::of(Expression::And(parts)),
-    }
 }

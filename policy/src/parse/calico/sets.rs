@@ -1,5 +1,11 @@
 //! What selectors of Calico's rules select besides pods: NetworkSets, GlobalNetworkSets and HostEndpoints.
+//!
+//! Source: projectcalico/calico, `libcalico-go/lib/backend/syncersv1/updateprocessors/{networkset,globalnetworkset}processor.go`:
+//! a NetworkSet has the label of its namespace, and inherits the namespace's own as pods do.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::label::Labels;
@@ -23,6 +29,8 @@ struct Set {
     namespace: Option<String>,
     /// Absent where they cannot be read: then it may be selected.
     labels: Option<Labels>,
+    /// Absent where they cannot be read, and for HostEndpoints, whose addresses may be found out at their nodes only.
+    nets: Option<Vec<IpNet>>,
 }
 
 /// Which namespaces a selector is about.
@@ -31,6 +39,8 @@ pub(super) enum Scope<'a> {
     Anywhere,
     /// What is in none.
     Global,
+    /// What is in any.
+    AllNamespaces,
     /// All that a `namespaceSelector` may select.
     SomeNamespaces,
     /// One.
@@ -38,20 +48,40 @@ pub(super) enum Scope<'a> {
 }
 
 impl Sets {
+    /// Of two with one name the later one counts.
     pub(crate) fn of<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Self {
-        Self { list: objects.into_iter().filter_map(set).collect() }
+        let mut list: Vec<Set> = Vec::new();
+        for set in objects.into_iter().filter_map(set) {
+            list.retain(|other| other.title != set.title);
+            list.push(set);
+        }
+        Self { list }
     }
 
-    /// The name of one that a selector may select, in some namespaces.
-    pub(super) fn selected(&self, scope: &Scope<'_>, selector: &Selector) -> Option<&str> {
-        let is_in_scope = |set: &Set| match scope {
-            Scope::Anywhere => true,
-            Scope::Global => set.namespace.is_none(),
-            Scope::SomeNamespaces => set.namespace.is_some(),
-            Scope::Own(own) => set.namespace.as_deref() == Some(*own),
-        };
-        let matches = |set: &Set| set.labels.as_ref().is_none_or(|labels| selector.matches(labels));
-        self.list.iter().find(|set| is_in_scope(set) && matches(set)).map(|set| set.title.as_str())
+    /// The addresses of all that a selector selects, in some namespaces.
+    ///
+    /// # Errors
+    /// The name of one of which it cannot be told, or not what its addresses are.
+    pub(super) fn selected(&self, scope: &Scope<'_>, selector: &Selector) -> Result<Vec<IpNet>, &str> {
+        let mut nets = Vec::new();
+        for set in &self.list {
+            let is_in_scope = match scope {
+                Scope::Anywhere => true,
+                Scope::Global => set.namespace.is_none(),
+                Scope::AllNamespaces | Scope::SomeNamespaces => set.namespace.is_some(),
+                Scope::Own(own) => set.namespace.as_deref() == Some(*own),
+            };
+            if !is_in_scope || set.labels.as_ref().is_some_and(|labels| !selector.matches(labels)) {
+                continue;
+            }
+            match (&set.labels, &set.nets, scope) {
+                (Some(_), Some(known), Scope::Anywhere | Scope::Global | Scope::AllNamespaces | Scope::Own(_)) => {
+                    nets.extend(known);
+                }
+                (_, _, _) => return Err(&set.title),
+            }
+        }
+        Ok(nets)
     }
 }
 
@@ -84,5 +114,21 @@ fn set(value: &Value) -> Option<Set> {
     if let (Some(labels), Some(namespace)) = (&mut labels, &namespace) {
         policy::calico::add(labels, policy::calico::NAMESPACE, namespace);
     }
-    Some(Set { title, namespace, labels })
+    let nets = if kind == "HostEndpoint" { None } else { nets(value) };
+    Some(Set { title, namespace, labels, nets })
+}
+
+/// `spec.nets`: CIDRs, or addresses. `None` where the `spec` says anything else, or one of them cannot be read.
+fn nets(value: &Value) -> Option<Vec<IpNet>> {
+    let Some(spec) = value.get("spec").filter(|spec| !spec.is_null()) else { return Some(Vec::new()) };
+    if spec.as_object()?.keys().any(|field| field != "nets") {
+        return None;
+    }
+    let Some(nets) = spec.get("nets").filter(|nets| !nets.is_null()) else { return Some(Vec::new()) };
+    let net = |text: &str| {
+        let net = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+        let is_mapped = matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
+        (!is_mapped).then(|| net.trunc())
+    };
+    nets.as_array()?.iter().map(|item| net(item.as_str()?)).collect()
 }

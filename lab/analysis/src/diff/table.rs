@@ -1,0 +1,55 @@
+//! One line for each change.
+
+use signalbox_policy::diff::{Change, Effect};
+
+use super::{Doubts, Sink, Summary, access};
+use crate::error::Error;
+use crate::scope;
+use crate::streams::Streams;
+
+#[derive(Default)]
+pub(super) struct Table;
+
+impl Sink for Table {
+    fn changes(&mut self, changes: &[Change], streams: &mut Streams<'_>) -> Result<(), Error> {
+        let paint = streams.paint;
+        let width = changes.iter().map(|change| change.to.to_string().chars().count()).max().unwrap_or(0);
+        for change in changes {
+            let word = match (change.effect(), change.is_certain()) {
+                (Effect::Opens, true) => paint.good("+ opens "),
+                (Effect::Closes, true) => paint.bad("- closes"),
+                (Effect::Opens, false) => paint.doubtful("? may open "),
+                (Effect::Closes, false) => paint.doubtful("? may close"),
+                (Effect::Comes, _) => paint.good("* comes "),
+                (Effect::Goes, _) => paint.bad("* goes  "),
+            };
+            let family = change.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+            let uncertain = match change.is_certain() {
+                true => String::new(),
+                false => format!(" (was {}, is {})", access(change.before), access(change.after)),
+            };
+            let (from, to) = (&change.from, change.to.to_string());
+            writeln!(streams.out, "{word}  {from} -> {to:width$}  {}{family}{uncertain}", change.traffic)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, summary: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error> {
+        let paint = streams.paint;
+        let Summary { opens, closes, comes, goes } = summary;
+        if opens + closes + comes + goes == 0 {
+            writeln!(streams.out, "nothing opens and nothing closes")?;
+        } else {
+            writeln!(streams.out, "\n{opens} open, {closes} close, {comes} come and {goes} go with their pods")?;
+        }
+        for (title, unknowns) in [("before", &doubts.before), ("after", &doubts.after)] {
+            if !unknowns.is_empty() {
+                writeln!(streams.out, "\n{}", paint.bold(&format!("not understood {title}")))?;
+            }
+            for line in unknowns.lines(paint) {
+                writeln!(streams.out, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}

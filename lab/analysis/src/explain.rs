@@ -1,0 +1,101 @@
+//! `signalbox explain`: why a connection is open or shut.
+//!
+//! - [`ends`]: who the two ends are, as people write them.
+//! - [`answer`]: what the engine says of them, with the places in the manifests; [`text`] prints it.
+
+mod answer;
+mod ends;
+mod text;
+
+use serde::Serialize;
+
+use crate::Exit;
+use crate::error::Error;
+use crate::input::{self, Input, Live};
+use crate::source::Places;
+use crate::streams::Streams;
+use answer::Answer;
+use ends::Ends;
+
+const EXAMPLES: &str = "\
+Examples:
+  signalbox explain shop/web shop/db:5432 manifests/          why web reaches db, or does not
+  signalbox explain shop/web kube-system/coredns:53/UDP manifests/
+  signalbox explain 198.51.100.7 shop/web:https manifests/     from an address outside; a port by its name
+  signalbox explain shop/web [2001:db8::1]:443 manifests/      to one
+  signalbox explain shop/web shop/db:5432 --kubeconfig ~/.kube/config -o json
+
+FROM and TO are NAMESPACE/POD, NAMESPACE/WORKLOAD (for which its first pod stands), an address, or `node` for the node that
+the other end runs on. The port is the pod's own, after a Service's translation.
+
+Exit status: 0 if the connection is allowed, 1 if it is denied or unknown, 2 if something could not be read or found.";
+
+/// Tell why a connection is open or shut
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Who connects: NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, or `node`
+    from: String,
+    /// To whom, at which port: the same, then :PORT or :PORT/PROTOCOL
+    #[arg(value_name = "TO:PORT[/PROTOCOL]")]
+    to: String,
+    #[command(flatten)]
+    input: input::Args,
+    /// The connection goes through a Service; it matters for a pod that calls itself
+    #[arg(long)]
+    through_service: bool,
+    /// How to print the result
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One object: docs/schema/explain.json
+    Json,
+}
+
+/// The fields come in this order.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    from: String,
+    to: String,
+    protocol: String,
+    port: u16,
+    /// Pods that a workload has besides the one that stands for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    /// One, or one for each family where they differ.
+    answers: Vec<Answer>,
+}
+
+pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Result<Exit, Error> {
+    let input = Input::load(&args.input, live, streams)?;
+    let cluster = input.cluster();
+    input.complain(streams);
+    let ends = Ends::find(&args.from, &args.to, &input, &cluster)?;
+    let route = if args.through_service { signalbox_policy::Route::Service } else { signalbox_policy::Route::Direct };
+    let explanation = Explanation {
+        from: ends.from.name.clone(),
+        to: ends.to.name.clone(),
+        protocol: ends.protocol.to_string(),
+        port: ends.port,
+        notes: ends.notes.clone(),
+        answers: answer::answers(&ends, route, &Places::of(&input), &cluster),
+    };
+    match args.output {
+        Format::Json => {
+            serde_json::to_writer(&mut *streams.out, &explanation).map_err(std::io::Error::from)?;
+            writeln!(streams.out)?;
+        }
+        Format::Table => text::print(&explanation, streams)?,
+    }
+    let is_open = explanation.answers.iter().all(|answer| answer.verdict == answer::Word::Allowed);
+    Ok(match (input.broken.is_empty(), is_open) {
+        (false, _) => Exit::Unreadable,
+        (true, true) => Exit::Fine,
+        (true, false) => Exit::Findings,
+    })
+}

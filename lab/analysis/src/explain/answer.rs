@@ -1,0 +1,250 @@
+//! What the engine says, with the places in the manifests.
+
+use serde::Serialize;
+use signalbox_policy::patch;
+use signalbox_policy::verdict::NearestMiss;
+use signalbox_policy::{Cluster, Connection, Direction, Family, Party, PolicyRef, Route, RuleRef, Side, Verdict};
+
+use super::ends::{End, Ends};
+use crate::analyze::Ports;
+use crate::scope;
+use crate::source::{Location, Places};
+
+/// The engine's answer for all families, or for one.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<&'static str>,
+    pub verdict: Word,
+    pub egress: Option<SideAnswer>,
+    pub ingress: Option<SideAnswer>,
+    pub unknown: Vec<String>,
+    /// How to open it, where it is denied for certain.
+    pub remedy: Option<Remedy>,
+}
+
+/// What to apply, and what that opens besides.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Remedy {
+    pub patches: Vec<Patch>,
+    pub also_opens: Vec<Opening>,
+    /// Why the connection stays shut all the same. Empty: the patches open it.
+    pub obstacles: Vec<String>,
+    #[serde(skip)]
+    pub yaml: String,
+}
+
+/// One object to apply.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Patch {
+    pub object: String,
+    pub change: &'static str,
+    pub summary: String,
+    pub yaml: String,
+}
+
+/// Something else that opens.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Opening {
+    pub src: String,
+    pub dst: String,
+    pub ports: Ports,
+}
+
+/// In one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Word {
+    Allowed,
+    Denied,
+    Unknown,
+}
+
+/// One side's answer. What does not apply is null or empty.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct SideAnswer {
+    pub verdict: Word,
+    pub reason: Why,
+    /// One sentence.
+    pub text: String,
+    /// The rule that decided.
+    pub rule: Option<Place>,
+    /// The policies that isolate the pod.
+    pub isolated_by: Vec<Policy>,
+    pub nearest: Option<Nearest>,
+}
+
+/// What decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Why {
+    Rule,
+    Isolation,
+    NoPolicy,
+    Always,
+}
+
+/// A rule, or a policy, and where it stands.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Place {
+    pub policy: Policy,
+    /// `spec.ingress[0]`.
+    pub path: String,
+    pub peer: Option<u32>,
+    pub port: Option<u32>,
+    pub excerpt: Vec<String>,
+}
+
+/// A policy's name and place.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Policy {
+    pub kind: &'static str,
+    pub namespace: Option<String>,
+    pub name: String,
+    /// For a rule, the rule's place. Null: it comes from a live cluster.
+    pub file: Option<String>,
+    pub line: Option<usize>,
+}
+
+/// The rule that came closest.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Nearest {
+    #[serde(flatten)]
+    pub rule: Place,
+    pub difference: String,
+}
+
+/// One answer, or one for each family where they differ.
+pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &Cluster) -> Vec<Answer> {
+    let ask = |family: Option<Family>| {
+        let (from, to) = (&ends.from.party, &ends.to.party);
+        let connection = Connection { from, to, protocol: ends.protocol, port: ends.port, route, family };
+        answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), places)
+    };
+    let families = common_families(ends, cluster);
+    if families.len() < 2 {
+        return vec![ask(None)];
+    }
+    let mut answers: Vec<Answer> = families.iter().map(|family| ask(Some(*family))).collect();
+    if answers.windows(2).all(|pair| pair[0] == pair[1]) {
+        answers.truncate(1);
+    } else {
+        for (answer, family) in answers.iter_mut().zip(families) {
+            answer.family = Some(scope::family(family));
+        }
+    }
+    answers
+}
+
+/// The families that both ends have, as far as that is known.
+fn common_families(ends: &Ends, cluster: &Cluster) -> Vec<Family> {
+    let pods = cluster.families();
+    let of = |end: &End| match &end.party {
+        Party::Pod(pod) => pods.get(pod).cloned().unwrap_or_default(),
+        Party::Address(address) => [Family::of(*address)].into(),
+        Party::LocalNode => [Family::V4, Family::V6].into(),
+    };
+    of(&ends.from).intersection(&of(&ends.to)).copied().collect()
+}
+
+fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>) -> Answer {
+    let word = match verdict.allowed() {
+        Some(true) => Word::Allowed,
+        Some(false) => Word::Denied,
+        None => Word::Unknown,
+    };
+    let side = |side: &Option<Side>| side.as_ref().map(|side| side_answer(side, places));
+    Answer {
+        family: None,
+        verdict: word,
+        egress: side(&verdict.egress),
+        ingress: side(&verdict.ingress),
+        unknown: verdict.unknown.clone(),
+        remedy: remedy.map(self::remedy),
+    }
+}
+
+fn remedy(remedy: &patch::Remedy) -> Remedy {
+    let patches = remedy.patches.iter().map(|patch| Patch {
+        object: patch.object.to_string(),
+        change: match patch.change {
+            patch::Change::Create => "create",
+            patch::Change::Replace => "replace",
+        },
+        summary: patch.summary.clone(),
+        yaml: patch.yaml.clone(),
+    });
+    let openings = remedy.also_opens.iter().map(|opening| Opening {
+        src: opening.from.to_string(),
+        dst: opening.to.to_string(),
+        ports: Ports(opening.traffic.clone()),
+    });
+    Remedy {
+        patches: patches.collect(),
+        also_opens: openings.collect(),
+        obstacles: remedy.obstacles.clone(),
+        yaml: remedy.yaml(),
+    }
+}
+
+fn side_answer(side: &Side, places: &Places<'_>) -> SideAnswer {
+    let policies = |names: &[PolicyRef]| names.iter().map(|name| policy(name, "", places).0).collect::<Vec<_>>();
+    let verdict = if side.is_allowed() { Word::Allowed } else { Word::Denied };
+    let plain =
+        |reason, text: String| SideAnswer { verdict, reason, text, rule: None, isolated_by: Vec::new(), nearest: None };
+    match side {
+        Side::NotIsolated(direction) => plain(Why::NoPolicy, format!("no policy isolates the pod for {direction}")),
+        Side::AlwaysAllowed(_, reason) => plain(Why::Always, (*reason).to_owned()),
+        Side::AllowedBy(rule, isolated_by) => SideAnswer {
+            rule: Some(place(rule, places)),
+            isolated_by: policies(isolated_by),
+            ..plain(Why::Rule, format!("allowed by {}, {}", rule.policy, path(rule)))
+        },
+        Side::DeniedBy(rule) => SideAnswer {
+            rule: Some(place(rule, places)),
+            ..plain(Why::Rule, format!("denied by {}, {}", rule.policy, path(rule)))
+        },
+        Side::Denied { direction, isolated_by, nearest } => {
+            let names: Vec<String> = isolated_by.iter().map(ToString::to_string).collect();
+            SideAnswer {
+                isolated_by: policies(isolated_by),
+                nearest: nearest.as_ref().map(|miss| self::nearest(miss, places)),
+                ..plain(
+                    Why::Isolation,
+                    format!("isolated for {direction} by {}, and no rule allows it", names.join(", ")),
+                )
+            }
+        }
+    }
+}
+
+fn nearest(miss: &NearestMiss, places: &Places<'_>) -> Nearest {
+    Nearest { rule: place(&miss.rule, places), difference: miss.difference.clone() }
+}
+
+fn path(rule: &RuleRef) -> String {
+    let direction = match rule.direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    format!("spec.{direction}[{}]", rule.rule)
+}
+
+fn place(rule: &RuleRef, places: &Places<'_>) -> Place {
+    let path = path(rule);
+    let (policy, location) = policy(&rule.policy, &path, places);
+    let excerpt = location.map(|location| location.excerpt).unwrap_or_default();
+    Place { policy, path, peer: rule.peer, port: rule.port, excerpt }
+}
+
+fn policy(name: &PolicyRef, path: &str, places: &Places<'_>) -> (Policy, Option<Location>) {
+    let location = places.locate(name.kind, name.namespace.as_deref(), &name.name, path);
+    let policy = Policy {
+        kind: name.kind,
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+        file: location.as_ref().map(|location| location.file.clone()),
+        line: location.as_ref().map(|location| location.line),
+    };
+    (policy, location)
+}

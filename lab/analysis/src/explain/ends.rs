@@ -1,0 +1,179 @@
+//! The two ends of a connection, as people write them.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+use signalbox_policy::{Cluster, Party, PodRef, Protocol};
+
+use crate::error::Error;
+use crate::input::Input;
+
+const HOW_TO_NAME: &str = "write NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, or `node`";
+const HOW_TO_PORT: &str = "write a port behind the name, as in shop/db:5432, shop/dns:53/UDP or [2001:db8::1]:443";
+
+/// One end.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub party: Party,
+    /// How to call it.
+    pub name: String,
+}
+
+/// Both, and the port.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    pub from: End,
+    pub to: End,
+    pub protocol: Protocol,
+    pub port: u16,
+    pub notes: Vec<String>,
+}
+
+impl Ends {
+    pub(super) fn find(from: &str, to: &str, input: &Input, cluster: &Cluster) -> Result<Self, Error> {
+        let mut notes = Vec::new();
+        let from = end(from, input, cluster, &mut notes)?;
+        let (to, port) = split_port(to)?;
+        let to = end(to, input, cluster, &mut notes)?;
+        let (protocol, port) = self::port(port, &to, input)?;
+        Ok(Self { from, to, protocol, port, notes })
+    }
+}
+
+/// What stands before the port, and what behind. An IPv6 address stands in brackets.
+fn split_port(text: &str) -> Result<(&str, &str), Error> {
+    let wrong = || Error::Usage(format!("{text:?} names no port; {HOW_TO_PORT}"));
+    let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let is_bare_v6 = text.parse::<IpAddr>().is_ok();
+    if is_bare_v6 || name.is_empty() || port.is_empty() || port.contains(']') {
+        return Err(wrong());
+    }
+    Ok((name, port))
+}
+
+fn end(text: &str, input: &Input, cluster: &Cluster, notes: &mut Vec<String>) -> Result<End, Error> {
+    if text == "node" {
+        return Ok(End { party: Party::LocalNode, name: "its node".to_owned() });
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok(End { party: Party::Address(address), name: address.to_string() });
+    }
+    let Some((namespace, name)) = text.split_once('/') else {
+        return Err(Error::Usage(format!("{text:?} is no end of a connection; {HOW_TO_NAME}")));
+    };
+    let wanted = PodRef { namespace: namespace.to_owned(), name: name.to_owned() };
+    // A pod that has ended is one all the same: the engine says so.
+    let is_pod = cluster.pods().any(|pod| *pod == wanted) || object(input, &["Pod"], &wanted).is_some();
+    if is_pod {
+        return Ok(pod(wanted));
+    }
+    let pods: Vec<&PodRef> = cluster.pods().filter(|pod| belongs(input, pod, &wanted)).collect();
+    if let Some(first) = pods.first() {
+        if pods.len() > 1 {
+            notes.push(format!("{first} stands for {wanted}, which has {} pods", pods.len()));
+        }
+        return Ok(pod((*first).clone()));
+    }
+    Err(not_found(&wanted, input, cluster))
+}
+
+fn pod(id: PodRef) -> End {
+    End { name: id.to_string(), party: Party::Pod(id) }
+}
+
+/// Whether a pod is a workload's: its controller, or that controller's.
+fn belongs(input: &Input, pod: &PodRef, workload: &PodRef) -> bool {
+    if pod.namespace != workload.namespace {
+        return false;
+    }
+    let Some(object) = object(input, &["Pod"], pod) else { return false };
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let hash = object.pointer("/metadata/labels/pod-template-hash").and_then(Value::as_str);
+    owners.into_iter().flatten().any(|owner| {
+        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+        let of_controller = match text("kind") {
+            // A Deployment's ReplicaSet is called after it and the template's hash.
+            "ReplicaSet" => hash.and_then(|hash| text("name").strip_suffix(hash)?.strip_suffix('-')),
+            // A CronJob's Job, after it and the time.
+            "Job" => text("name").rsplit_once('-').map(|(name, _)| name),
+            _ => None,
+        };
+        text("name") == workload.name || of_controller == Some(&workload.name)
+    })
+}
+
+fn not_found(wanted: &PodRef, input: &Input, cluster: &Cluster) -> Error {
+    let remedy = "check the namespace and the name, or give more files";
+    if object(input, &["Service"], wanted).is_some() {
+        let what = format!("a pod or workload {wanted}");
+        let hint =
+            Some(format!("a Service of that name; policies are judged behind it: name a pod of it, since {wanted}"));
+        return Error::NotFound { what, hint, remedy: "name one of its pods and the pod's own port" };
+    }
+    let by_name = cluster.pods().find(|pod| pod.name == wanted.name);
+    let near = || cluster.pods().find(|pod| pod.namespace == wanted.namespace && pod.name.starts_with(&wanted.name));
+    let hint = by_name.or_else(near).map(ToString::to_string);
+    Error::NotFound { what: format!("{wanted}"), hint, remedy }
+}
+
+/// The object of one of these kinds with that name; of several the last.
+fn object<'i>(input: &'i Input, kinds: &[&str], id: &PodRef) -> Option<&'i Value> {
+    let text = |object: &'i Value, field: &str| object.pointer(field).and_then(Value::as_str);
+    input.objects.iter().rev().find(|object| {
+        text(object, "/kind").is_some_and(|kind| kinds.contains(&kind))
+            && text(object, "/metadata/name") == Some(&id.name)
+            && text(object, "/metadata/namespace").unwrap_or("default") == id.namespace
+    })
+}
+
+/// `80`, `80/UDP`, or a name that the destination gives one of its ports.
+fn port(text: &str, to: &End, input: &Input) -> Result<(Protocol, u16), Error> {
+    let (number, protocol) = match text.split_once('/') {
+        Some((number, protocol)) => (number, Some(protocol)),
+        None => (text, None),
+    };
+    let protocol = match protocol.map(str::to_uppercase).as_deref() {
+        None => None,
+        Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some("SCTP") => Some(Protocol::Sctp),
+        Some(other) => return Err(Error::Usage(format!("{other:?} is no protocol; write TCP, UDP or SCTP"))),
+    };
+    if number.chars().all(|c| c.is_ascii_digit()) {
+        let port = number.parse::<u16>().ok().filter(|port| *port >= 1);
+        let port =
+            port.ok_or_else(|| Error::Usage(format!("port {number} is not between 1 and 65535; {HOW_TO_PORT}")))?;
+        return Ok((protocol.unwrap_or(Protocol::Tcp), port));
+    }
+    let Party::Pod(pod) = &to.party else {
+        return Err(Error::Usage(format!("{number:?}: only pods give their ports names; write the number")));
+    };
+    named_port(number, protocol, pod, input).ok_or_else(|| Error::NotFound {
+        what: format!("a port {number:?} of {pod}"),
+        hint: None,
+        remedy: "write the port's number, or the name that a container gives it",
+    })
+}
+
+fn named_port(name: &str, protocol: Option<Protocol>, pod: &PodRef, input: &Input) -> Option<(Protocol, u16)> {
+    let workloads = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"];
+    let kinds: Vec<&str> = std::iter::once("Pod").chain(workloads).collect();
+    let object = object(input, &kinds, pod)?;
+    let specs = ["/spec", "/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];
+    let lists = specs.iter().flat_map(|spec| ["initContainers", "containers"].map(|list| format!("{spec}/{list}")));
+    let containers = lists.filter_map(|path| object.pointer(&path)?.as_array()).flatten();
+    let mut ports = containers.filter_map(|container| container.get("ports")?.as_array()).flatten();
+    ports.find_map(|port| {
+        let own = match port.get("protocol").and_then(Value::as_str) {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(_) => return None,
+        };
+        let is_it =
+            port.get("name").and_then(Value::as_str) == Some(name) && protocol.is_none_or(|wanted| wanted == own);
+        let number = port.get("containerPort").and_then(Value::as_u64)?;
+        is_it.then_some((own, u16::try_from(number).ok()?))
+    })
+}

@@ -1,0 +1,114 @@
+//! The explanation for people.
+
+use super::Explanation;
+use super::answer::{Answer, Place, Policy, Remedy, SideAnswer, Word};
+use crate::error::Error;
+use crate::streams::{Paint, Streams};
+
+pub(super) fn print(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), Error> {
+    let paint = streams.paint;
+    for note in &explanation.notes {
+        writeln!(streams.out, "{}", paint.dim(note))?;
+    }
+    for answer in &explanation.answers {
+        let Explanation { from, to, protocol, port, .. } = explanation;
+        let family = answer.family.map_or(String::new(), |family| format!(" over {family}"));
+        let title = paint.bold(&format!("{from} -> {to} {protocol} {port}{family}:"));
+        writeln!(streams.out, "{title} {}", word(answer.verdict, paint))?;
+        for line in lines(answer, paint) {
+            writeln!(streams.out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn lines(answer: &Answer, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, side) in [("egress", &answer.egress), ("ingress", &answer.ingress)] {
+        match side {
+            Some(side) => lines.extend(side_lines(name, side, paint)),
+            None if answer.unknown.is_empty() => {
+                lines.push(format!("  {name:8} {}", paint.dim("no pod that a policy could select")));
+            }
+            None => {}
+        }
+    }
+    if !answer.unknown.is_empty() {
+        lines.push(format!("  {}", paint.doubtful("not understood:")));
+    }
+    lines.extend(answer.unknown.iter().map(|unknown| format!("  {} {unknown}", paint.doubtful("?"))));
+    if let Some(remedy) = &answer.remedy {
+        lines.extend(remedy_lines(remedy, paint));
+    }
+    lines
+}
+
+/// More lines of what else opens help nobody.
+const MOST_OPENINGS: usize = 20;
+
+fn remedy_lines(remedy: &Remedy, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !remedy.patches.is_empty() {
+        lines.push(String::new());
+        lines.push(paint.bold("to open it, apply:"));
+        lines.extend(remedy.yaml.lines().map(|line| format!("  {line}")));
+        let openings = &remedy.also_opens;
+        if openings.is_empty() {
+            lines.push(paint.good("this opens nothing else"));
+        } else {
+            lines.push(paint.doubtful("this opens, too:"));
+        }
+        let listed = openings.iter().take(MOST_OPENINGS);
+        lines.extend(listed.map(|opening| format!("  {} -> {}  {}", opening.src, opening.dst, opening.ports.0)));
+        if openings.len() > MOST_OPENINGS {
+            lines.push(format!("  and {} more: see -o json", openings.len() - MOST_OPENINGS));
+        }
+    }
+    if !remedy.obstacles.is_empty() {
+        lines.push(paint.doubtful("it stays shut all the same:"));
+    }
+    lines.extend(remedy.obstacles.iter().map(|obstacle| format!("  {obstacle}")));
+    lines
+}
+
+fn side_lines(name: &str, side: &SideAnswer, paint: Paint) -> Vec<String> {
+    let (colour, rest) = match (side.verdict, side.text.split_once(' ')) {
+        (_, Some(("allowed", rest))) => (paint.good("allowed"), format!(" {rest}")),
+        (_, Some(("denied", rest))) => (paint.bad("denied"), format!(" {rest}")),
+        (verdict, _) => (word(verdict, paint), format!(": {}", side.text)),
+    };
+    let mut lines = vec![format!("  {name:8} {colour}{rest}")];
+    if let Some(rule) = &side.rule {
+        lines.extend(excerpt(rule, paint));
+    } else {
+        lines.extend(
+            side.isolated_by.iter().filter_map(location).map(|place| format!("           {}", paint.dim(&place))),
+        );
+    }
+    if let Some(nearest) = &side.nearest {
+        let Policy { kind, namespace, name, .. } = &nearest.rule.policy;
+        let namespace = namespace.as_ref().map_or(String::new(), |namespace| format!("{namespace}/"));
+        let path = &nearest.rule.path;
+        lines.push(format!("           nearest: {kind} {namespace}{name}, {path}: {}", nearest.difference));
+        lines.extend(excerpt(&nearest.rule, paint));
+    }
+    lines
+}
+
+fn excerpt(rule: &Place, paint: Paint) -> Vec<String> {
+    let place = location(&rule.policy).map(|place| format!("           {}", paint.dim(&place)));
+    let lines = rule.excerpt.iter().map(|line| format!("           {} {line}", paint.dim("|")));
+    place.into_iter().chain(lines).collect()
+}
+
+fn location(policy: &Policy) -> Option<String> {
+    Some(format!("{}:{}", policy.file.as_ref()?, policy.line?))
+}
+
+fn word(word: Word, paint: Paint) -> String {
+    match word {
+        Word::Allowed => paint.good("allowed"),
+        Word::Denied => paint.bad("denied"),
+        Word::Unknown => paint.doubtful("unknown"),
+    }
+}

@@ -1,0 +1,174 @@
+//! `signalbox explain`.
+
+use serde_json::Value;
+
+use crate::analyze::{DB, PODS};
+use crate::run::{Folder, Outcome, signalbox, signalbox_with};
+use crate::schema;
+
+const DEPLOYMENT: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: api-6f9c-x1
+  namespace: shop
+  labels: {app: api, pod-template-hash: 6f9c}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: api-6f9c, controller: true}]
+spec: {containers: []}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: api-6f9c-x2
+  namespace: shop
+  labels: {app: api, pod-template-hash: 6f9c}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: api-6f9c, controller: true}]
+spec: {containers: []}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api-svc, namespace: shop}
+spec: {selector: {app: api}}
+";
+
+fn folder() -> Folder {
+    Folder::new(&[("pods.yaml", PODS), ("api.yaml", DEPLOYMENT), ("policies/db.yaml", DB)])
+}
+
+fn explain(args: &[&str]) -> (Outcome, Value) {
+    let folder = folder();
+    let path = folder.text();
+    let args: Vec<&str> =
+        std::iter::once("explain").chain(args.iter().copied()).chain([path.as_str(), "-o", "json"]).collect();
+    let outcome = signalbox(&args);
+    let value = outcome.json();
+    schema::check("explain", &value);
+    (outcome, value)
+}
+
+#[test]
+fn the_rule_that_allows_is_shown_with_its_place() {
+    let (outcome, value) = explain(&["shop/web", "shop/db:5432"]);
+    assert_eq!(outcome.code, 0);
+    let answer = &value["answers"][0];
+    assert_eq!(answer["verdict"], "allowed");
+    assert_eq!(answer["egress"]["reason"], "no-policy");
+    let rule = &answer["ingress"]["rule"];
+    assert_eq!((&rule["path"], &rule["peer"], &rule["port"]), (&"spec.ingress[0]".into(), &0.into(), &0.into()));
+    assert_eq!(rule["policy"]["line"], 7);
+    assert!(rule["policy"]["file"].as_str().unwrap().ends_with("policies/db.yaml"));
+    assert_eq!(rule["excerpt"][0], "- from:");
+    assert_eq!(rule["excerpt"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn what_shuts_it_is_shown_with_the_nearest_miss_and_a_patch() {
+    let (outcome, value) = explain(&["shop/web", "shop/db:80/UDP"]);
+    assert_eq!(outcome.code, 1);
+    let answer = &value["answers"][0];
+    assert_eq!((&answer["verdict"], &answer["ingress"]["reason"]), (&"denied".into(), &"isolation".into()));
+    assert_eq!(answer["ingress"]["isolated_by"][0]["name"], "db");
+    let nearest = &answer["ingress"]["nearest"];
+    assert!(nearest["difference"].as_str().unwrap().contains("not UDP 80"), "{nearest:#}");
+    let patch = answer["remedy"]["patches"][0]["yaml"].as_str().unwrap();
+    // The patch does what it says.
+    let patched = Folder::new(&[("pods.yaml", PODS), ("patch.yaml", patch)]);
+    assert_eq!(signalbox(&["explain", "shop/web", "shop/db:80/UDP", &patched.text()]).code, 0, "{patch}");
+}
+
+#[test]
+fn people_read_it_in_lines() {
+    let folder = folder();
+    let outcome = signalbox(&["explain", "shop/api", "shop/db:sql", &folder.text()]);
+    let out = &outcome.out;
+    assert_eq!(outcome.code, 1, "{outcome:#?}");
+    for part in [
+        "shop/api-6f9c-x1 stands for shop/api, which has 2 pods",
+        "shop/api-6f9c-x1 -> shop/db TCP 5432: denied",
+        "egress   allowed: no policy isolates the pod for egress",
+        "ingress  denied: isolated for ingress by NetworkPolicy shop/db",
+        "policies/db.yaml:7",
+        "| - from:",
+        "to open it, apply:",
+    ] {
+        assert!(out.contains(part), "{part}:\n{out}");
+    }
+}
+
+#[test]
+fn addresses_are_ends_too() {
+    let (outcome, value) = explain(&["198.51.100.7", "shop/db:sql"]);
+    assert_eq!(outcome.code, 1);
+    assert!(value["answers"][0]["egress"].is_null());
+    let (outcome, value) = explain(&["shop/web", "[2001:db8::1]:443"]);
+    assert_eq!((outcome.code, &value["to"]), (0, &"2001:db8::1".into()));
+    // The address of a pod is that pod.
+    let (outcome, _) = explain(&["10.0.0.1", "10.0.0.2:5432"]);
+    assert_eq!(outcome.code, 0);
+    let (outcome, value) = explain(&["shop/db", "shop/db:1"]);
+    assert_eq!((outcome.code, &value["answers"][0]["ingress"]["reason"]), (0, &"always".into()));
+    let (outcome, _) = explain(&["shop/db", "shop/db:1", "--through-service"]);
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn families_that_differ_have_an_answer_each() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: x}
+spec: {containers: []}
+status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, namespace: x, labels: {app: b}}
+spec: {containers: []}
+status: {podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: p, namespace: x}
+spec: {podSelector: {matchLabels: {app: b}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/24}}]}]}
+";
+    let outcome = signalbox_with(&["explain", "x/a", "x/b:80", "-", "-o", "json"], text);
+    let value = outcome.json();
+    schema::check("explain", &value);
+    let verdicts: Vec<_> =
+        value["answers"].as_array().unwrap().iter().map(|it| (&it["family"], &it["verdict"])).collect();
+    assert_eq!(verdicts, [(&"IPv4".into(), &"allowed".into()), (&"IPv6".into(), &"denied".into())]);
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn what_was_not_understood_is_neither_allowed_nor_denied() {
+    let broken = DB.replace("endPort", "endport");
+    let text = format!("{PODS}---\n{broken}");
+    let outcome = signalbox_with(&["explain", "shop/web", "shop/db:80", "-", "-o", "json"], &text);
+    let value = outcome.json();
+    schema::check("explain", &value);
+    assert_eq!((outcome.code, &value["answers"][0]["verdict"]), (1, &"unknown".into()));
+    let outcome = signalbox_with(&["explain", "shop/web", "shop/db:80", "-"], &text);
+    assert!(outcome.out.contains("? NetworkPolicy shop/db: spec.ingress[0].ports[1].endport"), "{}", outcome.out);
+}
+
+#[test]
+fn mistakes_in_names_and_ports_are_met_with_help() {
+    let folder = folder();
+    for (from, to, expected) in [
+        ("shop/web", "shop/db", "names no port"),
+        ("shop/web", "fd00::1", "names no port"),
+        ("shop/web", "shop/db:0", "between 1 and 65535"),
+        ("shop/web", "shop/db:70000", "between 1 and 65535"),
+        ("shop/web", "shop/db:80/ICMP", "write TCP, UDP or SCTP"),
+        ("shop/web", "shop/db:htttp", "the name that a container gives it"),
+        ("shop/web", "10.9.9.9:http", "only pods give their ports names"),
+        ("web", "shop/db:80", "NAMESPACE/POD"),
+        ("other/web", "shop/db:80", "shop/web is"),
+        ("shop/web", "shop/api-svc:80", "Service"),
+    ] {
+        let outcome = signalbox(&["explain", from, to, &folder.text()]);
+        assert_eq!(outcome.code, 2, "{from} {to}: {outcome:#?}");
+        assert!(outcome.err.contains(expected), "{from} {to}: {}", outcome.err);
+    }
+}

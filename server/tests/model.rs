@@ -1,0 +1,63 @@
+//! Rows, columns and cells from objects as the API server sends them.
+
+use serde_json::{Value, json};
+use signalbox_api::flow::Protocol;
+use signalbox_server::cluster::objects::{Change, Kind, Object, ObjectKey, Objects};
+use signalbox_server::matrix::model::{Options, build};
+
+fn objects(all: &[(Kind, Value)]) -> Objects {
+    let mut objects = Objects::default();
+    for (kind, value) in all {
+        let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let key = ObjectKey { namespace: text("namespace"), name: text("name") };
+        objects.apply(Change::Applied(*kind, Object { key, version: 1, value: value.clone() }));
+    }
+    objects
+}
+
+fn node() -> (Kind, Value) {
+    let addresses = json!([{"type": "Hostname", "address": "lab"}, {"type": "ExternalIP", "address": "203.0.113.1"},
+                           {"type": "InternalIP", "address": "198.51.100.10"}]);
+    (Kind::Node, json!({"metadata": {"name": "lab"}, "status": {"addresses": addresses}}))
+}
+
+fn users() -> (Kind, Value) {
+    let spec = json!({"addresses": ["198.51.100.100"], "vantage": true});
+    (Kind::ExternalHost, json!({"metadata": {"name": "users"}, "spec": spec}))
+}
+
+fn service(kind: &str, balancer: &str) -> (Kind, Value) {
+    let ports = json!([{"name": "tcp", "port": 80, "nodePort": 30080, "protocol": "TCP"},
+                       {"name": "udp", "port": 80, "nodePort": 30081, "protocol": "UDP"}]);
+    let spec = json!({"type": kind, "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": ports});
+    let ingress: Vec<Value> = [balancer].iter().filter(|ip| !ip.is_empty()).map(|ip| json!({"ip": ip})).collect();
+    let status = json!({"loadBalancer": {"ingress": ingress}});
+    (Kind::Service, json!({"metadata": {"name": "web", "namespace": "a"}, "spec": spec, "status": status}))
+}
+
+#[test]
+fn how_users_come_to_a_service() {
+    // What it is, its load balancer, whether a node is known; where TCP and UDP go.
+    let cases = [
+        ("ClusterIP", "", true, ["10.96.0.7:80", "10.96.0.7:80"]),
+        ("NodePort", "", true, ["198.51.100.10:30080", "198.51.100.10:30081"]),
+        ("NodePort", "", false, ["10.96.0.7:80", "10.96.0.7:80"]),
+        ("LoadBalancer", "198.51.100.200", true, ["198.51.100.200:80", "198.51.100.200:80"]),
+        ("LoadBalancer", "", true, ["198.51.100.10:30080", "198.51.100.10:30081"]),
+    ];
+    let options = Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned() };
+    for (kind, balancer, with_node, expected) in cases {
+        let mut all = vec![users(), service(kind, balancer)];
+        all.extend(with_node.then(node));
+        let model = build(&objects(&all), &options);
+        let to = |protocol: Protocol| {
+            let target = model.targets.iter().find(|(key, _)| key.protocol == protocol);
+            target.map(|(key, target)| {
+                assert_eq!((key.from.as_str(), key.to.as_str(), key.port), ("outside:users", "service:a/web", 80));
+                format!("{}:{}", target.host, target.port)
+            })
+        };
+        let found = [to(Protocol::Tcp), to(Protocol::Udp)];
+        assert_eq!(found, expected.map(|text| Some(text.to_owned())), "{kind} {balancer:?}, node known: {with_node}");
+    }
+}

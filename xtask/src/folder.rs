@@ -1,0 +1,67 @@
+//! The page as a folder of plain files, for any web server and under any path: the page in the browser alone.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::artifact::{self, compress_folder};
+use crate::step::{artifacts, step};
+
+/// What the page may do until it runs. It may fetch its own parts; `start.js` then forbids every connection, before the
+/// page has seen anything of the reader's.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
+    img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'";
+
+/// Writes the folder.
+pub fn write(folder: &Path) -> Result<()> {
+    artifact::page()?;
+    step(&format!("write the page to {}", folder.display()), || {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        for entry in fs::read_dir(artifacts().join("ui"))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if name.ends_with(".br") || !path.is_file() {
+                continue;
+            }
+            let target = folder.join(&name);
+            if name == "index.html" {
+                fs::write(&target, alone(&fs::read_to_string(&path)?)?)
+            } else {
+                fs::copy(&path, &target).map(|_| ())
+            }
+            .with_context(|| format!("cannot write {}", target.display()))?;
+        }
+        compress_folder(folder)
+    })
+}
+
+/// The page's frame with relative addresses, the mark that there is no server, and a policy of its own.
+fn alone(html: &str) -> Result<String> {
+    let charset = "<meta charset=\"utf-8\">";
+    let policy = format!("{charset}\n  <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">");
+    let marks = [
+        ("<html lang=\"en\">", "<html lang=\"en\" data-alone>"),
+        (charset, policy.as_str()),
+        ("href=\"/", "href=\""),
+        ("src=\"/", "src=\""),
+    ];
+    let mut html = html.to_owned();
+    for (from, to) in marks {
+        ensure!(html.contains(from), "assets/ui/index.html has no {from:?}: xtask/src/folder.rs has to follow it");
+        html = html.replace(from, to);
+    }
+    Ok(html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frame_has_no_address_of_a_servers_root() {
+        let html = fs::read_to_string(crate::step::root().join("assets/ui/index.html")).expect("it is there");
+        let html = alone(&html).expect("it can be turned");
+        assert!(!html.contains("=\"/") && html.contains("data-alone") && html.contains("connect-src"));
+    }
+}
