@@ -6,9 +6,11 @@
 //! - [`tools`]: programs from crates that are built once, into `.tools/`.
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
+//! - [`bench`]: the engine's figures.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;
+mod bench;
 mod checks;
 mod packages;
 mod stamp;
@@ -58,6 +60,17 @@ enum Task {
     },
     /// Measures and rewrites the figures in docs/performance.md. Needs root.
     Figures,
+    /// Measures one part and rewrites its figures in docs/performance.md.
+    Bench {
+        /// Which part.
+        part: Part,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    /// The policy engine, natively and in WASM. Needs Node.
+    Engine,
 }
 
 fn main() -> Result<()> {
@@ -75,6 +88,7 @@ fn main() -> Result<()> {
         Task::Test { filters } if filters.is_empty() => checks::everything(),
         Task::Test { filters } => checks::tests(&filters),
         Task::Figures => checks::figures(),
+        Task::Bench { part: Part::Engine } => bench::engine(),
     }
 }
 
