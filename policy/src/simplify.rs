@@ -175,8 +175,9 @@ fn specific(model: &Model, options: &Options, set: &mut Set) {
 /// Proof by comparison: all pairs of pods, a pod with itself by a Service's address, and all of the outside.
 fn same(before: &Model, after: &Model) -> Result<(), SimplifyError> {
     let options = analyze::Options { loopback: Loopback::Policy, external: External::Omit };
-    let of = |model: &Model| analyze::analyze(model, options);
-    let (mut old, mut new) = (of(before).into_iter(), of(after).into_iter());
+    let (before, after) = (Arc::new(before.clone()), Arc::new(after.clone()));
+    let of = |model| analyze::analyze(model, options);
+    let (mut old, mut new) = (of(&before).into_iter(), of(&after).into_iter());
     loop {
         let differs = match (old.next(), new.next()) {
             (None, None) => break,
@@ -191,5 +192,5 @@ fn same(before: &Model, after: &Model) -> Result<(), SimplifyError> {
             return Err(SimplifyError { from: link.from.to_string(), to: link.to.to_string() });
         }
     }
-    set::same_outside(before, after)
+    set::same_outside(&before, &after)
 }
