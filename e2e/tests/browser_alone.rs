@@ -420,7 +420,7 @@ fn a_thousand_pods_do_not_freeze_the_page() -> Result<()> {
             )
             .await?;
         let counted = number(&browser, "performance.now() - window.began").await?;
-        let total = "[...document.querySelectorAll('.counts .count')].map(it => parseInt(it.textContent)).reduce((a, b) => a + b, 0)";
+        let total = "[...document.querySelectorAll('.counts .count')].map(it => parseInt(it.textContent.replaceAll(',', ''))).reduce((a, b) => a + b, 0)";
         ensure!(number(&browser, total).await? as u64 == 1_000 * 999, "{}", number(&browser, total).await?);
         let cells = number(&browser, "document.querySelectorAll('td[data-key]').length").await?;
         ensure!(cells < 1_200.0, "{cells} cells are drawn");
