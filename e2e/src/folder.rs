@@ -34,7 +34,7 @@ impl Folder {
         let page = root().join(page);
         ensure!(page.join("index.html").is_file(), "there is no page: run `cargo xtask page`");
         let files = tempfile::tempdir()?;
-        let place = files.path().join("www").join(path.trim_end_matches('/'));
+        let place = files.path().join(format!("www/{path}").trim_end_matches('/'));
         fs::create_dir_all(place.parent().context("a folder has a parent")?)?;
         std::os::unix::fs::symlink(&page, place)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -231,6 +231,8 @@ fn the_lesson_needs_no_cluster_and_the_keyboard_reaches_everything() -> Result<(
         tab_to(&browser, "2 web serves users not applied").await?;
         press(&browser, Key::Enter).await?;
         browser.until("step 2", "document.querySelector('.lesson-text h2').textContent.startsWith('Step 2')").await?;
+        let seen = sentence(&browser, "198.51.100.0/24 to frontend/web").await?;
+        ensure!(seen.contains("opens TCP 9000"), "{seen}");
         // Into the grid, two to the right, one down, and back.
         tab_to(&browser, "grid").await?;
         let focused = "document.activeElement.getAttribute('aria-label')";
@@ -314,7 +316,7 @@ fn a_link_holds_everything_and_asks_before_it_replaces_anything() -> Result<()> 
         browser.until("it is in", "document.querySelector('.kinds')?.textContent.includes('1 Namespace')").await?;
         browser.client.goto(&link).await?;
         browser
-            .until("the question", "document.body.textContent.includes('It takes the place of the 1 objects')")
+            .until("the question", "document.body.textContent.includes('It takes the place of the one object')")
             .await?;
         browser.screenshot("alone-link-light").await?;
         button(&browser, "Open it").await?.click().await?;
@@ -418,7 +420,7 @@ fn a_thousand_pods_do_not_freeze_the_page() -> Result<()> {
             )
             .await?;
         let counted = number(&browser, "performance.now() - window.began").await?;
-        let total = "[...document.querySelectorAll('.counts .count')].map(it => parseInt(it.textContent)).reduce((a, b) => a + b, 0)";
+        let total = "[...document.querySelectorAll('.counts .count')].map(it => parseInt(it.textContent.replaceAll(',', ''))).reduce((a, b) => a + b, 0)";
         ensure!(number(&browser, total).await? as u64 == 1_000 * 999, "{}", number(&browser, total).await?);
         let cells = number(&browser, "document.querySelectorAll('td[data-key]').length").await?;
         ensure!(cells < 1_200.0, "{cells} cells are drawn");

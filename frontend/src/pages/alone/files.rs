@@ -341,7 +341,8 @@ pub(crate) fn LinkPage() -> impl IntoView {
         brought.with(|brought| {
             brought.as_ref().map(|workspace| {
                 let policies = workspace.items.iter().filter(|item| item.is_policy()).count();
-                format!("The link holds {} objects, {policies} of them policies.", workspace.items.len())
+                let policies = if policies == 1 { "1 policy".to_owned() } else { format!("{policies} policies") };
+                format!("The link holds {} objects, {policies} among them.", workspace.items.len())
             })
         })
     };
@@ -361,7 +362,10 @@ pub(crate) fn LinkPage() -> impl IntoView {
                 <p>{words}</p>
                 <Show when=move || { here.get() > 0 }>
                     <p class="notice warn">
-                        {move || format!("It takes the place of the {} objects that are here now.", here.get())}
+                        {move || match here.get() {
+                            1 => "It takes the place of the one object that is here now.".to_owned(),
+                            n => format!("It takes the place of the {n} objects that are here now."),
+                        }}
                     </p>
                 </Show>
                 <p class="actions">

@@ -374,6 +374,10 @@ fn cell_view(sim: Sim, from: &str, to: &str, anchor: Anchor, explained: Anchor) 
             let lens = sim.wish.with(|wish| wish.lens());
             sim.scene.with(|scene| {
                 let (from, to) = (scene.find(&key.from)?, scene.find(&key.to)?);
+                // Between two places outside nobody judges anything.
+                if !scene.is_pod(from) && !scene.is_pod(to) {
+                    return None;
+                }
                 let face = cell::face(&scene.cell(from, to), lens);
                 let sentence = cell::sentence(&scene.title(from), &scene.title(to), &face);
                 Some((face, sentence))
@@ -395,12 +399,19 @@ fn cell_view(sim: Sim, from: &str, to: &str, anchor: Anchor, explained: Anchor) 
             }
         })
     };
-    let sentence = move || drawn.with(|drawn| drawn.as_ref().map(|(_, sentence)| sentence.clone()));
+    let sentence = move || {
+        drawn.with(|drawn| match drawn {
+            Some((_, sentence)) => sentence.clone(),
+            None => "Not judged: both ends are outside the cluster".to_owned(),
+        })
+    };
     view! {
         <td class=class tabindex=tab data-key=word aria-label=sentence title=sentence aria-selected=open>
             {move || {
                 drawn.with(|drawn| {
-                    let Some((Face { shade, word, detail, change, mark }, _)) = drawn.as_ref() else { return ().into_any() };
+                    let Some((Face { shade, word, detail, change, mark }, _)) = drawn.as_ref() else {
+                        return view! { <span class="none" aria-hidden="true">"–"</span> }.into_any();
+                    };
                     let detail = if change.is_empty() { detail.clone() } else { change.clone() };
                     view! {
                         <span class="word">

@@ -175,6 +175,8 @@ impl Sim {
             workspace.take(loader);
         }
         workspace.lesson = Some(step);
+        // Users, the database and the internet are part of the lesson.
+        self.wish.update(|wish| wish.outside = true);
         self.put(workspace);
     }
 
