@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::cluster::{Party, Route};
 use crate::model::Model;
-use crate::names::{Family, PodRef};
+use crate::names::{Direction, Family, PodRef};
 use crate::peer::Peer;
 use crate::pod::Pod;
-use crate::reach::{self, Reach};
+use crate::reach::Reach;
+use pairs::Pairs;
+
+mod pairs;
 
 /// What to analyse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +79,7 @@ pub struct Link {
 }
 
 /// All links of which something is open or unknown, sorted by source, destination and family.
-pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
+pub(crate) fn analyze(model: &Arc<Model>, options: Options) -> Vec<Link> {
     Links::new(model, options).flat_map(|(_, links)| links).collect()
 }
 
@@ -83,52 +88,53 @@ pub(crate) fn analyze(model: &Model, options: Options) -> Vec<Link> {
 pub struct Links<'m> {
     model: &'m Model,
     loopback: Loopback,
-    /// The pods, as parties to a connection.
-    parties: Vec<Party>,
-    ranges: Vec<AddressRange>,
+    pairs: Pairs<'m>,
+    /// With an address of each that stands for all.
+    ranges: Vec<(AddressRange, Party)>,
     next: usize,
 }
 
 impl<'m> Links<'m> {
-    pub(crate) fn new(model: &'m Model, options: Options) -> Self {
+    pub(crate) fn new(model: &'m Arc<Model>, options: Options) -> Self {
         let ranges = match options.external {
             External::Omit => Vec::new(),
-            External::Ranges => ranges(&[model]),
+            External::Ranges => {
+                let with_sample = |range: AddressRange| (range, Party::Address(range.sample(model)));
+                ranges(&[model]).into_iter().map(with_sample).collect()
+            }
         };
-        let parties = model.pods.iter().map(|pod| Party::Pod(pod.id.clone())).collect();
-        Self { model, loopback: options.loopback, parties, ranges, next: 0 }
+        Self { model, loopback: options.loopback, pairs: Pairs::new(model), ranges, next: 0 }
     }
 
     fn of_pod(&self, index: usize) -> Vec<Link> {
-        let (from, source) = (&self.model.pods[index], &self.parties[index]);
+        let from = &self.model.pods[index];
         let place = || Place::Pod(from.id.clone());
         let mut links = Vec::new();
-        for (other, (to, destination)) in self.model.pods.iter().zip(&self.parties).enumerate() {
+        for (other, to) in self.model.pods.iter().enumerate() {
             let route = match self.loopback {
                 Loopback::Omit if other == index => continue,
                 Loopback::Policy => Route::Service,
                 Loopback::Omit | Loopback::Allow => Route::Direct,
             };
-            let families = reach::common_families(&from.addresses, &to.addresses);
-            let reach = |family| reach::reach(self.model, source, destination, route, family);
-            add(&mut links, || (place(), Place::Pod(to.id.clone())), &families, reach);
+            let families = self.pairs.families(index, other);
+            let reach = |family| self.pairs.reach(index, other, route, family);
+            add(&mut links, || (place(), Place::Pod(to.id.clone())), families, reach);
         }
-        for range in self.ranges.iter().filter(|range| range.is_for(from)) {
-            let outside = Party::Address(range.sample(self.model));
-            let reach = |family| reach::reach(self.model, source, &outside, Route::Direct, family);
+        for (number, (range, outside)) in self.ranges.iter().enumerate().filter(|(_, (range, _))| range.is_for(from)) {
+            let reach = |_| self.pairs.outside(Direction::Egress, index, (number, outside));
             add(&mut links, || (place(), Place::Range(*range)), &[range.family()], reach);
         }
         links
     }
 
-    fn of_range(&self, range: AddressRange) -> Vec<Link> {
-        let outside = Party::Address(range.sample(self.model));
+    fn of_range(&self, number: usize) -> Option<Vec<Link>> {
+        let (range, outside) = self.ranges.get(number)?;
         let mut links = Vec::new();
-        for (to, destination) in self.model.pods.iter().zip(&self.parties).filter(|(pod, _)| range.is_for(pod)) {
-            let reach = |family| reach::reach(self.model, &outside, destination, Route::Direct, family);
-            add(&mut links, || (Place::Range(range), Place::Pod(to.id.clone())), &[range.family()], reach);
+        for (index, to) in self.model.pods.iter().enumerate().filter(|(_, pod)| range.is_for(pod)) {
+            let reach = |_| self.pairs.outside(Direction::Ingress, index, (number, outside));
+            add(&mut links, || (Place::Range(*range), Place::Pod(to.id.clone())), &[range.family()], reach);
         }
-        links
+        Some(links)
     }
 }
 
@@ -141,12 +147,13 @@ impl Iterator for Links<'_> {
         if let Some(pod) = self.model.pods.get(index) {
             return Some((Place::Pod(pod.id.clone()), self.of_pod(index)));
         }
-        let range = *self.ranges.get(index - self.parties.len())?;
-        Some((Place::Range(range), self.of_range(range)))
+        let number = index - self.model.pods.len();
+        let (range, _) = self.ranges.get(number)?;
+        Some((Place::Range(*range), self.of_range(number)?))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.parties.len() + self.ranges.len()).saturating_sub(self.next);
+        let left = (self.model.pods.len() + self.ranges.len()).saturating_sub(self.next);
         (left, Some(left))
     }
 }
@@ -157,16 +164,26 @@ fn add(
     links: &mut Vec<Link>,
     places: impl Fn() -> (Place, Place),
     families: &[Option<Family>],
-    reach: impl Fn(Option<Family>) -> Reach,
+    reach: impl Fn(Option<Family>) -> Rc<Reach>,
 ) {
-    let found: Vec<(Option<Family>, Reach)> = families.iter().map(|family| (*family, reach(*family))).collect();
-    let is_same = found.windows(2).all(|pair| pair[0].1 == pair[1].1);
-    for (index, (family, reach)) in found.into_iter().enumerate() {
-        if (is_same && index > 0) || (reach.open.is_empty() && reach.unknown.is_empty()) {
-            continue;
+    let mut push = |family, reach: &Reach| {
+        if !reach.open.is_empty() || !reach.unknown.is_empty() {
+            let (from, to) = places();
+            links.push(Link { from, to, family, reach: reach.clone() });
         }
-        let (from, to) = places();
-        links.push(Link { from, to, family: family.filter(|_| !is_same), reach });
+    };
+    match families {
+        [] => {}
+        [only] => push(None, &reach(*only)),
+        several => {
+            let found: Vec<(Option<Family>, Rc<Reach>)> =
+                several.iter().map(|family| (*family, reach(*family))).collect();
+            if found.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+                push(None, &found[0].1);
+            } else {
+                found.iter().for_each(|(family, reach)| push(*family, reach));
+            }
+        }
     }
 }
 

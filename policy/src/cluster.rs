@@ -88,6 +88,12 @@ impl Cluster {
         Self { model: Arc::new(self.model.with_change(changed, removed)) }
     }
 
+    /// The same, with all forgotten that was worked out from what was read. It is for measurements.
+    #[doc(hidden)]
+    pub fn unclassified(&self) -> Self {
+        Self { model: Arc::new(self.model.unclassified()) }
+    }
+
     pub(crate) fn model(&self) -> &Arc<Model> {
         &self.model
     }

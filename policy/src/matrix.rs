@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::model::{Model, PodIndex};
-use crate::names::{Direction, PodRef, Protocol};
+use crate::names::{Direction, Family, PodRef, Protocol};
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::port::NamedPorts;
@@ -138,6 +138,38 @@ impl Matrix {
     /// How many classes of pods it holds apart, for ingress and for egress.
     pub fn class_counts(&self) -> [usize; 2] {
         [self.classes[0].len(), self.classes[1].len()]
+    }
+
+    /// The number of a pod's class: pods of one class have the same policies, and nothing else tells that side's answers apart.
+    pub(crate) fn class(&self, pod: usize, direction: Direction) -> u32 {
+        self.classes_of[pod][direction as usize]
+    }
+
+    /// The faces that two pods show each other, by one family or as [`Matrix`] has it.
+    pub(crate) fn faces_between(&self, from: usize, to: usize, family: Option<Family>) -> (u32, u32) {
+        match family {
+            Some(family) => (self.faces[from].slot(family), self.faces[to].slot(family)),
+            None => Faces::between(self.faces[from], self.faces[to]),
+        }
+    }
+
+    /// For each face who it is to all rules: two of one number are in the same peers. `None`: to some rule that cannot be
+    /// told.
+    pub(crate) fn face_kinds(&self) -> Vec<Option<u32>> {
+        let mut sets: Vec<Vec<u32>> = vec![Vec::new(); self.slots as usize];
+        let mut is_told = vec![true; self.slots as usize];
+        for (number, peers) in (0_u32..).zip(&self.sets.list) {
+            if peers.yes != Set::All {
+                peers.yes.each(self.slots, |face| sets[face as usize].push(number));
+            }
+            peers.maybe.each(self.slots, |face| is_told[face as usize] = false);
+        }
+        let mut numbers: HashMap<Vec<u32>, u32> = HashMap::new();
+        let kinds = sets.into_iter().zip(is_told).map(|(sets, is_told)| {
+            let next = u32::try_from(numbers.len()).expect("there are no more than faces");
+            is_told.then(|| *numbers.entry(sets).or_insert(next))
+        });
+        kinds.collect()
     }
 
     /// A pod to itself, and a node to its own pods: no policy can forbid that, and a node has no policies of its own.

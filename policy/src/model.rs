@@ -109,6 +109,11 @@ impl Model {
         reader.finish().model()
     }
 
+    /// Without what was worked out.
+    pub(crate) fn unclassified(&self) -> Self {
+        Self { standings: OnceLock::new(), ..self.clone() }
+    }
+
     /// Objects that do not even say whom they bear on.
     fn nameless(&self) -> &[String] {
         &self.sources.nameless

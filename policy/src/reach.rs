@@ -57,7 +57,24 @@ pub(crate) fn reach(model: &Model, from: &Party, to: &Party, route: Route, famil
     };
     let (from_address, to_address) = judge::addresses(&from, &to, family);
     let names = to.pod().map(|pod| &pod.ports);
-    let side = |direction, subject: &End<'_>, other: &End<'_>, address| match subject {
+    let side = |direction, subject: &End<'_>, other: &End<'_>, address| {
+        one_side(model, direction, (subject, other), (address, family), names, route)
+    };
+    let egress: Reach = side(Direction::Egress, &from, &to, to_address);
+    let ingress: Reach = side(Direction::Ingress, &to, &from, from_address);
+    egress.and(&ingress)
+}
+
+/// What one side lets pass: an end's own policies, asked about the other end at its address.
+pub(crate) fn one_side(
+    model: &Model,
+    direction: Direction,
+    (subject, other): (&End<'_>, &End<'_>),
+    (address, family): (Option<IpAddr>, Option<Family>),
+    names: Option<&NamedPorts>,
+    route: Route,
+) -> Reach {
+    match subject {
         End::Pod(index, _) => {
             let counterpart = other.counterpart(model, address, family);
             if judge::always_allowed(model, direction, *index, other, route).is_some() {
@@ -66,10 +83,7 @@ pub(crate) fn reach(model: &Model, from: &Party, to: &Party, route: Route, famil
             Question { model, direction, subject: *index, other, counterpart: &counterpart, names }.ask()
         }
         End::Host { .. } | End::Address(_) => Reach::everything(),
-    };
-    let egress: Reach = side(Direction::Egress, &from, &to, to_address);
-    let ingress: Reach = side(Direction::Ingress, &to, &from, from_address);
-    egress.and(&ingress)
+    }
 }
 
 /// One side's question.

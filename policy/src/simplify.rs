@@ -131,7 +131,7 @@ impl Simplified {
     }
 }
 
-pub(crate) fn simplify(model: &Model, options: &Options) -> Result<Simplified, SimplifyError> {
+pub(crate) fn simplify(model: &Arc<Model>, options: &Options) -> Result<Simplified, SimplifyError> {
     let (own, others): (Vec<&Arc<Policy>>, Vec<&Arc<Policy>>) =
         model.policies.iter().partition(|policy| policy.id.kind == "NetworkPolicy" && policy.only_allows());
     let mut set = Set::new(own.iter().map(|policy| Policy::clone(policy)).collect());
@@ -142,7 +142,7 @@ pub(crate) fn simplify(model: &Model, options: &Options) -> Result<Simplified, S
     let mut after = model.with_policies(others.into_iter().cloned().chain(set.policies.iter().cloned().map(Arc::new)));
     // Where no address is known at all, the blocks of policies are what tells the family: that is no meaning of theirs.
     after.family = model.family;
-    same(model, &after)?;
+    same(model, &Arc::new(after))?;
 
     let mut simplified = Simplified { changed: Vec::new(), deleted: set.deleted, kept: Vec::new(), steps: set.steps };
     for policy in &set.policies {
@@ -173,9 +173,9 @@ fn specific(model: &Model, options: &Options, set: &mut Set) {
 }
 
 /// Proof by comparison: all pairs of pods, a pod with itself by a Service's address, and all of the outside.
-fn same(before: &Model, after: &Model) -> Result<(), SimplifyError> {
+fn same(before: &Arc<Model>, after: &Arc<Model>) -> Result<(), SimplifyError> {
     let options = analyze::Options { loopback: Loopback::Policy, external: External::Omit };
-    let of = |model: &Model| analyze::analyze(model, options);
+    let of = |model: &Arc<Model>| analyze::analyze(model, options);
     let (mut old, mut new) = (of(before).into_iter(), of(after).into_iter());
     loop {
         let differs = match (old.next(), new.next()) {

@@ -6,10 +6,12 @@
 //! - [`tools`]: programs from crates that are built once, into `.tools/`.
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
+//! - [`bench`]: the engine's figures.
 //! - [`folder`]: the page by itself, for any web server.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;
+mod bench;
 mod checks;
 mod folder;
 mod packages;
@@ -68,6 +70,17 @@ enum Task {
     },
     /// Measures and rewrites the figures in docs/performance.md. Needs root.
     Figures,
+    /// Measures one part and rewrites its figures in docs/performance.md.
+    Bench {
+        /// Which part.
+        part: Part,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Part {
+    /// The policy engine, natively and in WASM. Needs Node.
+    Engine,
 }
 
 fn main() -> Result<()> {
@@ -93,6 +106,7 @@ fn main() -> Result<()> {
             if filters.is_empty() { checks::everything() } else { checks::tests(&filters) }
         }
         Task::Figures => checks::figures(),
+        Task::Bench { part: Part::Engine } => bench::engine(),
     }
 }
 

@@ -83,7 +83,11 @@ fn main() -> Result<()> {
         machine.trim(),
         rows.join("\n")
     );
-    fs::write(root().join("docs/performance.md"), text).context("cannot write docs/performance.md")?;
+    let path = root().join("docs/performance.md");
+    // The engine's figures have a part of their own, see `cargo xtask bench engine`.
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    let engine = before.find("<!-- engine:").map(|at| format!("\n{}", &before[at..])).unwrap_or_default();
+    fs::write(path, text + &engine).context("cannot write docs/performance.md")?;
     rows.iter().for_each(|row| println!("{row}"));
     Ok(())
 }

@@ -79,7 +79,7 @@ impl Faces {
         std::iter::once(first).chain((second != first).then_some(second))
     }
 
-    fn slot(self, family: Family) -> u32 {
+    pub(super) fn slot(self, family: Family) -> u32 {
         self.slots[family as usize]
     }
 

@@ -223,7 +223,6 @@ impl Matrix {
         (self.classes_of, self.classes) = (classes_of, classes);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a class is made of, and where it goes")]
     /// The pod's class: what it was, if its policies are the same; else that of a neighbour, or a new one.
     fn class_of(
         &self,

@@ -288,8 +288,7 @@ impl Model {
 impl Sources {
     /// With objects that are new or changed, and without some; and all that is touched by it.
     fn with_change(&self, changed: &[&Value], removed: HashSet<ObjectRef>) -> (Self, HashSet<ObjectRef>) {
-        let mut reader = Reader::default();
-        reader.sources = self.without_lists(&removed);
+        let mut reader = Reader { sources: self.without_lists(&removed) };
         let mut touched = removed;
         let sets: Vec<_> =
             changed.iter().filter_map(|value| Some((calico::set_name(value)?, (*value).clone()))).collect();

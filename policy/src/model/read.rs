@@ -23,7 +23,7 @@ use crate::policy::{self as domain, BrokenPolicy, Policy};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     pub namespaces: Arc<BTreeMap<String, (Namespace, Vec<Problem>)>>,
-    pub nodes: Arc<BTreeMap<String, (Option<Labels>, Vec<IpAddr>)>>,
+    pub nodes: Arc<BTreeMap<String, NodeSource>>,
     pub workloads: Arc<Vec<(ObjectRef, Workload)>>,
     /// By name, once they are all read.
     pub pods: Vec<Arc<PodSource>>,
@@ -42,6 +42,9 @@ pub(super) struct Sources {
     labels: Arc<HashSet<Arc<Labels>>>,
     objects: usize,
 }
+
+/// What a node's object said: its labels, if they could be read, and its addresses.
+pub(super) type NodeSource = (Option<Labels>, Vec<IpAddr>);
 
 /// What a pod's object said.
 #[derive(Debug)]
@@ -394,7 +397,12 @@ pub(super) struct Dresser {
     has_calico: bool,
     /// By the labels before, the namespace and the service account. The labels are kept, so that no other ones can take
     /// their place in memory.
-    shared: HashMap<(*const Labels, String, String), (Arc<Labels>, Arc<Labels>)>,
+    shared: HashMap<(*const Labels, String, String), Dressed>,
+}
+
+struct Dressed {
+    _before: Arc<Labels>,
+    after: Arc<Labels>,
 }
 
 impl Dresser {
@@ -407,13 +415,13 @@ impl Dresser {
             return;
         }
         let key = (Arc::as_ptr(&pod.labels), pod.id.namespace.clone(), pod.service_account.clone());
-        let (_, dressed) = self.shared.entry(key).or_insert_with(|| {
+        let dressed = self.shared.entry(key).or_insert_with(|| {
             let mut labels = Labels::clone(&pod.labels);
             domain::calico::add(&mut labels, domain::calico::NAMESPACE, &pod.id.namespace);
             domain::calico::add(&mut labels, domain::calico::ORCHESTRATOR, "k8s");
             domain::calico::add(&mut labels, domain::calico::SERVICE_ACCOUNT, &pod.service_account);
-            (pod.labels.clone(), Arc::new(labels))
+            Dressed { _before: pod.labels.clone(), after: Arc::new(labels) }
         });
-        *pod = Arc::new(Pod { labels: dressed.clone(), ..Pod::clone(pod) });
+        *pod = Arc::new(Pod { labels: dressed.after.clone(), ..Pod::clone(pod) });
     }
 }

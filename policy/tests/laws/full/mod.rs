@@ -6,12 +6,14 @@ mod generate;
 mod naive;
 mod random;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use generate::{Kinds, PORTS};
 use naive::{End, Question};
 use random::Random;
 use serde_json::{Value, json};
+use signalbox_policy::analyze::{External, Link, Loopback, Options, Place};
 use signalbox_policy::matrix::Counts;
 use signalbox_policy::{Cell, Cluster, Connection, Family, Matrix, ObjectRef, Party, PodRef, Protocol, Route};
 
@@ -81,6 +83,94 @@ fn a_change_equals_reading_everything_again() {
     }
 }
 
+/// Law: all connections of a cluster are what one question after another gives, understood or not.
+#[test]
+fn analyze_is_reach_of_each_pair() {
+    for seed in 0..clusters(20_000) / 10 {
+        let mut random = Random::new(seed ^ 0xA11);
+        let mut objects = generate::cluster(&mut random, Kinds::All);
+        objects.extend(random.list(0, 2, |random| broken(random, 7)));
+        let cluster = Cluster::from_objects(&objects);
+        let loopback = random.pick(&[Loopback::Omit, Loopback::Allow, Loopback::Policy]);
+        let links = cluster.analyze(Options { loopback, external: External::Ranges });
+        let mut expected = Vec::new();
+        for from in places(&links, &cluster) {
+            for to in places(&links, &cluster) {
+                expected.extend(links_between(&cluster, &objects, &from, &to, loopback));
+            }
+        }
+        let what = format!("seed {seed}\n{}", shown(&objects));
+        let only_in = |a: &[Link], b: &[Link]| a.iter().filter(|it| !b.contains(it)).cloned().collect::<Vec<_>>();
+        let (more, fewer) = (only_in(&links, &expected), only_in(&expected, &links));
+        assert_eq!(links.len(), expected.len(), "too many: {more:?}, missing: {fewer:?}: {what}");
+        for (found, wanted) in links.iter().zip(&expected) {
+            assert_eq!(found, wanted, "{what}");
+        }
+    }
+}
+
+/// All pods, and the ranges of addresses that links name.
+fn places(links: &[Link], cluster: &Cluster) -> Vec<Place> {
+    let ranges = links.iter().flat_map(|link| [&link.from, &link.to]).filter(|place| matches!(place, Place::Range(_)));
+    let all: BTreeSet<Place> = cluster.pods().cloned().map(Place::Pod).chain(ranges.cloned()).collect();
+    all.into_iter().collect()
+}
+
+fn links_between(cluster: &Cluster, objects: &[Value], from: &Place, to: &Place, loopback: Loopback) -> Vec<Link> {
+    let families_of = |place: &Place| -> BTreeSet<Family> {
+        match place {
+            Place::Range(range) => BTreeSet::from([Family::of(range.first())]),
+            Place::Pod(pod) => {
+                let object = objects.iter().rev().find(|it| it["kind"] == "Pod" && pod_ref(it) == *pod);
+                let ips = object.and_then(|object| object["status"]["podIPs"].as_array());
+                let ips = ips.into_iter().flatten().map(|ip| ip["ip"].as_str().unwrap().parse().unwrap());
+                ips.map(Family::of).collect()
+            }
+        }
+    };
+    let party = |place: &Place| match place {
+        Place::Pod(pod) => Party::Pod(pod.clone()),
+        Place::Range(range) => Party::Address(free_address(objects, range.first(), range.last())),
+    };
+    let route = match loopback {
+        _ if matches!((from, to), (Place::Range(_), Place::Range(_))) => return Vec::new(),
+        Loopback::Omit if from == to => return Vec::new(),
+        Loopback::Policy if matches!((from, to), (Place::Pod(_), Place::Pod(_))) => Route::Service,
+        Loopback::Omit | Loopback::Allow | Loopback::Policy => Route::Direct,
+    };
+    let (ours, theirs) = (families_of(from), families_of(to));
+    let mut families: Vec<Option<Family>> = ours.intersection(&theirs).copied().map(Some).collect();
+    if ours.is_empty() || theirs.is_empty() {
+        families = vec![
+            ours.into_iter()
+                .chain(theirs)
+                .next()
+                .filter(|_| matches!(from, Place::Range(_)) || matches!(to, Place::Range(_))),
+        ];
+    }
+    let found: Vec<_> =
+        families.iter().map(|family| (*family, cluster.reach(&party(from), &party(to), route, *family))).collect();
+    let is_same = found.windows(2).all(|pair| pair[0].1 == pair[1].1);
+    let kept = if is_same { 1 } else { found.len() };
+    found
+        .into_iter()
+        .take(kept)
+        .filter(|(_, reach)| !reach.open.is_empty() || !reach.unknown.is_empty())
+        .map(|(family, reach)| Link { from: from.clone(), to: to.clone(), family: family.filter(|_| !is_same), reach })
+        .collect()
+}
+
+/// The first address of a range that no pod and no node has, or its first one.
+fn free_address(objects: &[Value], first: IpAddr, last: IpAddr) -> IpAddr {
+    let text = objects.iter().map(ToString::to_string).collect::<String>();
+    let candidates = (0_u8..20).map(|more| match first {
+        IpAddr::V4(first) => IpAddr::from(Ipv4Addr::from(u32::from(first).saturating_add(more.into()))),
+        IpAddr::V6(first) => IpAddr::from(Ipv6Addr::from(u128::from(first).saturating_add(more.into()))),
+    });
+    let mut free = candidates.filter(|it| *it <= last && !text.contains(&format!("\"{it}\"")));
+    free.next().unwrap_or(first)
+}
+
 /// One object that comes, changes or goes.
 fn change(random: &mut Random, objects: &BTreeMap<ObjectRef, Value>) -> (ObjectRef, Option<Value>) {
     let number = random.below(7);
@@ -104,7 +194,10 @@ fn change(random: &mut Random, objects: &BTreeMap<ObjectRef, Value>) -> (ObjectR
 /// Something that is not understood, or that stands for others.
 fn broken(random: &mut Random, number: usize) -> Value {
     let namespace = random.pick(&generate::NAMESPACES);
-    match random.below(4) {
+    match random.below(5) {
+        4 => {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": format!("p{number}")}})
+        }
         0 => json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"namespace": namespace, "name": format!("np{number}")},
             "spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]}]}}),
@@ -138,7 +231,7 @@ fn same(
     assert_eq!(cluster.pods().cloned().collect::<Vec<_>>(), pods, "{what}");
     assert_eq!(matrix.pods().cloned().collect::<Vec<_>>(), pods, "{what}");
     let expected = anew.matrix(ports);
-    for port in 0..ports.len() {
+    for (port, (protocol, number)) in ports.iter().copied().enumerate() {
         for from in 0..pods.len() {
             for to in 0..pods.len() {
                 let (found, wanted) = (matrix.cell(from, to, port), expected.cell(from, to, port));
@@ -152,7 +245,7 @@ fn same(
                     shown(objects.values())
                 );
                 let (source, destination) = (Party::Pod(pods[from].clone()), Party::Pod(pods[to].clone()));
-                let verdict = cluster.verdict(&source, &destination, ports[port].0, ports[port].1);
+                let verdict = cluster.verdict(&source, &destination, protocol, number);
                 assert_eq!(cell(verdict.allowed()), wanted, "{} -> {}: {what}: {verdict:?}", pods[from], pods[to]);
             }
         }

@@ -89,9 +89,8 @@ impl Question<'_> {
             Some("Deny") => return false,
             _ => {}
         }
-        match self.middle(pod, direction, other) {
-            Some(decided) => return decided,
-            None => {}
+        if let Some(decided) = self.middle(pod, direction, other) {
+            return decided;
         }
         self.tiered("Baseline", pod, direction, other) != Some("Deny")
     }
