@@ -16,16 +16,27 @@ pub struct Folder {
     server: Child,
     files: TempDir,
     port: u16,
+    path: &'static str,
 }
 
 impl Folder {
-    /// Serves `target/page`, as `cargo xtask page` writes it.
+    /// Serves `target/page`, as `cargo xtask page` writes it, under a path of its own.
     pub fn serve() -> Result<Self> {
-        let page = root().join("target/page");
+        Self::serve_at("target/page", "deep/page/")
+    }
+
+    /// Serves the page that belongs to a server, without that server.
+    pub fn serve_without_server() -> Result<Self> {
+        Self::serve_at("target/artifacts/ui", "")
+    }
+
+    fn serve_at(page: &str, path: &'static str) -> Result<Self> {
+        let page = root().join(page);
         ensure!(page.join("index.html").is_file(), "there is no page: run `cargo xtask page`");
         let files = tempfile::tempdir()?;
-        fs::create_dir_all(files.path().join("www/deep"))?;
-        std::os::unix::fs::symlink(&page, files.path().join("www/deep/page"))?;
+        let place = files.path().join("www").join(path.trim_end_matches('/'));
+        fs::create_dir_all(place.parent().context("a folder has a parent")?)?;
+        std::os::unix::fs::symlink(&page, place)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = File::create(files.path().join("log"))?;
         let server = Command::new("python3")
@@ -36,7 +47,7 @@ impl Folder {
             .stderr(log)
             .spawn()
             .context("cannot start python3 -m http.server")?;
-        let folder = Self { server, files, port };
+        let folder = Self { server, files, port, path };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(Instant::now() < deadline, "the web server does not listen");
@@ -47,7 +58,7 @@ impl Folder {
 
     /// The page's address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/deep/page/", self.port)
+        format!("http://127.0.0.1:{}/{}", self.port, self.path)
     }
 
     /// What was asked of the server: method and path, in order.

@@ -100,7 +100,7 @@ impl<'m> Links<'m> {
             External::Omit => Vec::new(),
             External::Ranges => {
                 let with_sample = |range: AddressRange| (range, Party::Address(range.sample(model)));
-                ranges(&[model]).into_iter().map(with_sample).collect()
+                ranges(&[model.as_ref()]).into_iter().map(with_sample).collect()
             }
         };
         Self { model, loopback: options.loopback, pairs: Pairs::new(model), ranges, next: 0 }
@@ -143,13 +143,16 @@ impl Iterator for Links<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
+        let item = match self.model.pods.get(index) {
+            Some(pod) => (Place::Pod(pod.id.clone()), self.of_pod(index)),
+            None => {
+                let number = index - self.model.pods.len();
+                let (range, _) = self.ranges.get(number)?;
+                (Place::Range(*range), self.of_range(number)?)
+            }
+        };
         self.next += 1;
-        if let Some(pod) = self.model.pods.get(index) {
-            return Some((Place::Pod(pod.id.clone()), self.of_pod(index)));
-        }
-        let number = index - self.model.pods.len();
-        let (range, _) = self.ranges.get(number)?;
-        Some((Place::Range(*range), self.of_range(number)?))
+        Some(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

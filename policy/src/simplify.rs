@@ -131,7 +131,7 @@ impl Simplified {
     }
 }
 
-pub(crate) fn simplify(model: &Arc<Model>, options: &Options) -> Result<Simplified, SimplifyError> {
+pub(crate) fn simplify(model: &Model, options: &Options) -> Result<Simplified, SimplifyError> {
     let (own, others): (Vec<&Arc<Policy>>, Vec<&Arc<Policy>>) =
         model.policies.iter().partition(|policy| policy.id.kind == "NetworkPolicy" && policy.only_allows());
     let mut set = Set::new(own.iter().map(|policy| Policy::clone(policy)).collect());
@@ -142,7 +142,7 @@ pub(crate) fn simplify(model: &Arc<Model>, options: &Options) -> Result<Simplifi
     let mut after = model.with_policies(others.into_iter().cloned().chain(set.policies.iter().cloned().map(Arc::new)));
     // Where no address is known at all, the blocks of policies are what tells the family: that is no meaning of theirs.
     after.family = model.family;
-    same(model, &Arc::new(after))?;
+    same(model, &after)?;
 
     let mut simplified = Simplified { changed: Vec::new(), deleted: set.deleted, kept: Vec::new(), steps: set.steps };
     for policy in &set.policies {
@@ -173,10 +173,11 @@ fn specific(model: &Model, options: &Options, set: &mut Set) {
 }
 
 /// Proof by comparison: all pairs of pods, a pod with itself by a Service's address, and all of the outside.
-fn same(before: &Arc<Model>, after: &Arc<Model>) -> Result<(), SimplifyError> {
+fn same(before: &Model, after: &Model) -> Result<(), SimplifyError> {
     let options = analyze::Options { loopback: Loopback::Policy, external: External::Omit };
-    let of = |model: &Arc<Model>| analyze::analyze(model, options);
-    let (mut old, mut new) = (of(before).into_iter(), of(after).into_iter());
+    let (before, after) = (Arc::new(before.clone()), Arc::new(after.clone()));
+    let of = |model| analyze::analyze(model, options);
+    let (mut old, mut new) = (of(&before).into_iter(), of(&after).into_iter());
     loop {
         let differs = match (old.next(), new.next()) {
             (None, None) => break,
@@ -191,5 +192,5 @@ fn same(before: &Arc<Model>, after: &Arc<Model>) -> Result<(), SimplifyError> {
             return Err(SimplifyError { from: link.from.to_string(), to: link.to.to_string() });
         }
     }
-    set::same_outside(before, after)
+    set::same_outside(&before, &after)
 }

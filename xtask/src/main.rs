@@ -6,8 +6,8 @@
 //! - [`tools`]: programs from crates that are built once, into `.tools/`.
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
-//! - [`bench`]: the engine's figures.
 //! - [`folder`]: the page by itself, for any web server.
+//! - [`bench`]: the engine's figures.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;

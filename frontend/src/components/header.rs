@@ -47,7 +47,7 @@ pub fn Header(
                 {link(View::Matrix, "Matrix", "grid")}
                 {link(View::Map, "Map", "map")}
                 {link(View::Policies(None), "Policies", "file")}
-                {link(View::Alone(Desk::Matrix), "Simulate", "plus")}
+                {link(View::Alone(Desk::Matrix), "Simulate", "part")}
             </nav>
             <div class="chips">
                 <LinkChip retry />

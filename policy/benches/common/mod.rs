@@ -63,7 +63,7 @@ pub fn objects(size: Size) -> Vec<Value> {
 
 fn namespace(number: usize) -> Value {
     let team = format!("team-{}", number % 25);
-    let env = if number % 4 == 0 { "staging" } else { "production" };
+    let env = if number.is_multiple_of(4) { "staging" } else { "production" };
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("ns-{number}"), "labels": {"team": team, "env": env}}})
 }
 
@@ -81,7 +81,7 @@ pub fn pod(size: Size, number: usize) -> Value {
     for label in 0..size.labels {
         labels[format!("example.com/label-{label}")] = json!(format!("value-{}", deployment % (7 + label)));
     }
-    if deployment % size.stateful_every == 0 {
+    if deployment.is_multiple_of(size.stateful_every) {
         labels["apps.kubernetes.io/pod-index"] = json!((number % REPLICAS).to_string());
         labels["statefulset.kubernetes.io/pod-name"] = json!(format!("d{deployment}-{}", number % REPLICAS));
     }
@@ -93,7 +93,7 @@ pub fn pod(size: Size, number: usize) -> Value {
             "labels": labels,
         },
         "spec": {"nodeName": format!("node-{node}"), "containers": [{"name": "main", "image": "app", "ports": [
-            {"name": "http", "containerPort": if deployment % 5 == 0 { 80 } else { 8080 }},
+            {"name": "http", "containerPort": if deployment.is_multiple_of(5) { 80 } else { 8080 }},
             {"name": "metrics", "containerPort": 9090},
         ]}]},
         "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],

@@ -203,7 +203,7 @@ pub fn face(cell: &Cell, lens: Lens) -> Face {
         (_, _) if cell.is_self => "itself".to_owned(),
         (Some((protocol, port)), Shade::Open | Shade::Shut | Shade::Unknown) => format!("{protocol} {port}"),
         (_, Shade::Open | Shade::Shut | Shade::Apart) => String::new(),
-        (_, Shade::Part | Shade::Unknown) => by_family(&cell.now, |reach| parts(reach)),
+        (_, Shade::Part | Shade::Unknown) => by_family(&cell.now, parts),
     };
     let mut differences = cell.before.as_ref().map(|before| differences(before, &cell.now)).unwrap_or_default();
     if let Some((protocol, port)) = lens {
@@ -262,6 +262,19 @@ fn ranges(ports: &PortSet) -> String {
     ports.ranges().iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// `989,000`.
+pub fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// The whole of a pair as a sentence.
 pub fn sentence(from: &str, to: &str, face: &Face) -> String {
     let mut text = format!("{from} to {to}: {}", face.word);
@@ -283,6 +296,13 @@ mod tests {
     fn drawn(scene: &Scene, from: &str, to: &str, lens: Lens) -> Face {
         let end = |name: &str| (0..scene.ends.len()).find(|end| scene.title(*end) == name).expect("it is there");
         face(&scene.cell(end(from), end(to)), lens)
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (989_000, "989,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n), text);
+        }
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
         let web = scene.find("pod:frontend/web").expect("it is there");
         assert_eq!(scene.listens_on(web), [(Protocol::Tcp, 9000)]);
         assert!(scene.is_pod(web) && !scene.is_pod(3));
-        assert_eq!(scene.base.is_some(), false, "nothing differs");
+        assert!(scene.base.is_none(), "nothing differs");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Loader {
                 Ok(object) => object,
                 Err(error) => {
                     let line = origin.line + error.line - 1;
-                    let reason = format!("{}; {}", error.reason, error.remedy);
+                    let reason = format!("{}; {}", without_place(&error.reason), error.remedy);
                     self.refused.push(Refused { origin: Origin { line, ..origin.clone() }, reason });
                     continue;
                 }
@@ -444,6 +444,15 @@ fn chunks(source: &str, text: &str) -> Vec<Chunk> {
     chunks
 }
 
+/// A reason without the line that it names: that counts from the beginning of its document, not of the file.
+fn without_place(reason: &str) -> String {
+    let Some((before, rest)) = reason.split_once(" at line ") else { return reason.to_owned() };
+    let is_place = |c: char| c.is_ascii_digit() || c == ',' || c == ' ';
+    let rest = rest.trim_start_matches(is_place);
+    let rest = rest.strip_prefix("column ").map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    format!("{before}{rest}")
+}
+
 fn is_blank(text: &str) -> bool {
     text.lines().all(|line| {
         let line = line.trim();
@@ -494,6 +503,7 @@ mod tests {
         let refused: Vec<_> =
             workspace.refused.iter().map(|it| (&*it.origin.source, it.origin.document, it.origin.line)).collect();
         assert_eq!(refused, [("a.yaml", 2, 7), ("a.yaml", 5, 15)]);
+        assert!(!workspace.refused[0].reason.contains("line"), "{:?}", workspace.refused[0]);
         assert!(workspace.refused[1].reason.contains("kind"), "{:?}", workspace.refused[1]);
         assert_eq!(workspace.passed_over, BTreeMap::from([("Secret".to_owned(), 1)]));
         // The engine counts documents and lines in the same way.

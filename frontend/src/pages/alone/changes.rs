@@ -76,11 +76,16 @@ pub(crate) fn Balance() -> impl IntoView {
                 if done && opens + shuts + unsure == 0 {
                     return view! { <span class="faint">"The texts differ, but nothing opens and nothing shuts."</span> }.into_any();
                 }
-                let pairs = |n: usize| if n == 1 { "1 pair".to_owned() } else { format!("{n} pairs") };
+                let part = |class: &'static str, icon: &'static str, word: &'static str, n: usize| {
+                    let pairs = if n == 1 { "1 pair".to_owned() } else { format!("{} pairs", cell::grouped(n)) };
+                    (n > 0).then(|| {
+                        view! { <span class=format!("count {class}")><Icon name=icon />{format!("{word} in {pairs}")}</span> }
+                    })
+                };
                 view! {
-                    <span class="count opens"><Icon name="opens" />{format!("opens in {}", pairs(opens))}</span>
-                    <span class="count shuts"><Icon name="shuts" />{format!("shuts in {}", pairs(shuts))}</span>
-                    {(unsure > 0).then(|| view! { <span class="count unsure"><Icon name="unjudged" />{format!("unknown in {}", pairs(unsure))}</span> })}
+                    {part("opens", "opens", "opens", opens)}
+                    {part("shuts", "shuts", "shuts", shuts)}
+                    {part("unsure", "unjudged", "unknown", unsure)}
                 }
                 .into_any()
             }}

@@ -91,7 +91,7 @@ fn Tools() -> impl IntoView {
             view! {
                 <span class=format!("count lamp-{}", shade.name())>
                     <Icon name=shade.icon() />
-                    {format!("{n} {}", shade.count_word())}
+                    {format!("{} {}", cell::grouped(n), shade.count_word())}
                 </span>
             }
         })

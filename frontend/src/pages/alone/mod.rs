@@ -25,7 +25,7 @@ use self::matrix::MatrixPage;
 use self::policies::PoliciesPage;
 use self::sim::Sim;
 use self::why::Why;
-use crate::route::{Desk, View};
+use crate::route::{Desk, Route, View};
 use crate::store::Store;
 
 /// The page. Whatever else the address bar says, it is one of its own views.
@@ -52,6 +52,7 @@ pub(crate) fn AlonePage() -> impl IntoView {
         <div class="stage alone">
             <main node_ref=main tabindex="-1">
                 <Progress />
+                <Hints kind empty />
                 {move || match (kind.get(), empty.get()) {
                     (Kind::Link, _) => view! { <LinkPage /> }.into_any(),
                     (Kind::Files, false) => view! { <FilesPage /> }.into_any(),
@@ -96,6 +97,40 @@ impl Kind {
             Desk::Files => Self::Files,
             Desk::Link(_) => Self::Link,
         }
+    }
+}
+
+/// That something was left out or not understood, where that is not listed anyway.
+#[component]
+fn Hints(kind: Memo<Kind>, empty: Memo<bool>) -> impl IntoView {
+    let sim = Sim::here();
+    let refused = Memo::new(move |_| sim.workspace.with(|workspace| workspace.refused.len()));
+    let unread = Memo::new(move |_| sim.scene.with(|scene| scene.now.problems().len()));
+    let shown = Memo::new(move |_| {
+        !empty.get() && matches!(kind.get(), Kind::Matrix | Kind::Changes) && refused.get() + unread.get() > 0
+    });
+    let words = move || {
+        let count = |n: usize, one: &str, many: &str| match n {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {many}")),
+        };
+        let left_out = count(
+            refused.get(),
+            "document could not be read and is left out",
+            "documents could not be read and are left out",
+        );
+        let unread = count(unread.get(), "field was not understood", "fields were not understood");
+        let unread = unread.map(|words| format!("{words}, and what it bears on is unknown"));
+        left_out.into_iter().chain(unread).collect::<Vec<_>>().join("; ")
+    };
+    view! {
+        <Show when=move || shown.get()>
+            <p class="notice warn hint">
+                {words} ": "
+                <a href=Route::to(View::Alone(Desk::Files)).hash()>"see Files"</a> "."
+            </p>
+        </Show>
     }
 }
 
