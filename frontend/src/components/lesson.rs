@@ -137,9 +137,9 @@ fn Lever(
 #[component]
 fn TallyLine(tally: Memo<Tally>) -> impl IntoView {
     view! {
-        <p class="tally" role="status">
+        <p class="tally" role="status" title="As `signalbox test` counts: each workload once, the internet host by its first port">
             <b>{move || tally.get().open}</b>
-            {move || format!(" of {} open", tally.get().all)}
+            {move || format!(" of {} checks open", tally.get().all)}
             {move || match tally.get().disagree {
                 0 => None,
                 n => Some(view! { <span class="warn-text">{format!(" · {n} disagree")}</span> }),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use signalbox_api::cell::{Cell, Outcome};
+use signalbox_api::flow::Protocol;
 use signalbox_api::state::EndpointKind;
 
 use super::directory::Directory;
@@ -10,7 +11,7 @@ use super::directory::Directory;
 /// How many of the demo script's connections are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Open ones; a host with several ports counts once, and only if all of them are open.
+    /// Open ones.
     pub open: usize,
     /// All of them.
     pub all: usize,
@@ -20,9 +21,14 @@ pub struct Tally {
     pub unknown: usize,
 }
 
-/// Pods to Services, pods to the outside, the outside to Services.
+/// Names a check: workload, destination, port.
+type Name<'a> = (&'a str, &'a str, u16, Protocol);
+
+/// Pods to Services, pods to the outside, the outside to Services: the same checks as those of `signalbox test`. A
+/// workload counts once, whatever the number of its pods, and is open only if it is so from all of them; a host outside
+/// counts by its first port.
 pub fn tally<'a>(directory: &Directory, cells: impl Iterator<Item = &'a Cell>) -> Tally {
-    let mut checks: BTreeMap<(&str, &str), (bool, bool, bool)> = BTreeMap::new();
+    let mut checks: BTreeMap<Name, (bool, bool, bool)> = BTreeMap::new();
     for cell in cells {
         let Some(from) = directory.get(&cell.key.from) else { continue };
         let Some(to) = directory.get(&cell.key.to) else { continue };
@@ -31,11 +37,14 @@ pub fn tally<'a>(directory: &Directory, cells: impl Iterator<Item = &'a Cell>) -
             (EndpointKind::Outside, EndpointKind::Service) => true,
             (EndpointKind::Pod | EndpointKind::Service | EndpointKind::Outside, _) => false,
         };
-        if !counts {
+        let other_port = to.kind == EndpointKind::Outside
+            && to.ports.first().is_some_and(|first| (first.port, first.protocol) != (cell.key.port, cell.key.protocol));
+        if !counts || other_port {
             continue;
         }
         let outcome = cell.probe.as_ref().map(|probe| probe.outcome);
-        let check = checks.entry((from.id.as_str(), to.id.as_str())).or_insert((true, false, false));
+        let key = (from.workload.as_str(), to.id.as_str(), cell.key.port, cell.key.protocol);
+        let check = checks.entry(key).or_insert((true, false, false));
         check.0 &= outcome == Some(Outcome::Open);
         check.1 |= cell.agreement == signalbox_api::cell::Agreement::Disagree;
         check.2 |= outcome.is_none_or(|outcome| outcome.decision().is_none());
@@ -66,10 +75,33 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_open_only_with_all_its_ports() {
+    fn a_host_counts_by_its_first_port() {
+        for (port, open, unknown) in [(80, 17, 1), (443, 18, 0)] {
+            let mut snapshot = sample::wide_open();
+            let mut cells = snapshot.cells.iter_mut();
+            let cell = cells.find(|cell| cell.key.to == "outside:internet" && cell.key.port == port);
+            cell.expect("there is one").probe = None;
+            assert_eq!(count(snapshot), Tally { open, all: 18, disagree: 0, unknown }, "{port}");
+        }
+    }
+
+    #[test]
+    fn a_workload_counts_once_and_only_with_all_its_pods() {
         let mut snapshot = sample::wide_open();
-        let cell = snapshot.cells.iter_mut().find(|cell| cell.key.to == "outside:internet").expect("there is one");
-        cell.probe = None;
-        assert_eq!(count(snapshot), Tally { open: 17, all: 18, disagree: 0, unknown: 1 });
+        let web =
+            |one: &&signalbox_api::state::Endpoint| one.workload == "frontend/web" && one.kind == EndpointKind::Pod;
+        let mut second = snapshot.endpoints.iter().find(web).expect("web has a pod").clone();
+        let first = std::mem::replace(&mut second.id, "pod:frontend/web-second".to_owned());
+        let own: Vec<_> = snapshot.cells.iter().filter(|cell| cell.key.from == first).cloned().collect();
+        for mut cell in own {
+            cell.key.from.clone_from(&second.id);
+            snapshot.cells.push(cell);
+        }
+        snapshot.endpoints.push(second);
+        assert_eq!(count(snapshot.clone()), Tally { open: 18, all: 18, disagree: 0, unknown: 0 });
+        let mut own = snapshot.cells.iter_mut().filter(|cell| cell.key.from.ends_with("-second"));
+        let cell = own.find(|cell| cell.key.to == "outside:database").expect("it tries the database");
+        cell.probe.as_mut().expect("it is probed").outcome = Outcome::Dropped;
+        assert_eq!(count(snapshot), Tally { open: 17, all: 18, disagree: 0, unknown: 0 });
     }
 }

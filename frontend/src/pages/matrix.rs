@@ -126,6 +126,7 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
                 {move || {
                     let (open, shut, disagree, other) = counts.get();
                     view! {
+                        <span class="count">{format!("{} cells:", open + shut + other)}</span>
                         <span class="count open"><Icon name="open" />{format!("{open} open")}</span>
                         <span class="count shut"><Icon name="shut" />{format!("{shut} dropped")}</span>
                         {(other > 0).then(|| view! { <span class="count">{format!("{other} other")}</span> })}
@@ -143,6 +144,7 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
                     <li class="is-disagree"><Icon name="disagree" />"policies, probe and kernel disagree"</li>
                     <li><span class="glyph">"↗"</span>"egress: shut on the side of the source"</li>
                     <li><span class="glyph">"↘"</span>"ingress: shut on the side of the destination"</li>
+                    <li><span class="glyph">"#"</span>"each port is a cell; the lesson's checks take a host's first"</li>
                     <li><span class="glyph">"⌨"</span>"arrows move, Enter explains, Esc closes"</li>
                 </ul>
             </details>
