@@ -79,6 +79,8 @@ pub struct Store {
     pub runners: RwSignal<Vec<Runner>>,
     /// What was typed and not yet applied.
     pub drafts: RwSignal<HashMap<Edited, Draft>>,
+    /// What was applied a moment ago under a name of its own: its editor opens anew and has to say so.
+    pub applied: RwSignal<Option<Edited>>,
     /// The first snapshot is here.
     pub loaded: RwSignal<bool>,
     picture: StoredValue<Picture>,
@@ -106,6 +108,7 @@ impl Store {
             wish: RwSignal::default(),
             runners: RwSignal::default(),
             drafts: RwSignal::new(recalled_drafts()),
+            applied: RwSignal::new(None),
             loaded: RwSignal::new(false),
             picture: StoredValue::new(Picture::default()),
             cells: StoredValue::new(HashMap::new()),

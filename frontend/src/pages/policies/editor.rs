@@ -9,6 +9,7 @@ use leptos::task::spawn_local;
 
 use super::code::{CodeBox, span};
 use crate::api::rest::{self, CallError, Mode};
+use crate::browser;
 use crate::components::header::ViewOnly;
 use crate::model::check::{self, Checked, Mark};
 use crate::model::draft::{self, Draft, Standing, TEMPLATES};
@@ -17,6 +18,9 @@ use crate::store::Store;
 
 /// How long the keyboard must rest before the server is asked.
 const REST_MS: u64 = 600;
+
+/// What is said of a success.
+const APPLIED: &str = "Applied.";
 
 /// The server's word on one text.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +49,8 @@ pub(crate) fn Editor(edited: Edited) -> impl IntoView {
     if edited == Edited::New && store.drafts.with_untracked(|drafts| !drafts.contains_key(&Edited::New)) {
         store.keep_draft(&Edited::New, Draft::from_template(TEMPLATES[0].manifest(&first_namespace(store))));
     }
+    let said = store.applied.get_untracked().filter(|applied| *applied == edited).map(|_| APPLIED.to_owned());
+    store.applied.set(None);
     let me = StoredValue::new(edited);
     let text = Memo::new(move |_| {
         let edited = me.get_value();
@@ -57,7 +63,7 @@ pub(crate) fn Editor(edited: Edited) -> impl IntoView {
         text,
         checked: Memo::new(move |_| text.with(|text| check::check(text))),
         answer: RwSignal::new(None),
-        said: RwSignal::new(None),
+        said: RwSignal::new(said),
         busy: RwSignal::new(false),
         rest: StoredValue::new(None),
     };
@@ -202,12 +208,15 @@ impl Desk {
                 (Edited::New, Some(draft), Some((namespace, name))) if draft.applied => {
                     self.store.drop_draft(&Edited::New);
                     let edited = Edited::Existing(namespace, name);
+                    self.store.applied.set(Some(edited.clone()));
                     self.store.go(&Route::to(View::Policies(Some(edited))));
+                    // The button that was pressed goes with this editor.
+                    browser::focus("main");
                 }
                 (edited, Some(draft), _) => self.store.keep_draft(&edited, draft),
                 (_, None, _) => {}
             }
-            self.said.try_set(Some("Applied.".to_owned()));
+            self.said.try_set(Some(APPLIED.to_owned()));
         });
     }
 
@@ -221,6 +230,8 @@ impl Desk {
                 Ok(()) => {
                     self.store.drop_draft(&Edited::Existing(namespace, name));
                     self.store.go(&Route::to(View::Policies(None)));
+                    // The button that was pressed is gone: on to what is there now.
+                    browser::focus("main");
                 }
                 Err(error) => {
                     let text = self.text.get_untracked();
@@ -368,9 +379,47 @@ fn Faults(desk: Desk, field: NodeRef<html::Textarea>) -> impl IntoView {
     }
 }
 
+/// The button that asks before it deletes. It has the keyboard when it comes back in the question's place.
+#[component]
+fn AskFirst(asked: StoredValue<bool>, ask: Callback<bool>) -> impl IntoView {
+    let button = NodeRef::<html::Button>::new();
+    button.on_load(move |button| {
+        if asked.get_value() {
+            let _ = button.focus();
+        }
+    });
+    view! {
+        <button class="button danger last" node_ref=button on:click=move |_| ask.run(true)>
+            "Delete…"
+        </button>
+    }
+}
+
+/// The question. The answer that does no harm has the keyboard.
+#[component]
+fn Sure(desk: Desk, ask: Callback<bool>) -> impl IntoView {
+    let keep = NodeRef::<html::Button>::new();
+    keep.on_load(move |button| {
+        let _ = button.focus();
+    });
+    view! {
+        <span class="actions last" role="group" aria-label="Delete this policy?">
+            <span>"Delete it from the cluster?"</span>
+            <button class="button danger" on:click=move |_| desk.delete()>"Delete"</button>
+            <button class="button" node_ref=keep on:click=move |_| ask.run(false)>"Keep"</button>
+        </span>
+    }
+}
+
 #[component]
 fn Actions(desk: Desk) -> impl IntoView {
     let sure = RwSignal::new(false);
+    // Question and button take each other's place: the keyboard goes along.
+    let asked = StoredValue::new(false);
+    let ask = Callback::new(move |yes: bool| {
+        asked.set_value(true);
+        sure.set(yes);
+    });
     let new = desk.edited.with_value(|edited| *edited == Edited::New);
     let dirty = Memo::new(move |_| desk.draft().is_some_and(|draft| draft.is_dirty()));
     let broken = Memo::new(move |_| desk.checked.with(|checked| !checked.marks.is_empty()));
@@ -396,16 +445,10 @@ fn Actions(desk: Desk) -> impl IntoView {
                 }}
             </span>
             <Show when=move || !new && is_there.get() && desk.writable()>
-                <Show
-                    when=move || sure.get()
-                    fallback=move || view! { <button class="button danger last" on:click=move |_| sure.set(true)>"Delete…"</button> }
-                >
-                    <span class="actions last" role="group" aria-label="Delete this policy?">
-                        <span>"Delete it from the cluster?"</span>
-                        <button class="button danger" on:click=move |_| desk.delete()>"Delete"</button>
-                        <button class="button" on:click=move |_| sure.set(false)>"Keep"</button>
-                    </span>
-                </Show>
+                {move || match sure.get() {
+                    true => view! { <Sure desk ask /> }.into_any(),
+                    false => view! { <AskFirst asked ask /> }.into_any(),
+                }}
             </Show>
         </div>
         <Show when=move || !desk.writable()>
