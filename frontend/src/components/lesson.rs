@@ -50,6 +50,12 @@ fn Levers() -> impl IntoView {
             store.with_cells(|cells| lesson::tally(directory, cells.values().map(|entry| &entry.cell)))
         })
     });
+    // On a narrow screen the levers scroll: the one in force is to be in sight.
+    Effect::new(move |_| {
+        if current.get().is_some() {
+            request_animation_frame(|| browser::show_sideways(".lever[aria-current]"));
+        }
+    });
     let numbers =
         Memo::new(move |_| store.lesson.with(|steps| steps.iter().map(|step| step.number).collect::<Vec<_>>()));
     let go = move |number: u32| {
