@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::{Client, ClientBuilder};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::shell::root;
@@ -78,6 +79,23 @@ impl Browser {
         let file = folder.join(Path::new(name).with_extension("png"));
         std::fs::write(&file, self.client.screenshot().await?)?;
         Ok(file)
+    }
+
+    /// Presses these keys together and lets go of them, wherever the focus is: as a person does.
+    pub async fn press(&self, keys: &[char]) -> Result<()> {
+        let mut actions = KeyActions::new("keyboard".to_owned());
+        for value in keys {
+            actions = actions.then(KeyAction::Down { value: *value });
+        }
+        for value in keys.iter().rev() {
+            actions = actions.then(KeyAction::Up { value: *value });
+        }
+        self.client.perform_actions(actions).await.context("the keyboard")
+    }
+
+    /// The value of a JavaScript expression.
+    pub async fn value(&self, expression: &str) -> Result<Value> {
+        Ok(self.client.execute(&format!("return {expression}"), Vec::new()).await?)
     }
 
     /// Waits until this JavaScript expression is true.

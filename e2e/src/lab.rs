@@ -1,14 +1,16 @@
 //! Starts `signalbox lab`, waits for its `ready` line, and ends it whatever happens.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -81,16 +83,24 @@ impl Lab {
 
     /// Starts a lab whose page is at `listen`.
     pub fn start_on(listen: &str, state: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::launch(listen, state, arguments, |_| {})
+    }
+
+    /// Starts a lab that logs to a file, as the leader of a process group, as a shell starts it at a terminal.
+    pub fn start_at_a_terminal(state: &Path, arguments: &[&str], log: File) -> Result<Self> {
+        Self::launch(&format!("127.0.0.1:{}", free_port()?), state, arguments, |command| {
+            command.process_group(0).stderr(log);
+        })
+    }
+
+    fn launch(listen: &str, state: &Path, arguments: &[&str], more: impl FnOnce(&mut Command)) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: run the tests as root");
         let started = Instant::now();
-        let mut child = Command::new(binary()?)
-            .args(["lab", "--listen", listen])
-            .arg("--state")
-            .arg(state)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(binary()?);
+        command.args(["lab", "--listen", listen]).arg("--state").arg(state).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        more(&mut command);
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("standard output is piped");
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
@@ -166,6 +176,17 @@ impl Lab {
         self.kubectl(&["apply", "-f", &path.to_string_lossy()])
     }
 
+    /// `kubectl apply -f FILE` for one of the manifests in `e2e/manifests`.
+    pub fn apply(&self, file: &str) -> Result<String> {
+        let path = root().join("e2e/manifests").join(file);
+        self.kubectl(&["apply", "-f", &path.to_string_lossy()])
+    }
+
+    /// `kubectl apply -f -`.
+    pub fn apply_text(&self, manifest: &str) -> Result<String> {
+        self.kubectl_raw("kubectl", &["apply", "-f", "-"], Some(manifest))?.ok()
+    }
+
     /// `signalbox test`, with its exit status.
     pub fn test(&self, arguments: &[&str]) -> Result<Ran> {
         shell::run(Command::new(binary()?).arg("test").arg("--kubeconfig").arg(&self.kubeconfig).args(arguments), None)
@@ -195,6 +216,12 @@ impl Lab {
     /// Sends a signal and waits for the end; the exit status.
     pub fn end(mut self, signal: Signal) -> Result<Option<i32>> {
         kill(self.pid(), signal)?;
+        self.wait(Duration::from_secs(15))
+    }
+
+    /// Ctrl-C at its terminal, which sends the signal to the whole process group, and waits for the end.
+    pub fn control_c(mut self) -> Result<Option<i32>> {
+        killpg(self.pid(), Signal::SIGINT)?;
         self.wait(Duration::from_secs(15))
     }
 

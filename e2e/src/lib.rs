@@ -3,13 +3,19 @@
 //! - [`lab`]: starts `signalbox lab`, waits for its `ready` line, and ends it whatever happens.
 //! - [`shell`]: commands, and HTTP by `curl`, as a user types them.
 //! - [`lesson`]: lesson one's table: what must be open after each step.
+//! - [`cells`]: the matrix as the page gets it.
+//! - [`processes`]: a lab's processes, found by what they are and where they live.
 //! - [`events`]: the page's event stream.
+//! - [`held`]: a connection that is held, and whether it lives.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
 //! - [`browser`]: headless Chromium, driven through WebDriver.
 
 pub mod browser;
+pub mod cells;
 pub mod events;
+pub mod held;
 pub mod lab;
 pub mod leftovers;
 pub mod lesson;
+pub mod processes;
 pub mod shell;

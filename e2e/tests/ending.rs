@@ -1,5 +1,6 @@
 //! How a lab ends, and what it leaves behind: nothing.
 
+use std::fs::{self, File};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -19,6 +20,27 @@ fn control_c_leaves_nothing() -> Result<()> {
         ensure!(status == Some(0), "{signal} ended the lab with {status:?}");
         Holdings::expect_back(&before, Duration::from_secs(2))?;
     }
+    Ok(())
+}
+
+/// A terminal's Ctrl-C reaches every process of the lab, and namespaces go with pods that are still starting: all of that
+/// is as it should be, and no reason for a warning.
+#[test]
+fn what_is_expected_is_not_logged_as_trouble() -> Result<()> {
+    let before = Holdings::read()?;
+    let state = tempfile::tempdir()?;
+    let file = state.path().join("log");
+    let lab = Lab::start_at_a_terminal(state.path(), &[], File::create(&file)?)?;
+    lab.apply("outcomes.yaml")?;
+    lab.kubectl(&["-n", "odd", "create", "deployment", "many", "--image=many", "--replicas=5"])?;
+    lab.kubectl(&["delete", "namespace", "odd", "backend", "--timeout=20s"])?;
+    lab.kubectl(&["-n", "frontend", "scale", "deployment", "web", "--replicas=6"])?;
+    let status = lab.control_c()?;
+    ensure!(status == Some(0), "the lab ended with {status:?}");
+    Holdings::expect_back(&before, Duration::from_secs(2))?;
+    let log = fs::read_to_string(&file)?;
+    let trouble: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect();
+    ensure!(trouble.is_empty(), "{trouble:#?}");
     Ok(())
 }
 
