@@ -1,14 +1,28 @@
 //! Lesson one with `kubectl`: after each step probes, engine and kernel must give the lesson's table.
 
 use anyhow::{Result, ensure};
-use signalbox_api::kernel::VerdictCount;
+use signalbox_api::kernel::{AttachMode, VerdictCount};
+use signalbox_api::state::Snapshot;
 use signalbox_e2e::lab::Lab;
 use signalbox_e2e::lesson::{self, STEPS};
 
 #[test]
 fn every_step_gives_the_lessons_table_three_times() -> Result<()> {
+    walk(&[], &[AttachMode::Tcx, AttachMode::Clsact])
+}
+
+/// What kernels before 6.6 have. Whoever has a newer one asks for it.
+#[test]
+fn every_step_gives_the_same_table_on_clsact() -> Result<()> {
+    walk(&["--attach", "clsact"], &[AttachMode::Clsact])
+}
+
+fn walk(arguments: &[&str], attached: &[AttachMode]) -> Result<()> {
     let state = tempfile::tempdir()?;
-    let lab = Lab::start(state.path(), &[])?;
+    let lab = Lab::start(state.path(), arguments)?;
+    let snapshot: Snapshot = lab.get("/api/v1/state")?;
+    let mode = snapshot.enforcers.first().and_then(|enforcer| enforcer.attach);
+    ensure!(mode.is_some_and(|mode| attached.contains(&mode)), "the enforcer is attached by {mode:?}");
     for step in STEPS {
         if let Some(manifest) = step.manifest {
             lab.apply_step(manifest)?;
