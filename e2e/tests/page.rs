@@ -24,7 +24,7 @@ async fn open(lab: &Lab, width: u32, height: u32, scheme: &str) -> Result<Browse
 
 /// Waits until the lesson's bar counts this many open connections, and none unknown.
 async fn tally(browser: &Browser, open: usize) -> Result<()> {
-    let text = format!("{open} of 18 open");
+    let text = format!("{open} of 18 checks open");
     let script = format!("document.querySelector('.tally')?.textContent.trim() === '{text}'");
     browser.until(&format!("the bar says {text}"), &script).await
 }
@@ -174,6 +174,40 @@ fn a_lost_connection_shows_itself_and_heals() -> Result<()> {
     })
 }
 
+/// What is looked at: a name, what is opened by hash, what must show then, and what is done to it.
+const VIEWS: [(&str, &str, &str, &str); 7] = [
+    ("matrix", "#/matrix", "table.grid", ""),
+    ("why", "#/matrix", "aside.why .sides", "document.querySelector('td.lamp-shut').click()"),
+    ("map", "#/map", ".tracks .track", ""),
+    (
+        "map-why",
+        "#/map",
+        "aside.why .sides",
+        "document.querySelector('.tracks .track').dispatchEvent(new MouseEvent('click', { bubbles: true }))",
+    ),
+    ("policies", "#/policies", ".policy-list a", ""),
+    ("editor", "#/policies/frontend/web", "textarea", ""),
+    (
+        "lesson",
+        "#/matrix",
+        "#lesson-text:not([hidden])",
+        "(() => {
+        if (document.querySelector('#lesson-text').hidden) document.querySelector('.fold').click();
+        setTimeout(() => { document.querySelector('.yaml').open = true; }, 0);
+    })()",
+    ),
+];
+
+/// Whatever sticks out of the page sideways and does not lie in something that scrolls.
+const TOO_WIDE: &str = "[...document.querySelectorAll('body *')].filter(it => {
+    const box = it.getBoundingClientRect();
+    if (!it.checkVisibility() || box.width === 0 || box.right <= document.documentElement.clientWidth + 1) return false;
+    for (let up = it.parentElement; up; up = up.parentElement) {
+        if (getComputedStyle(up).overflowX !== 'visible') return false;
+    }
+    return getComputedStyle(it).position !== 'absolute';
+}).map(it => `${it.tagName} ${it.className.baseVal ?? it.className}`).slice(0, 5)";
+
 #[test]
 fn every_view_fits_wide_and_narrow_light_and_dark() -> Result<()> {
     let state = tempfile::tempdir()?;
@@ -187,14 +221,22 @@ fn every_view_fits_wide_and_narrow_light_and_dark() -> Result<()> {
                 let browser = Browser::open(width, height, scheme).await?;
                 browser.client.goto(&lab.link()).await?;
                 tally(&browser, STEPS[3].open.len()).await?;
-                for view in ["matrix", "map", "policies"] {
-                    browser.client.execute("location.hash = '#/' + arguments[0]", vec![view.into()]).await?;
-                    let shown = format!("document.querySelector('a[aria-current=\"page\"]')?.hash === '#/{view}'");
-                    browser.until(&format!("the view {view}"), &shown).await?;
+                for (view, hash, shown, action) in VIEWS {
+                    browser.client.execute("location.hash = arguments[0]", vec![hash.into()]).await?;
+                    browser.until("no panel", "!document.querySelector('aside.why')").await?;
+                    if !action.is_empty() {
+                        let there = action.split('\'').nth(1).context("an action names what it is done to")?;
+                        browser.until(there, &format!("document.querySelector(\"{there}\")")).await?;
+                        browser.client.execute(action, Vec::new()).await?;
+                    }
+                    browser.until(&format!("the view {view}"), &format!("document.querySelector('{shown}')")).await?;
                     browser.screenshot(&format!("{view}-{size}-{scheme}")).await?;
-                    let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-                    let overflow = browser.client.execute(overflow, Vec::new()).await?;
+                    let overflow =
+                        browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+                    let overflow = overflow.await?;
                     ensure!(overflow.as_i64() <= Some(0), "{view} {size}: the page is {overflow} px too wide");
+                    let wide = browser.value(TOO_WIDE).await?;
+                    ensure!(wide.as_array().is_some_and(Vec::is_empty), "{view} {size}: cut off or too wide: {wide}");
                 }
                 browser.close().await?;
             }
