@@ -21,11 +21,14 @@ pub struct Tally {
     pub unknown: usize,
 }
 
+/// Names a check: workload, destination, port.
+type Name<'a> = (&'a str, &'a str, u16, Protocol);
+
 /// Pods to Services, pods to the outside, the outside to Services: the same checks as those of `signalbox test`. A
 /// workload counts once, whatever the number of its pods, and is open only if it is so from all of them; a host outside
 /// counts by its first port.
 pub fn tally<'a>(directory: &Directory, cells: impl Iterator<Item = &'a Cell>) -> Tally {
-    let mut checks: BTreeMap<(&str, &str, u16, Protocol), (bool, bool, bool)> = BTreeMap::new();
+    let mut checks: BTreeMap<Name, (bool, bool, bool)> = BTreeMap::new();
     for cell in cells {
         let Some(from) = directory.get(&cell.key.from) else { continue };
         let Some(to) = directory.get(&cell.key.to) else { continue };

@@ -379,26 +379,47 @@ fn Faults(desk: Desk, field: NodeRef<html::Textarea>) -> impl IntoView {
     }
 }
 
-/// Puts the keyboard on a button when it is drawn, once the reader has pressed the one that it takes the place of.
-fn focus_if(button: NodeRef<html::Button>, asked: StoredValue<bool>) {
+/// The button that asks before it deletes. It has the keyboard when it comes back in the question's place.
+#[component]
+fn AskFirst(asked: StoredValue<bool>, ask: Callback<bool>) -> impl IntoView {
+    let button = NodeRef::<html::Button>::new();
     button.on_load(move |button| {
         if asked.get_value() {
             let _ = button.focus();
         }
     });
+    view! {
+        <button class="button danger last" node_ref=button on:click=move |_| ask.run(true)>
+            "Delete…"
+        </button>
+    }
+}
+
+/// The question. The answer that does no harm has the keyboard.
+#[component]
+fn Sure(desk: Desk, ask: Callback<bool>) -> impl IntoView {
+    let keep = NodeRef::<html::Button>::new();
+    keep.on_load(move |button| {
+        let _ = button.focus();
+    });
+    view! {
+        <span class="actions last" role="group" aria-label="Delete this policy?">
+            <span>"Delete it from the cluster?"</span>
+            <button class="button danger" on:click=move |_| desk.delete()>"Delete"</button>
+            <button class="button" node_ref=keep on:click=move |_| ask.run(false)>"Keep"</button>
+        </span>
+    }
 }
 
 #[component]
 fn Actions(desk: Desk) -> impl IntoView {
     let sure = RwSignal::new(false);
-    // Each of the two takes the other's place: the keyboard goes along, to what does no harm.
+    // Question and button take each other's place: the keyboard goes along.
     let asked = StoredValue::new(false);
-    let keep = NodeRef::<html::Button>::new();
-    focus_if(keep, asked);
-    let ask = move |yes: bool| {
+    let ask = Callback::new(move |yes: bool| {
         asked.set_value(true);
         sure.set(yes);
-    };
+    });
     let new = desk.edited.with_value(|edited| *edited == Edited::New);
     let dirty = Memo::new(move |_| desk.draft().is_some_and(|draft| draft.is_dirty()));
     let broken = Memo::new(move |_| desk.checked.with(|checked| !checked.marks.is_empty()));
@@ -424,22 +445,10 @@ fn Actions(desk: Desk) -> impl IntoView {
                 }}
             </span>
             <Show when=move || !new && is_there.get() && desk.writable()>
-                <Show
-                    when=move || sure.get()
-                    fallback=move || {
-                        let back = NodeRef::<html::Button>::new();
-                        focus_if(back, asked);
-                        view! {
-                            <button class="button danger last" node_ref=back on:click=move |_| ask(true)>"Delete…"</button>
-                        }
-                    }
-                >
-                    <span class="actions last" role="group" aria-label="Delete this policy?">
-                        <span>"Delete it from the cluster?"</span>
-                        <button class="button danger" on:click=move |_| desk.delete()>"Delete"</button>
-                        <button class="button" node_ref=keep on:click=move |_| ask(false)>"Keep"</button>
-                    </span>
-                </Show>
+                {move || match sure.get() {
+                    true => view! { <Sure desk ask /> }.into_any(),
+                    false => view! { <AskFirst asked ask /> }.into_any(),
+                }}
             </Show>
         </div>
         <Show when=move || !desk.writable()>
