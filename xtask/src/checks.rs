@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::step::{command, output, run, step};
-use crate::{artifact, need_root, packages, tools};
+use crate::{artifact, fuzz, need_root, packages, tools};
 
 /// Workspace members whose tests run natively; `xtask` has none.
 const TESTED: &[&str] = &[
@@ -22,7 +22,7 @@ const TESTED: &[&str] = &[
     "signalbox-frontend",
 ];
 
-/// Formatting, lock file, licences, lints, then all tests.
+/// Formatting, lock file, licences, lints, all tests, and a bounded while of fuzzing.
 pub fn everything() -> Result<()> {
     need_root("the tests make network namespaces and load kernel programs")?;
     step("check the lock file", || {
@@ -42,6 +42,7 @@ pub fn everything() -> Result<()> {
             .args(["--", "-Dwarnings"]))
     })?;
     tests(&[])?;
+    fuzz::manifests(fuzz::IN_CI)?;
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
     Ok(())
 }

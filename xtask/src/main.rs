@@ -8,12 +8,14 @@
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
 //! - [`folder`]: the page by itself, for any web server.
 //! - [`bench`]: the engine's figures.
+//! - [`fuzz`]: a bounded search for what the engine's tests have not thought of.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;
 mod bench;
 mod checks;
 mod folder;
+mod fuzz;
 mod packages;
 mod stamp;
 mod step;
@@ -43,7 +45,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
   cargo xtask build                     target/release/signalbox, page and kernel programs inside
-  cargo xtask page public               the page alone, for any web server";
+  cargo xtask page public               the page alone, for any web server
+  cargo xtask fuzz --seconds 600        look for texts that the engine cannot take";
 
 #[derive(Subcommand)]
 enum Task {
@@ -67,6 +70,12 @@ enum Task {
     Test {
         /// Run only the tests whose name contains one of these, and none of the other checks.
         filters: Vec<String>,
+    },
+    /// Fuzzes the engine: any text is read, judged, analysed, linted and compiled.
+    Fuzz {
+        /// How long.
+        #[arg(long, default_value_t = fuzz::IN_CI)]
+        seconds: u32,
     },
     /// Measures and rewrites the figures in docs/performance.md. Needs root.
     Figures,
@@ -105,6 +114,7 @@ fn main() -> Result<()> {
             folder::write(&step::root().join("target/page"))?;
             if filters.is_empty() { checks::everything() } else { checks::tests(&filters) }
         }
+        Task::Fuzz { seconds } => fuzz::manifests(seconds),
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
     }

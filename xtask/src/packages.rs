@@ -31,6 +31,7 @@ pub const TEST: &[Need] = &[
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/xz", "xz-utils"),
     ("/usr/bin/curl", "curl"),
+    ("/usr/bin/python3", "python3"),
 ];
 
 /// Installs whichever of `needs` are not there.

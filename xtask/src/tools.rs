@@ -9,6 +9,7 @@ use crate::step::{command, output, root, run, step};
 
 const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 /// Must not be older than the LLVM of the rustc that compiles the kernel programs.
 const LLVM: &str = "22";
 
@@ -37,6 +38,15 @@ pub fn cargo_deny() -> Result<PathBuf> {
         install("cargo-deny", CARGO_DENY, &[], &root())?;
     }
     Ok(root().join(".tools/bin/cargo-deny"))
+}
+
+/// `cargo-fuzz`, by the folder to put in front of PATH.
+pub fn cargo_fuzz() -> Result<PathBuf> {
+    packages::ensure(packages::BUILD)?;
+    if !has("cargo-fuzz", CARGO_FUZZ) {
+        install("cargo-fuzz", CARGO_FUZZ, &[], &root())?;
+    }
+    Ok(root().join(".tools/bin"))
 }
 
 fn has(program: &str, version: &str) -> bool {
