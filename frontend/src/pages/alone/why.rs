@@ -91,7 +91,10 @@ fn Panel(from: String, to: String, sim: Sim) -> impl IntoView {
         let key = CellKey { from: from.clone(), to: to.clone(), port, protocol: wire_protocol(protocol) };
         store.explain(key);
         // The answer is drawn anew, and with it what had the focus.
-        set_timeout(|| browser::focus(".piece[aria-pressed='true']"), Duration::from_millis(60));
+        let piece = || {
+            browser::focus(".piece[aria-pressed='true']");
+        };
+        set_timeout(piece, Duration::from_millis(60));
     };
     let ask = StoredValue::new(ask);
     view! {
@@ -254,7 +257,9 @@ fn RemedyView(sim: Sim, question: Question) -> impl IntoView {
     let work = move |_| {
         let remedy = question.with_value(|it| remedy::remedy(&it.scene, it.from, it.to, it.protocol, it.port));
         found.set(Some(remedy));
-        request_animation_frame(|| browser::focus("#remedy-title"));
+        request_animation_frame(|| {
+            browser::focus("#remedy-title");
+        });
     };
     let apply = move |_| {
         let Some(Some(remedy)) = found.get_untracked() else { return };
