@@ -112,7 +112,7 @@ pub fn marks(item: &Item) -> Vec<Mark> {
 
 /// One line: what a policy means. Absent for objects that are none.
 pub fn meaning(scene: &Scene, item: &Item) -> Option<String> {
-    let policy = scene.now.policies().iter().find(|policy| policy.id.to_string() == *item.key)?;
+    let policy = scene.now.policies().find(|policy| policy.id.to_string() == *item.key)?;
     scene.now.summary(&policy.id)
 }
 
@@ -121,7 +121,7 @@ pub const fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
-        Severity::Info => "worth to know",
+        Severity::Info => "worth knowing",
     }
 }
 
