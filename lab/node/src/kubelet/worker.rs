@@ -148,6 +148,7 @@ impl Worker {
 
     /// Makes the sandbox, again and again until it stands or nobody wants it any more.
     async fn open(&mut self) -> Option<Arc<Instance>> {
+        let mut failed = false;
         loop {
             let hostname = hostname(&self.pod);
             match self.node.open(&who(&self.pod), &hostname, Place::Pod).await {
@@ -162,7 +163,13 @@ impl Worker {
                     return None;
                 }
                 Err(error) => {
-                    tracing::error!(namespace = %self.namespace, pod = %self.name, %error, "no sandbox");
+                    // Once may be the lab's own end, which reaches the sandbox before it reaches us. The event tells it either way.
+                    if failed {
+                        tracing::error!(namespace = %self.namespace, pod = %self.name, %error, "no sandbox");
+                    } else {
+                        tracing::info!(namespace = %self.namespace, pod = %self.name, %error, "no sandbox yet");
+                    }
+                    failed = true;
                     self.events.record(
                         Kind::Warning,
                         "FailedCreatePodSandBox",
