@@ -99,8 +99,10 @@ impl<'m> Links<'m> {
         let ranges = match options.external {
             External::Omit => Vec::new(),
             External::Ranges => {
-                let with_sample = |range: AddressRange| (range, Party::Address(range.sample(model)));
-                ranges(&[model.as_ref()]).into_iter().map(with_sample).collect()
+                // A range that has nothing but pods and nodes in it is no outside.
+                let with_sample =
+                    |range: AddressRange| Some((range, Party::Address(range.free_address(&[model.as_ref()])?)));
+                ranges(&[model.as_ref()]).into_iter().filter_map(with_sample).collect()
             }
         };
         Self { model, loopback: options.loopback, pairs: Pairs::new(model), ranges, next: 0 }

@@ -178,8 +178,19 @@ struct Within {
     depth: usize,
 }
 
-/// A `List`'s items one by one, each with the kind that the list implies. Anything else as it is.
+/// A `List`'s items one by one, each with the kind that the list implies, and those of an array of objects. Anything else as
+/// it is.
 fn flatten(value: Value, place: &Place<'_>, within: &Within, results: &mut Vec<Result<Document, DocumentError>>) {
+    let value = match value {
+        // Some tools write objects as a plain array; nobody else's array has a kind and a version in each item.
+        Value::Array(items) if within.path.is_empty() && are_objects(&items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                flatten(item, place, &Within { path: format!("[{index}]"), depth: 1 }, results);
+            }
+            return;
+        }
+        other => other,
+    };
     let Value::Object(mut object) = value else {
         let reason = NO_OBJECT.to_owned();
         results.push(Err(place.error(1, 1, reason, "a Kubernetes object has apiVersion, kind and metadata")));
@@ -216,6 +227,12 @@ fn flatten(value: Value, place: &Place<'_>, within: &Within, results: &mut Vec<R
         let path = format!("{}{dot}items[{index}]", within.path);
         flatten(item, place, &Within { path, depth: within.depth + 1 }, results);
     }
+}
+
+/// Whether each item says what it is.
+fn are_objects(items: &[Value]) -> bool {
+    let says = |item: &Value, field: &str| item.get(field).is_some_and(Value::is_string);
+    !items.is_empty() && items.iter().all(|item| says(item, "apiVersion") && says(item, "kind"))
 }
 
 /// Bounds that no real manifest meets, and duplicate keys refused: one of the two would be lost in silence.

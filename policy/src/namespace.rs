@@ -14,9 +14,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Adds the name's label where it is missing: clusters before 1.21 and files lack it.
+    /// Adds the name's label: clusters before 1.21 and files lack it, and where a file gives it another value the API server
+    /// overwrites that (Kubernetes' `SetDefaults_Namespace`).
     pub fn new(name: String, mut labels: Labels) -> Self {
-        labels.entry(NAMESPACE_NAME.to_owned()).or_insert_with(|| name.clone());
+        labels.insert(NAMESPACE_NAME.to_owned(), name.clone());
         Self { name, labels, is_understood: true }
     }
 }

@@ -20,6 +20,17 @@ fn read(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn an_array_of_objects_is_a_list_of_them() {
+    let pod = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}});
+    assert_eq!(read(&json!([pod("a"), pod("b")]).to_string()), ["Pod a", "Pod b"]);
+    assert_eq!(read("- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n"), ["Pod a"]);
+    // Anything else in it, and it is somebody else's.
+    for other in [json!([pod("a"), 1]), json!([pod("a"), {"kind": "Pod"}]), json!([[pod("a")]]), json!([])] {
+        assert_eq!(read(&other.to_string()), ["1:1:1"], "{other}");
+    }
+}
+
+#[test]
 fn documents_are_told_apart() {
     let object = "kind: Pod\nmetadata: {name: a}\n";
     let other = "kind: Pod\nmetadata: {name: b}\n";

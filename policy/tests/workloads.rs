@@ -196,3 +196,11 @@ fn malformed_workloads_say_so_and_are_not_lost() {
         assert_eq!(ask(&cluster, "192.0.2.1", "x/web", "TCP 80").unknown, problems);
     }
 }
+
+#[test]
+fn a_pod_that_lacks_a_label_of_the_template_is_somebody_elses() {
+    let web = deployment("x/web", "app: web, tier: front", "")
+        .replace("{matchLabels: {app: web, tier: front}}", "{matchLabels: {app: web}}");
+    assert_eq!(pods(&(web.clone() + &pod("x/debug", "app=web", "10.0.0.9", ""))), ["debug", "web"]);
+    assert_eq!(pods(&(web + &pod("x/web-1", "app=web,tier=front,pod-template-hash=a", "10.0.0.9", ""))), ["web-1"]);
+}

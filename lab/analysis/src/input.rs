@@ -180,9 +180,17 @@ enum Named {
     ByFolder,
 }
 
-/// Whether an object of a folder wants to be one of Kubernetes': the settings of some tool say nothing of the kind.
+/// The groups of the API whose kinds are policies.
+const POLICY_GROUPS: &[&str] =
+    &["networking.k8s.io", "policy.networking.k8s.io", "projectcalico.org", "crd.projectcalico.org"];
+
+/// Whether an object of a folder wants to be one of Kubernetes'. The API takes none without a kind, and folders hold much that
+/// has none: charts, values, the settings of some tool. Only what looks like a policy that has lost its kind is not
+/// passed over.
 fn is_manifest(value: &Value) -> bool {
-    ["apiVersion", "kind", "metadata", "spec"].iter().any(|field| value.get(field).is_some())
+    let group = value.get("apiVersion").and_then(Value::as_str).and_then(|version| version.split_once('/'));
+    let is_policy = group.is_some_and(|(group, _)| POLICY_GROUPS.contains(&group));
+    value.get("kind").is_some() || is_policy || value.pointer("/spec/podSelector").is_some()
 }
 
 pub(crate) fn is_standard_input(path: &Path) -> bool {

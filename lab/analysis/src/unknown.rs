@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use signalbox_policy::Cluster;
+use signalbox_policy::lint::{Finding, RuleId};
+use signalbox_policy::policy::Rank;
 
 use crate::input::Input;
 use crate::streams::Paint;
@@ -38,10 +40,12 @@ impl Unknowns {
             path: problem.path.clone(),
             reason: problem.reason.to_string(),
         });
+        let in_order = contradictions(input, cluster);
         let mut unknowns =
             Self { list: Vec::new(), seen: cluster.unknowns().iter().cloned().collect(), of_pairs: BTreeSet::new() };
         let mut listed = BTreeSet::new();
-        unknowns.list = documents.chain(fields).filter(|unknown| listed.insert(unknown.clone())).collect();
+        unknowns.list =
+            documents.chain(fields).chain(in_order).filter(|unknown| listed.insert(unknown.clone())).collect();
         unknowns
     }
 
@@ -70,6 +74,21 @@ impl Unknowns {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty() && self.of_pairs.is_empty()
     }
+}
+
+/// Policies of one tier and priority that contradict each other: the API leaves open which of them decides, and what the engine
+/// says of it goes by their names.
+fn contradictions(input: &Input, cluster: &Cluster) -> Vec<Unknown> {
+    if cluster.policies().all(|policy| policy.rank == Rank::NETWORK_POLICY) {
+        return Vec::new();
+    }
+    let findings = cluster.lint(&input.objects).into_iter().filter(|finding| finding.rule == RuleId::EqualPriority);
+    let unknown = |finding: Finding| Unknown {
+        object: named(&finding.object, input),
+        path: finding.path,
+        reason: format!("{}; {}", finding.message, finding.remedy),
+    };
+    findings.map(unknown).collect()
 }
 
 /// Objects without a kind are numbered by the engine: here they have a place instead.

@@ -174,7 +174,7 @@ fn stands_behind(workloads: &BTreeMap<Id, Workload>, workload: &Workload, owner:
     workloads.contains_key(&Id { namespace: workload.id.namespace.clone(), name: owner.name.clone(), kind })
 }
 
-/// The workloads that have pods: by their owners, or by their selectors.
+/// The workloads that have pods: by their owners, or by their selectors and templates.
 fn with_pods(workloads: &BTreeMap<Id, Workload>, owned: &[&Owned]) -> HashSet<Id> {
     let mut found = HashSet::new();
     for pod in owned {
@@ -193,7 +193,11 @@ fn with_pods(workloads: &BTreeMap<Id, Workload>, owned: &[&Owned]) -> HashSet<Id
     for (id, workload) in workloads {
         let Some(selector) = workload.selector.as_ref().filter(|_| !found.contains(id)) else { continue };
         let pods = by_namespace.get(id.namespace.as_str()).map_or(&[][..], Vec::as_slice);
-        if pods.iter().any(|labels| selector.matches(labels)) {
+        // A pod that the selector happens to select is not this workload's, if it lacks a label of the template's: with a
+        // hash among its selector's labels a Deployment adopts nobody else's pods.
+        let template = &workload.pod.labels;
+        let is_of_template = |labels: &Labels| template.iter().all(|(key, value)| labels.get(key) == Some(value));
+        if pods.iter().any(|labels| selector.matches(labels) && is_of_template(labels)) {
             found.insert(id.clone());
         }
     }

@@ -87,8 +87,9 @@ fn semantics_05_every_namespace_carries_its_name() {
     let spec =
         "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: y}}}]}]}";
     let pods = pod("x/web", "", "10.0.0.1", "") + &pod("y/a", "", "10.0.0.2", "") + &pod("z/a", "", "10.0.0.3", "");
-    // With namespaces that lack the label, and without namespaces.
-    for namespaces in [namespace("x", "") + &namespace("y", "a=b") + &namespace("z", ""), String::new()] {
+    // With namespaces that lack the label, with one that claims another's name, and without namespaces.
+    let claiming = namespace("x", "") + &namespace("y", "") + &namespace("z", "kubernetes.io/metadata.name=y");
+    for namespaces in [namespace("x", "") + &namespace("y", "a=b") + &namespace("z", ""), claiming, String::new()] {
         let cluster = sound(&(namespaces + &pods + &policy("x/np", spec)));
         check(&cluster, &[("y/a", "x/web", "TCP 80", true), ("z/a", "x/web", "TCP 80", false)]);
     }

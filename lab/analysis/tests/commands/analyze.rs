@@ -408,3 +408,52 @@ fn a_closed_pipe_is_quiet() {
         assert!(err.is_empty());
     }
 }
+
+#[test]
+fn what_has_no_kind_is_passed_over_unless_it_looks_like_a_policy() {
+    let chart = "apiVersion: v2\nname: shop\nversion: 0.1.0\n";
+    let values = "spec: {replicas: 3}\nmetadata: {title: values}\n";
+    let folder = Folder::new(&[("pods.yaml", PODS), ("Chart.yaml", chart), ("values.yaml", values)]);
+    let outcome = signalbox(&["analyze", &folder.text(), "-o", "json", "--loopback", "omit"]);
+    assert_eq!((outcome.code, outcome.json()["unknown"].clone()), (0, json!([])), "{outcome:#?}");
+    assert_eq!(connections(&outcome).len(), 2);
+    assert!(outcome.err.contains("Chart.yaml: document 1 is no Kubernetes object; passed over"), "{outcome:#?}");
+
+    let lost = DB.replace("kind: NetworkPolicy\n", "");
+    let folder = Folder::new(&[("pods.yaml", PODS), ("lost.yaml", &lost)]);
+    let outcome = signalbox(&["analyze", &folder.text(), "-o", "json", "--loopback", "omit"]);
+    assert_eq!(connections(&outcome), [] as [String; 0]);
+    assert_eq!(outcome.json()["unknown"][0]["path"], "kind", "{outcome:#?}");
+}
+
+#[test]
+fn policies_of_one_priority_that_contradict_each_other_are_listed() {
+    let policy = |name: &str, action: &str| {
+        format!(
+            "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{tier: Admin, priority: 1, subject: {{namespaces: {{}}}}, ingress: [{{action: {action}, from: [{{namespaces: {{}}}}]}}]}}\n"
+        )
+    };
+    let both = policy("a", "Deny") + &policy("b", "Accept");
+    let folder = Folder::new(&[("pods.yaml", PODS), ("both.yaml", &both)]);
+    let outcome = signalbox(&["analyze", &folder.text(), "-o", "json"]);
+    let unknown = &outcome.json()["unknown"];
+    assert_eq!(unknown[0]["path"], "spec.priority", "{outcome:#?}");
+    let same = policy("a", "Deny") + &policy("b", "Deny");
+    let folder = Folder::new(&[("pods.yaml", PODS), ("same.yaml", &same)]);
+    assert_eq!(signalbox(&["analyze", &folder.text(), "-o", "json"]).json()["unknown"], json!([]));
+}
+
+#[test]
+fn a_range_with_nothing_but_pods_in_it_is_no_outside() {
+    let block = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: block, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/32}}]}]
+";
+    let folder = Folder::new(&[("pods.yaml", PODS), ("block.yaml", block)]);
+    let outcome = signalbox(&["analyze", &folder.text(), "-o", "json", "--external", "--loopback", "omit"]);
+    assert!(connections(&outcome).iter().all(|line| !line.contains("10.0.0.1-10.0.0.1")), "{outcome:#?}");
+}
