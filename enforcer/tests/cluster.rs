@@ -27,6 +27,8 @@ struct Api {
     objects: Arc<Mutex<HashMap<String, Vec<Value>>>>,
     /// What it answers when it is asked for the resources of a group; what is not there it does not serve.
     groups: HashMap<String, Value>,
+    /// Version, kind and event of all that was told.
+    told: Arc<Mutex<Vec<(u64, String, Value)>>>,
     news: broadcast::Sender<(String, Value)>,
 }
 
@@ -38,7 +40,7 @@ impl Api {
 
     /// The same with kinds that are no part of Kubernetes, by group and version.
     async fn serving(groups: HashMap<String, Value>) -> (Self, kube::Client) {
-        let api = Self { objects: Arc::default(), groups, news: broadcast::channel(1024).0 };
+        let api = Self { objects: Arc::default(), groups, told: Arc::default(), news: broadcast::channel(1024).0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let server = api.clone();
@@ -64,8 +66,18 @@ impl Api {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
         if query.contains("watch=true") {
-            let mut news = self.news.subscribe();
+            let seen =
+                query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
+            let (mut news, told) = {
+                // What was told before somebody watched is told then.
+                let told = self.told.lock().expect("no panic");
+                let later = told.iter().filter(|(version, kind, _)| *version > seen && *kind == plural);
+                (self.news.subscribe(), later.map(|(_, _, event)| event.clone()).collect::<Vec<_>>())
+            };
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n").await?;
+            for event in told {
+                stream.write_all(format!("{event}\n").as_bytes()).await?;
+            }
             while let Ok((kind, event)) = news.recv().await {
                 if kind == plural {
                     stream.write_all(format!("{event}\n").as_bytes()).await?;
@@ -99,7 +111,10 @@ impl Api {
 
     fn tell(&self, kind: &str, what: &str, mut policy: Value, version: u64) {
         policy["metadata"]["resourceVersion"] = version.to_string().into();
-        self.news.send((kind.to_owned(), json!({"type": what, "object": policy}))).expect("the enforcer watches");
+        let event = json!({"type": what, "object": policy});
+        let mut told = self.told.lock().expect("no panic");
+        told.push((version, kind.to_owned(), event.clone()));
+        let _nobody_watches_yet = self.news.send((kind.to_owned(), event));
     }
 }
 
