@@ -2,13 +2,17 @@
 
 #![allow(missing_docs, reason = "criterion's macros make functions without any")]
 
+mod clock;
 mod common;
+#[path = "clock/measure.rs"]
+mod measure;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use common::{Size, objects, pod, policy, ports};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use measure::ThreadTime;
 use serde_json::json;
 use signalbox_policy::analyze::Options;
 use signalbox_policy::{Cluster, ObjectRef, Party, PodRef, Protocol};
@@ -17,7 +21,7 @@ use signalbox_policy::{Cluster, ObjectRef, Party, PodRef, Protocol};
 const LARGE: Size = Size::of(10_000, 1_000);
 
 /// Everything at the size of the goals.
-fn goals(criterion: &mut Criterion) {
+fn goals(criterion: &mut Criterion<ThreadTime>) {
     let values = objects(LARGE);
     let cluster = Cluster::from_objects(&values);
     let asked = ports(10);
@@ -63,7 +67,7 @@ fn party(size: Size, number: usize) -> Party {
 }
 
 /// How the full matrix grows.
-fn growth(criterion: &mut Criterion) {
+fn growth(criterion: &mut Criterion<ThreadTime>) {
     let mut measure = |name: &str, cases: Vec<(usize, Size, usize)>| {
         let mut group = criterion.benchmark_group(format!("by {name}"));
         for (number, size, count) in cases {
@@ -85,8 +89,9 @@ fn growth(criterion: &mut Criterion) {
     measure("ports", [1, 3, 10, 30, 100].map(|ports| (ports, LARGE, ports)).to_vec());
 }
 
-fn config() -> Criterion {
+fn config() -> Criterion<ThreadTime> {
     Criterion::default()
+        .with_measurement(ThreadTime)
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))

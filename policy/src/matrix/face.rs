@@ -215,9 +215,16 @@ impl<'m> Gallery<'m> {
                 let kinds = self.kinds();
                 let mut of_kind = |(labels, pods): &(&Labels, Vec<PodIndex>)| {
                     if set.pods.matches(labels) {
+                        // Pods of one kind differ in their namespaces alone, and are sorted by these.
+                        let mut known: Option<(&str, Match)> = None;
                         for index in pods {
                             let pod = self.model.pod(*index);
-                            visit(*index, set.selects(pod, self.model.namespace_of(pod)));
+                            let found = match known {
+                                Some((namespace, found)) if namespace == pod.id.namespace => found,
+                                Some(_) | None => set.selects(pod, self.model.namespace_of(pod)),
+                            };
+                            known = Some((&pod.id.namespace, found));
+                            visit(*index, found);
                         }
                     }
                 };

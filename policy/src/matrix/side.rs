@@ -136,6 +136,16 @@ impl Rules {
         self.sides[Direction::Ingress as usize].iter().flat_map(|row| &row.hits).any(|hit| matches!(hit, Hit::Named(_)))
     }
 
+    /// The sets that its rules of a direction mean.
+    pub(super) fn sets(&self, direction: Direction) -> impl Iterator<Item = usize> {
+        self.sides[direction as usize].iter().map(|row| row.set)
+    }
+
+    /// Whether its rules of egress ask for names.
+    pub(super) fn has_names(&self) -> bool {
+        self.sides[Direction::Egress as usize].iter().flat_map(|row| &row.hits).any(|hit| matches!(hit, Hit::Named(_)))
+    }
+
     /// The names that its rules of egress ask for.
     pub(super) fn names(&self) -> impl Iterator<Item = (usize, &String)> {
         let rows = self.sides[Direction::Egress as usize].iter();

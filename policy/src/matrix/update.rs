@@ -17,6 +17,29 @@ use crate::pod::Pod;
 /// Past so many changed pods a new matrix is made sooner than the old one is changed.
 const MANY: usize = 64;
 
+/// Which sets are not what they were.
+#[derive(Debug, Default)]
+struct Changes {
+    /// By number, those of [`Sets::list`] that there were before.
+    sets: Vec<bool>,
+    /// Whether any of [`Sets::named`] is among them.
+    has_names: bool,
+    /// Every class has to be looked at.
+    is_everywhere: bool,
+}
+
+impl Changes {
+    /// Whether what a class lets pass may be something else now.
+    fn bear_on(&self, class: &Class, direction: Direction) -> bool {
+        let has_changed = |set: usize| self.sets.get(set).is_some_and(|it| *it);
+        self.is_everywhere
+            || class.policies.iter().any(|rules| {
+                (self.has_names && direction == Direction::Egress && rules.has_names())
+                    || rules.sets(direction).any(has_changed)
+            })
+    }
+}
+
 impl Matrix {
     /// The same for a cluster that [`Cluster::with_change`] made, or any other one: equal to [`Cluster::matrix`], and
     /// quicker the less has changed.
@@ -43,10 +66,12 @@ impl Matrix {
             from_scratch: self.from_scratch,
         };
         let (was, slots) = next.place_pods(self)?;
-        next.change_slots(&slots);
+        let mut changes = next.change_slots(&slots);
+        // Bits are as many words as there were: those of a further one are still to be worked out.
+        changes.is_everywhere |= next.words() != self.words();
         next.replace_rules(self);
         let words: BTreeSet<usize> = slots.iter().map(|(slot, _)| word_of(*slot)).collect();
-        next.replace_classes(self, &was, &words.into_iter().collect::<Vec<_>>());
+        next.replace_classes(self, &was, &words.into_iter().collect::<Vec<_>>(), &changes);
         Some(next)
     }
 
@@ -105,16 +130,17 @@ impl Matrix {
         Some((was, slots.into_iter().collect()))
     }
 
-    /// Brings all sets up to date.
-    fn change_slots(&mut self, slots: &[(u32, Option<PodIndex>)]) {
+    /// Brings all sets up to date; which ones have changed.
+    fn change_slots(&mut self, slots: &[(u32, Option<PodIndex>)]) -> Changes {
         let words = self.words();
+        let mut changes = Changes { sets: vec![false; self.sets.list.len()], ..Changes::default() };
         let gallery = Gallery::new(&self.model, &self.faces);
         for (slot, index) in slots {
             let pod: Option<&Pod> = index.map(|index| self.model.pod(index));
             let faces = index.map(|index| self.faces[index.number()]);
             let address = faces.zip(pod).and_then(|(faces, pod)| faces.each(pod).find(|(at, _)| at == slot)?.1);
             let counterpart = index.map(|index| gallery.counterpart(index, address));
-            for peers in &mut self.sets.list {
+            for (peers, has_changed) in self.sets.list.iter_mut().zip(&mut changes.sets) {
                 let (policy, direction, at) = &peers.of;
                 let rule = &policy.rules(*direction).unwrap_or_default()[*at];
                 if rule.peers.is_empty() {
@@ -123,6 +149,7 @@ impl Matrix {
                 let found = counterpart.as_ref().map_or(Match::No, |it| judge::any_peer(rule, it));
                 let (yes, maybe) = (found == Match::Yes, found == Match::Maybe);
                 if peers.yes.contains(*slot) != yes || peers.maybe.contains(*slot) != maybe {
+                    *has_changed = true;
                     *peers = Arc::new(Peers {
                         of: peers.of.clone(),
                         yes: peers.yes.with(*slot, yes, words),
@@ -134,14 +161,17 @@ impl Matrix {
             for ((protocol, number, name), set) in &mut self.sets.named {
                 let calls_so = names.is_some_and(|names| names.resolve(*protocol, name).any(|it| it == *number));
                 if set.contains(*slot) != calls_so {
+                    changes.has_names = true;
                     *set = Arc::new(set.with(*slot, calls_so, words));
                 }
             }
             let is_unread = index.is_some_and(|index| self.model.is_unread(index));
             if self.unread.contains(*slot) != is_unread {
+                changes.is_everywhere = true;
                 self.unread = self.unread.with(*slot, is_unread, words);
             }
         }
+        changes
     }
 
     /// Takes over the rules of policies that are the same, and makes those of others.
@@ -177,7 +207,7 @@ impl Matrix {
         }
     }
 
-    fn replace_classes(&mut self, before: &Self, was: &[Option<usize>], words: &[usize]) {
+    fn replace_classes(&mut self, before: &Self, was: &[Option<usize>], words: &[usize], changes: &Changes) {
         let mut classes_of = vec![[0; 2]; self.faces.len()];
         let mut classes = before.classes.clone();
         let mut maker = self.maker();
@@ -185,7 +215,9 @@ impl Matrix {
         if !words.is_empty() {
             for direction in Direction::ALL {
                 for class in &mut classes[direction as usize] {
-                    if let Some(next) = maker.changed(class, direction, words) {
+                    if changes.bear_on(class, direction)
+                        && let Some(next) = maker.changed(class, direction, words)
+                    {
                         *class = Arc::new(next);
                     }
                 }
