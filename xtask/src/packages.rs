@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::step::{command, output, run, step};
 
-/// What must be there: a file that shows it, and the packages that bring it.
+/// What must be there: a file that shows it, or a program that may lie anywhere on PATH, and the package that brings it.
 pub type Need = (&'static str, &'static str);
 
 /// To compile: crates with C code, and the toolchain for the browser and the kernel.
@@ -20,12 +20,12 @@ pub const TOOLCHAIN: &[Need] = &[
     ("/usr/bin/wasm-ld-22", "lld-22"),
 ];
 
-/// To run the lab: the service proxy's `nft`, and a shell inside the pods.
-pub const RUN: &[Need] = &[("/usr/sbin/nft", "nftables"), ("/bin/busybox", "busybox-static")];
+/// To run the lab and to follow the README in it: the service proxy's `nft`, a shell inside the pods, and a client.
+pub const RUN: &[Need] =
+    &[("/usr/sbin/nft", "nftables"), ("/bin/busybox", "busybox-static"), ("kubectl", "kubernetes-client")];
 
 /// To test: the clients that users have.
 pub const TEST: &[Need] = &[
-    ("/usr/bin/kubectl", "kubernetes-client"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
     ("/usr/sbin/ip", "iproute2"),
@@ -36,8 +36,7 @@ pub const TEST: &[Need] = &[
 
 /// Installs whichever of `needs` are not there.
 pub fn ensure(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&str> =
-        needs.iter().filter(|(file, _)| !std::path::Path::new(file).exists()).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = needs.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -53,4 +52,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
             .args(&missing)
             .env("DEBIAN_FRONTEND", "noninteractive"))
     })
+}
+
+fn is_there(what: &str) -> bool {
+    // Joined to a folder, an absolute path stays itself.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(what).exists())
 }
