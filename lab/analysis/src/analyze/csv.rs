@@ -1,11 +1,11 @@
 //! One line for each range of ports.
 
+use signalbox_policy::Family;
 use signalbox_policy::analyze::Link;
 use signalbox_policy::traffic::Traffic;
 
 use super::Sink;
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 use crate::unknown::Unknowns;
 
@@ -30,7 +30,7 @@ impl Sink for Csv {
         let mut writer = csv::Writer::from_writer(&mut *streams.out);
         for link in links {
             let (from, to) = (link.from.to_string(), link.to.to_string());
-            let family = link.family.map_or("", scope::family);
+            let family = link.family.map_or("", Family::as_str);
             for (traffic, verdict) in [(&link.reach.open, "open"), (&link.reach.unknown, "unknown")] {
                 for (protocol, first, last) in ranges(traffic) {
                     writer.write_record([&from, &to, family, &protocol, &first, &last, verdict])?;

@@ -1,11 +1,11 @@
 //! One line for each range of ports.
 
+use signalbox_policy::Family;
 use signalbox_policy::diff::Change;
 
 use super::{Doubts, Sink, Summary, access, effect};
 use crate::analyze::ranges;
 use crate::error::Error;
-use crate::scope;
 use crate::streams::{Paint, Streams};
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Sink for Csv {
         let mut writer = csv::Writer::from_writer(&mut *streams.out);
         for change in changes {
             let (from, to) = (change.from.to_string(), change.to.to_string());
-            let family = change.family.map_or("", scope::family);
+            let family = change.family.map_or("", Family::as_str);
             let [effect, before, after] = [effect(change.effect()), access(change.before), access(change.after)];
             for (protocol, first, last) in ranges(&change.traffic) {
                 writer.write_record([effect, &from, &to, family, before, after, &protocol, &first, &last])?;
