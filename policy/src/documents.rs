@@ -5,6 +5,8 @@
 
 mod json;
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
@@ -33,6 +35,9 @@ pub struct Document {
     pub path: String,
 }
 
+/// Why a document that still is a template cannot be read.
+pub const TEMPLATE: &str = "looks like a Helm template, with {{ }} in it";
+
 /// Why a document that is a list, a text or a number is none.
 pub const NO_OBJECT: &str = "the document is no object";
 
@@ -51,7 +56,7 @@ pub struct DocumentError {
     /// What is wrong.
     pub reason: String,
     /// What to do about it.
-    pub remedy: &'static str,
+    pub remedy: Cow<'static, str>,
 }
 
 /// Reads all documents of a text. Empty ones are left out, a `List` becomes its items.
@@ -103,7 +108,7 @@ impl Place<'_> {
             line: self.line + line.max(1) - 1,
             column: column.max(1),
             reason,
-            remedy,
+            remedy: remedy.into(),
         }
     }
 }
@@ -156,7 +161,9 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Document, Docume
     }
     match serde_saphyr::from_str_with_options::<Value>(text, options()) {
         Ok(Value::Null) => {}
-        Ok(value) => flatten(value, place, &Within::default(), results),
+        Ok(value) if !is_template(&value) => flatten(value, place, &Within::default(), results),
+        Ok(_) => results.push(Err(template(text, place))),
+        Err(_) if template_at(text).is_some() => results.push(Err(template(text, place))),
         Err(error) => {
             let (line, column) = error.location().map_or((1, 1), |at| (number(at.line()), number(at.column())));
             let reason = one_line(&error.without_snippet().to_string());
@@ -168,6 +175,30 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Document, Docume
             )));
         }
     }
+}
+
+/// Whether a document that is YAML has only become so by its quotes: names never have braces.
+fn is_template(value: &Value) -> bool {
+    let is_open = |path| value.pointer(path).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
+    ["/metadata/name", "/metadata/namespace", "/kind"].into_iter().any(is_open)
+}
+
+/// Line and column, from 1, of the first action of a template that is no comment of YAML's.
+fn template_at(text: &str) -> Option<(usize, usize)> {
+    text.lines().enumerate().find_map(|(index, line)| {
+        let at = line.find("{{").filter(|at| line[*at..].contains("}}"))?;
+        (!line.trim_start().starts_with('#')).then(|| (index + 1, line[..at].chars().count() + 1))
+    })
+}
+
+fn template(text: &str, place: &Place<'_>) -> DocumentError {
+    let (line, column) = template_at(text).unwrap_or((1, 1));
+    place.error(
+        line,
+        column,
+        TEMPLATE.to_owned(),
+        "render it first, as with helm template CHART, and read what comes out",
+    )
 }
 
 /// Where in a document a value is.
