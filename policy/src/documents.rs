@@ -73,9 +73,9 @@ pub fn locate_documents(text: &str, source: &str) -> Vec<Result<Document, Docume
         return vec![Err(place(1, 1).error(1, 1, reason, "split it into several files"))];
     }
     let mut results = Vec::new();
-    for (index, chunk) in chunks(text).into_iter().enumerate() {
-        let here = place(index + 1, chunk.line);
-        if index == MAX_DOCUMENTS {
+    for chunk in split(text) {
+        let here = place(chunk.document, chunk.line);
+        if chunk.document > MAX_DOCUMENTS {
             let reason = format!("there are more than {MAX_DOCUMENTS} documents");
             results.push(Err(here.error(1, 1, reason, "split the text into several files")));
             break;
@@ -85,11 +85,22 @@ pub fn locate_documents(text: &str, source: &str) -> Vec<Result<Document, Docume
     results
 }
 
-/// Part of the text that holds one document.
-struct Chunk<'t> {
-    text: &'t str,
+/// Part of a text that holds one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'t> {
+    /// With its marker, if it has one.
+    pub text: &'t str,
+    /// Which document of the text, from 1. Blank ones count.
+    pub document: usize,
     /// The line it starts at, from 1.
-    line: usize,
+    pub line: usize,
+}
+
+impl Chunk<'_> {
+    /// Whether there is nothing but comments, markers and directives in it.
+    pub fn is_blank(&self) -> bool {
+        is_blank(self.text)
+    }
 }
 
 /// Where a document is.
@@ -115,8 +126,9 @@ impl Place<'_> {
 
 /// Cuts the text at its document markers. The text behind a `---` belongs to the document that it starts; what stands
 /// before the first one is a document of its own only if it holds more than comments and directives.
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
-    let mut chunks = Vec::new();
+pub fn split(text: &str) -> Vec<Chunk<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks: Vec<Chunk<'_>> = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     let mut marked = false;
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -124,13 +136,13 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
             let before = &text[start..offset];
             if marked || !is_blank(before) {
-                chunks.push(Chunk { text: before, line: start_line });
+                chunks.push(Chunk { text: before, document: chunks.len() + 1, line: start_line });
             }
             (start, start_line, marked) = (offset, index + 1, true);
         }
         offset += line.len();
     }
-    chunks.push(Chunk { text: &text[start..], line: start_line });
+    chunks.push(Chunk { text: &text[start..], document: chunks.len() + 1, line: start_line });
     chunks
 }
 
