@@ -219,6 +219,7 @@ async fn a_cluster_that_cannot_be_read_is_an_error_with_a_remedy() {
             let outcome = signalbox(&arguments).await;
             assert_eq!(outcome.code, Some(2), "{arguments:?}: {outcome:#?}");
             assert_eq!(outcome.out, "", "nothing is said of a cluster that was not read: {arguments:?}");
+            assert!(!outcome.err.contains("Status {"), "for people: {}", outcome.err);
             for part in expected {
                 assert!(outcome.err.contains(part), "{arguments:?}: {part:?} is not in {}", outcome.err);
             }

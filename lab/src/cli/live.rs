@@ -41,19 +41,19 @@ enum Error {
     #[error("cannot make a client for the cluster: {0}")]
     Client(Box<kube::Error>),
     #[error(
-        "cannot list {what}: the cluster at {server} does not accept the credentials of the kubeconfig ({source}); log in again, or \
+        "cannot list {what}: the cluster at {server} does not accept the credentials of the kubeconfig ({reason}); log in again, or \
          correct the user there"
     )]
-    Unauthorized { what: String, server: String, source: Box<kube::Error> },
+    Unauthorized { what: String, server: String, reason: String },
     #[error(
-        "cannot list {what}: the user of the kubeconfig may not ({source}); give it a role with the verb list on {what} in all \
+        "cannot list {what}: the user of the kubeconfig may not ({reason}); give it a role with the verb list on {what} in all \
          namespaces, as without them the analysis would be wrong"
     )]
-    Forbidden { what: String, source: Box<kube::Error> },
+    Forbidden { what: String, reason: String },
     #[error(
-        "cannot list {what}: the cluster at {server} answered {source}; try again, or look at its API server's log"
+        "cannot list {what}: the cluster at {server} answered {reason}; try again, or look at its API server's log"
     )]
-    Refused { what: String, server: String, source: Box<kube::Error> },
+    Refused { what: String, server: String, reason: String },
     #[error(
         "cannot list {what}: the cluster at {server} cannot be reached ({reason}); check that its API server runs, and that the \
          address and the certificate in the kubeconfig are right"
@@ -123,13 +123,14 @@ impl Reader {
     /// What an error means for whoever asked.
     fn failed(&self, what: String, error: kube::Error) -> Error {
         let server = self.server.clone();
-        let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
-        let source = Box::new(error);
-        match code {
-            Some(401) => Error::Unauthorized { what, server, source },
-            Some(403) => Error::Forbidden { what, source },
-            Some(_) => Error::Refused { what, server, source },
-            None => Error::Unreachable { what, server, reason: innermost(source.as_ref()) },
+        let kube::Error::Api(status) = error else {
+            return Error::Unreachable { what, server, reason: innermost(&error) };
+        };
+        let reason = status.message;
+        match status.code {
+            401 => Error::Unauthorized { what, server, reason },
+            403 => Error::Forbidden { what, reason },
+            code => Error::Refused { what, server, reason: format!("{code}: {reason}") },
         }
     }
 }
