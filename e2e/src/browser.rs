@@ -12,15 +12,23 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::lab::Lab;
+use crate::lesson::STEPS;
 use crate::processes;
 use crate::shell::root;
 
 /// A desktop window cannot be narrower, in pixels; below, the browser plays a telephone.
 const NARROWEST_WINDOW: u32 = 500;
 
+/// Runs a test that drives a browser.
+pub fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
+}
+
 /// A browser window. Ends with [`Browser::close`]; dropped, its processes are ended hard.
 pub struct Browser {
     driver: Child,
+    address: String,
     profile: TempDir,
     /// What drives it.
     pub client: Client,
@@ -71,7 +79,51 @@ impl Browser {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        Ok(Self { driver, profile, client })
+        Ok(Self { driver, address, profile, client })
+    }
+
+    /// Opens a view of a lab's page by the link of its `ready` line, and waits for the whole matrix. The empty view is the first.
+    pub async fn open_lab(lab: &Lab, view: &str, width: u32, height: u32, scheme: &str) -> Result<Self> {
+        let browser = Self::open(width, height, scheme).await?;
+        let view = if view.is_empty() { String::new() } else { format!("#/{view}") };
+        browser.client.goto(&format!("{}{view}", lab.link())).await?;
+        browser.tally(STEPS[0].open.len()).await?;
+        Ok(browser)
+    }
+
+    /// Waits until the lesson's bar counts this many open connections, and none unknown.
+    pub async fn tally(&self, open: usize) -> Result<()> {
+        let text = format!("{open} of 18 checks open");
+        let script = format!("document.querySelector('.tally')?.textContent.trim() === '{text}'");
+        self.until(&format!("the bar says {text}"), &script).await
+    }
+
+    /// Drags files or folders of this machine over the middle of the page and lets go of them there. Headless Chromium has no
+    /// desktop to drag from: the browser itself is told of the drag, and hands the page what it would hand it then.
+    pub async fn drop_files(&self, paths: &[PathBuf]) -> Result<()> {
+        let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        let centre = self.value("[innerWidth / 2, innerHeight / 2]").await?;
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            // 1: a copy.
+            let data = json!({ "items": [], "files": files, "dragOperationsMask": 1 });
+            let params = json!({ "type": kind, "x": centre[0], "y": centre[1], "data": data });
+            self.devtools("Input.dispatchDragEvent", &params).await?;
+        }
+        Ok(())
+    }
+
+    /// A command of the browser's own protocol.
+    async fn devtools(&self, command: &str, params: &Value) -> Result<()> {
+        let session = self.client.session_id().await?.context("the window has a session")?;
+        let url = format!("{}/session/{session}/goog/cdp/execute", self.address);
+        let body = json!({ "cmd": command, "params": params }).to_string();
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "20", "--noproxy", "*", "--data", &body, &url]);
+        let answer = curl.output().context("cannot start curl")?;
+        let answer: Value = serde_json::from_slice(&answer.stdout)
+            .with_context(|| format!("{command}: {}", String::from_utf8_lossy(&answer.stderr)))?;
+        ensure!(answer.pointer("/value/error").is_none(), "{command}: {answer}");
+        Ok(())
     }
 
     /// Saves what the window shows, for people to look at, in `target/e2e/NAME.png`.

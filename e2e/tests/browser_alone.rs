@@ -9,15 +9,11 @@ use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use serde_json::Value;
-use signalbox_e2e::browser::Browser;
+use signalbox_e2e::browser::{Browser, run};
 use signalbox_e2e::folder::Folder;
 use signalbox_e2e::shell::root;
 
 const BROKEN: &str = "kind: Namespace\napiVersion: v1\nmetadata: {name: spare}\n---\nkind: [broken\n---\nkind: Secret\napiVersion: v1\nmetadata: {name: s}\ndata: {password: aHVudGVyMg==}\n";
-
-fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
-}
 
 async fn open(folder: &Folder, width: u32, height: u32, scheme: &str) -> Result<Browser> {
     let browser = Browser::open(width, height, scheme).await?;
@@ -99,6 +95,40 @@ fn manifests_in_and_matrix_why_edit_diff_and_lint_out() -> Result<()> {
         an_edit_shows_what_it_opens(&browser).await?;
         lint(&browser).await?;
         it_is_here_again_after_a_reload(&browser).await?;
+        nothing_leaves_the_browser(&browser, &folder).await?;
+        browser.close().await
+    })
+}
+
+/// Files, and a folder with other things in it, as they are dropped from a desktop: by the browser's own drag, with files of this
+/// machine, not by events that a script has made.
+#[test]
+fn files_and_folders_are_dropped_onto_the_page() -> Result<()> {
+    let folder = Folder::serve()?;
+    let (desktop, root) = (tempfile::tempdir()?, root().join("assets/lessons/one"));
+    let manifests = desktop.path().join("manifests");
+    fs::create_dir_all(manifests.join("deeper"))?;
+    fs::write(manifests.join("notes.txt"), "kind: [no manifest")?;
+    for name in ["1-zero-trust.yaml", "2-web.yaml", "3-dbsvc.yaml", "4-extsvc.yaml"] {
+        fs::copy(root.join(name), manifests.join("deeper").join(name))?;
+    }
+    run(async {
+        let browser = open(&folder, 1400, 1000, "light").await?;
+        browser.drop_files(&[root.join("0-cluster.yaml"), folder.place("broken.yaml", BROKEN)?]).await?;
+        let seen = sentence(&browser, "frontend/web to backend/dbsvc").await?;
+        ensure!(seen.contains(": all open"), "{seen}");
+        ensure!(browser.value("document.documentElement.dataset.drop === undefined").await? == true, "the veil stays");
+        go(&browser, "Files").await?;
+        let table = text(&browser, ".refusals tbody").await?;
+        ensure!(table.starts_with("broken.yaml 2 5 "), "{table}");
+
+        browser.drop_files(std::slice::from_ref(&manifests)).await?;
+        browser
+            .until("one file is passed over", "document.body.textContent.includes('One file that is no .yaml')")
+            .await?;
+        go(&browser, "Matrix").await?;
+        let seen = sentence(&browser, "frontend/web to backend/dbsvc").await?;
+        ensure!(seen.contains("some ports, TCP 9000, UDP 53"), "{seen}");
         nothing_leaves_the_browser(&browser, &folder).await?;
         browser.close().await
     })

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use fantoccini::key::Key;
-use signalbox_e2e::browser::Browser;
+use signalbox_e2e::browser::{Browser, run};
 use signalbox_e2e::lab::Lab;
 use signalbox_e2e::lesson::STEPS;
 
@@ -22,20 +22,8 @@ const STOP: &str = "(() => {
     return [it.tagName.toLowerCase(), name.replace(/\\s+/g, ' ').slice(0, 60), seen ? 'seen' : 'UNSEEN', drawn ? 'marked' : 'UNMARKED'].join('|');
 })()";
 
-fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
-}
-
 async fn open(lab: &Lab, view: &str) -> Result<Browser> {
-    let browser = Browser::open(1400, 1000, "light").await?;
-    browser.client.goto(&format!("{}#/{view}", lab.link())).await?;
-    tally(&browser, STEPS[0].open.len()).await?;
-    Ok(browser)
-}
-
-async fn tally(browser: &Browser, open: usize) -> Result<()> {
-    let text = format!("{open} of 18 checks open");
-    browser.until(&text, &format!("document.querySelector('.tally')?.textContent.trim() === '{text}'")).await
+    Browser::open_lab(lab, view, 1400, 1000, "light").await
 }
 
 async fn stop(browser: &Browser) -> Result<String> {
@@ -180,13 +168,13 @@ fn arrows_move_in_the_matrix_and_the_lesson_goes_by_enter_and_space() -> Result<
         ensure!(stop(&browser).await? == cell, "the focus is back on its cell");
 
         browser.client.refresh().await?;
-        tally(&browser, STEPS[0].open.len()).await?;
+        browser.tally(STEPS[0].open.len()).await?;
         tab_to(&browser, "button|1").await?;
         key(&browser, Key::Enter).await?;
-        tally(&browser, STEPS[1].open.len()).await?;
+        browser.tally(STEPS[1].open.len()).await?;
         tab_to(&browser, "button|2").await?;
         key(&browser, Key::Space).await?;
-        tally(&browser, STEPS[2].open.len()).await?;
+        browser.tally(STEPS[2].open.len()).await?;
         tab_to(&browser, "button|Hide text").await?;
         key(&browser, Key::Enter).await?;
         browser.until("the text folds", "document.querySelector('#lesson-text').hidden").await?;

@@ -4,29 +4,14 @@ use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use fantoccini::key::Key;
 use nix::sys::signal::Signal;
-use signalbox_e2e::browser::Browser;
+use signalbox_e2e::browser::{Browser, run};
 use signalbox_e2e::lab::{Lab, free_port};
 use signalbox_e2e::lesson::STEPS;
 
 const CELL: &str = "//td[@data-key and starts-with(@aria-label, '{}')]";
 
-fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
-}
-
-/// Opens the page by the link of the `ready` line and waits for the whole matrix.
 async fn open(lab: &Lab, width: u32, height: u32, scheme: &str) -> Result<Browser> {
-    let browser = Browser::open(width, height, scheme).await?;
-    browser.client.goto(&lab.link()).await?;
-    tally(&browser, STEPS[0].open.len()).await?;
-    Ok(browser)
-}
-
-/// Waits until the lesson's bar counts this many open connections, and none unknown.
-async fn tally(browser: &Browser, open: usize) -> Result<()> {
-    let text = format!("{open} of 18 checks open");
-    let script = format!("document.querySelector('.tally')?.textContent.trim() === '{text}'");
-    browser.until(&format!("the bar says {text}"), &script).await
+    Browser::open_lab(lab, "", width, height, scheme).await
 }
 
 async fn click_step(browser: &Browser, number: u32) -> Result<()> {
@@ -50,7 +35,7 @@ fn the_lesson_by_clicks_changes_cells_and_lines_without_a_reload() -> Result<()>
         browser.screenshot("matrix-step-0-light").await?;
         for step in &STEPS[1..] {
             click_step(&browser, step.number).await?;
-            tally(&browser, step.open.len()).await?;
+            browser.tally(step.open.len()).await?;
             browser.screenshot(&format!("matrix-step-{}-light", step.number)).await?;
             if step.number == 2 {
                 why_names_the_side_that_shuts(&browser).await?;
@@ -104,7 +89,7 @@ fn a_broken_policy_shows_its_error_where_it_is_and_nothing_typed_is_lost() -> Re
     run(async {
         let browser = Browser::open(1400, 1000, "dark").await?;
         browser.client.goto(&lab.link()).await?;
-        tally(&browser, 0).await?;
+        browser.tally(0).await?;
         browser.client.find(Locator::LinkText("Policies")).await?.click().await?;
         let list = "//section[@aria-label='List of policies']//a[.//span[contains(text(), 'zero-trust')]]";
         browser.client.wait().for_element(Locator::XPath(list)).await?.click().await?;
@@ -167,7 +152,7 @@ fn a_lost_connection_shows_itself_and_heals() -> Result<()> {
         let lab = Lab::start_on(&listen, state.path(), &[])?;
         browser.until("it heals", &format!("!/[Rr]econnect|lost/.test({header})")).await?;
         lab.apply_step("1-zero-trust.yaml")?;
-        tally(&browser, 0).await?;
+        browser.tally(0).await?;
         let same = browser.client.execute("return window.sameDocument === true", Vec::new()).await?;
         ensure!(same.as_bool() == Some(true), "the page was loaded anew");
         browser.close().await
@@ -220,7 +205,7 @@ fn every_view_fits_wide_and_narrow_light_and_dark() -> Result<()> {
             for scheme in ["light", "dark"] {
                 let browser = Browser::open(width, height, scheme).await?;
                 browser.client.goto(&lab.link()).await?;
-                tally(&browser, STEPS[3].open.len()).await?;
+                browser.tally(STEPS[3].open.len()).await?;
                 for (view, hash, shown, action) in VIEWS {
                     browser.client.execute("location.hash = arguments[0]", vec![hash.into()]).await?;
                     browser.until("no panel", "!document.querySelector('aside.why')").await?;

@@ -88,6 +88,13 @@ impl Cluster {
         Self { model: Arc::new(self.model.with_change(changed, removed)) }
     }
 
+    /// The same where there may be more policies, which nobody could read: each sentence says which, and why. Whatever they
+    /// might bear on is unknown.
+    #[must_use]
+    pub fn with_unread(&self, sentences: impl IntoIterator<Item = String>) -> Self {
+        Self { model: Arc::new(self.model.with_unread(sentences)) }
+    }
+
     /// The same, with all forgotten that was worked out from what was read. It is for measurements.
     #[doc(hidden)]
     pub fn unclassified(&self) -> Self {

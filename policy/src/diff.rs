@@ -90,6 +90,31 @@ pub fn diff(before: &State, after: &State) -> Vec<Change> {
     Comparison { pods: [&before.pods, &after.pods] }.compare(&before.links, &after.links)
 }
 
+/// What has changed where one end may reach this at the other, by one family, and then that: how it was, how it is, and for which
+/// ports.
+pub fn between(before: &Reach, after: &Reach) -> Vec<(Access, Access, Traffic)> {
+    moves(&parts(before), &parts(after))
+}
+
+/// All ports by what they are.
+fn parts(reach: &Reach) -> Vec<(Access, Traffic)> {
+    let shut = Traffic::all().difference(&reach.open).difference(&reach.unknown);
+    vec![(Access::Open, reach.open.clone()), (Access::Unknown, reach.unknown.clone()), (Access::Shut, shut)]
+}
+
+fn moves(before: &[(Access, Traffic)], after: &[(Access, Traffic)]) -> Vec<(Access, Access, Traffic)> {
+    let mut found = Vec::new();
+    for (was, of_before) in before {
+        for (is, of_after) in after {
+            let traffic = of_before.intersection(of_after);
+            if was != is && !traffic.is_empty() && !is_nothing(*was, *is) {
+                found.push((*was, *is, traffic));
+            }
+        }
+    }
+    found
+}
+
 /// The differences of one source after another, in order: a large cluster's links are too many to be kept at once.
 pub struct Differences<'c> {
     links: [Peekable<Links<'c>>; 2],
@@ -151,16 +176,10 @@ impl Comparison<'_> {
         let mut changes: Vec<Change> = Vec::new();
         for family in families {
             let [before, after] = [0, 1].map(|index| self.access(index, from, to, *family, &found[index]));
-            for (was, of_before) in &before {
-                for (is, of_after) in &after {
-                    let traffic = of_before.intersection(of_after);
-                    if was == is || traffic.is_empty() || is_nothing(*was, *is) {
-                        continue;
-                    }
-                    let (from, to, family) = (from.clone(), to.clone(), *family);
-                    let reasons = reasons([*was, *is], found, family);
-                    changes.push(Change { from, to, family, before: *was, after: *is, traffic, reasons });
-                }
+            for (before, after, traffic) in moves(&before, &after) {
+                let (from, to, family) = (from.clone(), to.clone(), *family);
+                let reasons = reasons([before, after], found, family);
+                changes.push(Change { from, to, family, before, after, traffic, reasons });
             }
         }
         let (v4, v6): (Vec<&Change>, Vec<&Change>) =
@@ -189,9 +208,7 @@ impl Comparison<'_> {
         }
         let own = found.iter().find(|(own, _)| *own == family);
         let for_all = || found.iter().find(|(own, _)| own.is_none() && self.may_use(state, from, to, family));
-        let reach = own.or_else(for_all).map_or_else(Reach::default, |(_, reach)| (*reach).clone());
-        let shut = Traffic::all().difference(&reach.open).difference(&reach.unknown);
-        vec![(Access::Open, reach.open), (Access::Unknown, reach.unknown), (Access::Shut, shut)]
+        own.or_else(for_all).map_or_else(|| parts(&Reach::default()), |(_, reach)| parts(reach))
     }
 
     fn has(&self, state: usize, place: &Place) -> bool {

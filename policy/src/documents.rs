@@ -5,6 +5,8 @@
 
 mod json;
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
@@ -33,6 +35,9 @@ pub struct Document {
     pub path: String,
 }
 
+/// Why a document that still is a template cannot be read.
+pub const TEMPLATE: &str = "looks like a Helm template, with {{ }} in it";
+
 /// Why a document that is a list, a text or a number is none.
 pub const NO_OBJECT: &str = "the document is no object";
 
@@ -51,7 +56,7 @@ pub struct DocumentError {
     /// What is wrong.
     pub reason: String,
     /// What to do about it.
-    pub remedy: &'static str,
+    pub remedy: Cow<'static, str>,
 }
 
 /// Reads all documents of a text. Empty ones are left out, a `List` becomes its items.
@@ -68,9 +73,9 @@ pub fn locate_documents(text: &str, source: &str) -> Vec<Result<Document, Docume
         return vec![Err(place(1, 1).error(1, 1, reason, "split it into several files"))];
     }
     let mut results = Vec::new();
-    for (index, chunk) in chunks(text).into_iter().enumerate() {
-        let here = place(index + 1, chunk.line);
-        if index == MAX_DOCUMENTS {
+    for chunk in split(text) {
+        let here = place(chunk.document, chunk.line);
+        if chunk.document > MAX_DOCUMENTS {
             let reason = format!("there are more than {MAX_DOCUMENTS} documents");
             results.push(Err(here.error(1, 1, reason, "split the text into several files")));
             break;
@@ -80,11 +85,22 @@ pub fn locate_documents(text: &str, source: &str) -> Vec<Result<Document, Docume
     results
 }
 
-/// Part of the text that holds one document.
-struct Chunk<'t> {
-    text: &'t str,
+/// Part of a text that holds one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'t> {
+    /// With its marker, if it has one.
+    pub text: &'t str,
+    /// Which document of the text, from 1. Blank ones count.
+    pub document: usize,
     /// The line it starts at, from 1.
-    line: usize,
+    pub line: usize,
+}
+
+impl Chunk<'_> {
+    /// Whether there is nothing but comments, markers and directives in it.
+    pub fn is_blank(&self) -> bool {
+        is_blank(self.text)
+    }
 }
 
 /// Where a document is.
@@ -103,15 +119,16 @@ impl Place<'_> {
             line: self.line + line.max(1) - 1,
             column: column.max(1),
             reason,
-            remedy,
+            remedy: remedy.into(),
         }
     }
 }
 
 /// Cuts the text at its document markers. The text behind a `---` belongs to the document that it starts; what stands
 /// before the first one is a document of its own only if it holds more than comments and directives.
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
-    let mut chunks = Vec::new();
+pub fn split(text: &str) -> Vec<Chunk<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks: Vec<Chunk<'_>> = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     let mut marked = false;
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -119,13 +136,13 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
             let before = &text[start..offset];
             if marked || !is_blank(before) {
-                chunks.push(Chunk { text: before, line: start_line });
+                chunks.push(Chunk { text: before, document: chunks.len() + 1, line: start_line });
             }
             (start, start_line, marked) = (offset, index + 1, true);
         }
         offset += line.len();
     }
-    chunks.push(Chunk { text: &text[start..], line: start_line });
+    chunks.push(Chunk { text: &text[start..], document: chunks.len() + 1, line: start_line });
     chunks
 }
 
@@ -156,7 +173,9 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Document, Docume
     }
     match serde_saphyr::from_str_with_options::<Value>(text, options()) {
         Ok(Value::Null) => {}
-        Ok(value) => flatten(value, place, &Within::default(), results),
+        Ok(value) if !is_template(&value) => flatten(value, place, &Within::default(), results),
+        Ok(_) => results.push(Err(template(text, place))),
+        Err(_) if template_at(text).is_some() => results.push(Err(template(text, place))),
         Err(error) => {
             let (line, column) = error.location().map_or((1, 1), |at| (number(at.line()), number(at.column())));
             let reason = one_line(&error.without_snippet().to_string());
@@ -168,6 +187,30 @@ fn read(text: &str, place: &Place<'_>, results: &mut Vec<Result<Document, Docume
             )));
         }
     }
+}
+
+/// Whether a document that is YAML has only become so by its quotes: names never have braces.
+fn is_template(value: &Value) -> bool {
+    let is_open = |path| value.pointer(path).and_then(Value::as_str).is_some_and(|text| text.contains("{{"));
+    ["/metadata/name", "/metadata/namespace", "/kind"].into_iter().any(is_open)
+}
+
+/// Line and column, from 1, of the first action of a template that is no comment of YAML's.
+fn template_at(text: &str) -> Option<(usize, usize)> {
+    text.lines().enumerate().find_map(|(index, line)| {
+        let at = line.find("{{").filter(|at| line[*at..].contains("}}"))?;
+        (!line.trim_start().starts_with('#')).then(|| (index + 1, line[..at].chars().count() + 1))
+    })
+}
+
+fn template(text: &str, place: &Place<'_>) -> DocumentError {
+    let (line, column) = template_at(text).unwrap_or((1, 1));
+    place.error(
+        line,
+        column,
+        TEMPLATE.to_owned(),
+        "render it first, as with helm template CHART, and read what comes out",
+    )
 }
 
 /// Where in a document a value is.

@@ -114,6 +114,15 @@ impl Model {
         Self { standings: OnceLock::new(), ..self.clone() }
     }
 
+    /// With objects of which nothing is known but that they may be there.
+    pub(crate) fn with_unread(&self, sentences: impl IntoIterator<Item = String>) -> Self {
+        let mut model = self.unclassified();
+        let sentences: Vec<String> = sentences.into_iter().collect();
+        model.unknowns.extend(sentences.iter().cloned());
+        Arc::make_mut(&mut model.sources.nameless).extend(sentences);
+        model
+    }
+
     /// Objects that do not even say whom they bear on.
     fn nameless(&self) -> &[String] {
         &self.sources.nameless

@@ -55,6 +55,14 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
+
+    /// `IPv4` or `IPv6`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 }
 
 /// Names a pod.
@@ -159,6 +167,12 @@ impl fmt::Display for Direction {
             Self::Ingress => "ingress",
             Self::Egress => "egress",
         })
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -4,12 +4,13 @@
 //! nothing else, on top of one policy for each namespace that shuts everything. What comes out is judged by the engine,
 //! pair by pair, before it is handed out: a suggestion is proved or not made.
 
+mod asked;
 mod compose;
 mod peers;
 mod proof;
 mod units;
 
-pub(crate) use units::nets;
+pub(crate) use asked::nets;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use crate::analyze::AddressRange;
 use crate::manifest;
 use crate::model::Model;
-use crate::names::{PodRef, PolicyRef};
+use crate::names::{Family, PodRef, PolicyRef};
 use crate::policy::Policy;
 use crate::traffic::Traffic;
 
@@ -30,6 +31,9 @@ pub struct Need {
     pub to: Who,
     /// By which ports.
     pub traffic: Traffic,
+    /// By which family, where it must be one only. Labels know no families: such a connection is allowed by the addresses that
+    /// the pods have now.
+    pub family: Option<Family>,
 }
 
 /// One end of them.
@@ -130,6 +134,24 @@ pub enum SuggestError {
     /// It has no address that a policy could name.
     #[error("Pod {0}: is in the network of its node and has no known address; give the node's address as a range")]
     NoAddress(PodRef),
+    /// One family is asked for, and a pod has no address of it.
+    #[error(
+        "Pod {pod}: has no known address of {family}, so that nothing can be allowed by that family alone; leave the family out"
+    )]
+    NoFamily {
+        /// The pod.
+        pod: PodRef,
+        /// The family asked for.
+        family: Family,
+    },
+    /// One family is asked for, and addresses of the other are named.
+    #[error("{range}: is not of {family}, by which it must be reached; correct one of the two")]
+    OtherFamily {
+        /// The addresses.
+        range: AddressRange,
+        /// The family asked for.
+        family: Family,
+    },
     /// Neither end is a pod that a policy can select.
     #[error("from {from} to {to}: no end is a pod that a policy can select; leave it out")]
     Outside {
@@ -182,10 +204,11 @@ impl Suggestion {
 }
 
 pub(crate) fn suggest(model: &Model, needs: &[Need], options: &Options) -> Result<Suggestion, SuggestError> {
-    let asked = units::Asked::new(model, needs, options)?;
+    let asked = asked::Asked::new(model, needs, options)?;
     let units = units::Units::new(model, &asked)?;
     let mut draft = compose::Draft::new(model, &units, options);
     let caveats = proof::prove(model, &asked, options, &mut draft)?;
+    draft.tidy();
     let policies = draft.policies.iter().filter_map(|(policy, comment)| {
         let yaml = manifest::yaml(policy)?;
         Some(Suggested { object: policy.id.clone(), comment: comment.clone(), yaml })

@@ -38,7 +38,7 @@ fn need(text: &str) -> Need {
     let (protocol, numbers) = at.split_once(' ').unwrap();
     let (protocol, _) = common::port(&format!("{protocol} 1"));
     let numbers: PortSet = numbers.split(',').map(|it| it.parse().unwrap()).map(|it: u16| (it, it)).collect();
-    Need { from: who(from), to: who(to), traffic: Traffic::of(protocol, numbers) }
+    Need { from: who(from), to: who(to), traffic: Traffic::of(protocol, numbers), family: None }
 }
 
 fn suggest(text: &str, needs: &[&str], options: &Options) -> Result<Suggestion, SuggestError> {
@@ -409,7 +409,7 @@ proptest! {
                 // Equal needs, so that peers are put together.
                 let same = Traffic::of(Protocol::Tcp, PortSet::range(80, 80));
                 let traffic = if is_inside { same } else { traffic.clone() };
-                Need { from: all[from].clone(), to: all[to].clone(), traffic }
+                Need { from: all[from].clone(), to: all[to].clone(), traffic, family: None }
             })
             .collect();
         let options = Options { spread, dns, ..Options::default() };

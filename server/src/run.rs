@@ -266,12 +266,25 @@ impl Runner {
             }
             Change::Applied(Kind::NetworkPolicy, policy) => Some(Catch::Version(policy.version)),
             Change::Deleted(Kind::NetworkPolicy, policy) => Some(Catch::Gone(policy.version, self.generation_before())),
-            Change::All(..) | Change::Applied(..) | Change::Deleted(..) | Change::Lost(..) | Change::Healed(_) => None,
+            // The enforcer counts versions of NetworkPolicy only: there is nothing to wait for.
+            Change::All(kind, _) | Change::Applied(kind, _) | Change::Deleted(kind, _) if kind.is_policy() => {
+                Some(Catch::Version(0))
+            }
+            Change::All(..)
+            | Change::Applied(..)
+            | Change::Deleted(..)
+            | Change::Lost(..)
+            | Change::Refused(..)
+            | Change::Healed(_) => None,
         };
         self.stale.problems = true;
         if self.objects.apply(change) {
             self.stale.objects = true;
-            self.stale.policy = catch.or(self.stale.policy);
+            self.stale.policy = match (catch, self.stale.policy) {
+                // What has to be waited for is not forgotten over what has not.
+                (Some(Catch::Version(0)), Some(before)) => Some(before),
+                (catch, before) => catch.or(before),
+            };
         }
     }
 

@@ -7,6 +7,9 @@ use signalbox_server::matrix::model::{Options, build};
 
 fn objects(all: &[(Kind, Value)]) -> Objects {
     let mut objects = Objects::default();
+    for kind in Kind::ALL {
+        objects.apply(Change::All(kind, Vec::new()));
+    }
     for (kind, value) in all {
         let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = ObjectKey { namespace: text("namespace"), name: text("name") };

@@ -299,7 +299,8 @@ fn rule_link(rule: &RuleRef) -> impl IntoView + use<> {
 
 fn policy_link(policy: &PolicyRef) -> impl IntoView + use<> {
     let name = policy.to_string();
-    match &policy.namespace {
+    // The editor has NetworkPolicies only.
+    match policy.namespace.as_ref().filter(|_| policy.kind == "NetworkPolicy") {
         Some(namespace) => {
             let edited = Edited::Existing(namespace.clone(), policy.name.clone());
             let href = Route::to(View::Policies(Some(edited))).hash();

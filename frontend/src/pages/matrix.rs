@@ -1,15 +1,16 @@
 //! The matrix: sources down, destinations across, one lamp per connection.
 
 pub(crate) mod press;
+pub(crate) mod window;
 
 use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::reactive::computed::Selector;
-use leptos::{ev, html};
 use signalbox_api::cell::{Agreement, CellKey};
 
 use self::press::{key_of, press};
+use self::window::{Anchor, Band, COLUMN_PX, HEAD_PX, Window, anchor, gap, keep_focus, spacer};
 use crate::browser;
 use crate::components::icon::Icon;
 use crate::model::grid::{self, Column, Grid, Row};
@@ -17,23 +18,8 @@ use crate::model::look::{self, Lamp, Look};
 use crate::route::print_key;
 use crate::store::Store;
 
-/// Height of a row in pixels; the style sheet says the same.
-pub(crate) const ROW_PX: f64 = 56.0;
-/// Width of the rows' heads in pixels where there are many columns.
-pub(crate) const HEAD_PX: f64 = 224.0;
-/// From this many rows on, only those in sight are drawn.
-pub(crate) const MANY_ROWS: usize = 48;
-/// Width of a column in pixels where there are many; the style sheet says the same.
-pub(crate) const COLUMN_PX: f64 = 150.0;
-/// From this many columns on, only those in sight are drawn.
-pub(crate) const MANY_COLUMNS: usize = 32;
-/// Rows and columns drawn around those in sight.
-const SPARE: usize = 6;
 /// How long a change is worth a flash.
 const FLASH_MS: f64 = 2_500.0;
-
-/// The cell that the tab key reaches.
-type Anchor = Selector<Option<CellKey>>;
 
 /// The view.
 #[component]
@@ -155,89 +141,35 @@ fn Tools(grid: Memo<Grid>) -> impl IntoView {
 #[component]
 fn Table(grid: Memo<Grid>) -> impl IntoView {
     let store = Store::here();
-    let scroller = NodeRef::<html::Div>::new();
-    let sight = RwSignal::new(Sight { top: 0.0, height: 900.0, left: 0.0, width: 2_000.0 });
-    let look_again = move |()| {
-        if let Some(scroller) = scroller.get_untracked() {
-            sight.set(Sight {
-                top: f64::from(scroller.scroll_top()),
-                height: f64::from(scroller.client_height()),
-                left: f64::from(scroller.scroll_left()),
-                width: f64::from(scroller.client_width()),
-            });
-        }
-    };
-    let resize = window_event_listener(ev::resize, move |_| look_again(()));
-    on_cleanup(move || resize.remove());
-
     let rows = Memo::new(move |_| grid.with(|grid| Arc::new(grid.rows.clone())));
     let columns = Memo::new(move |_| grid.with(|grid| Arc::new(grid.columns.clone())));
-    let down = Memo::new(move |_| {
-        let sight = sight.get();
-        in_sight(rows.with(|rows| rows.len()), MANY_ROWS, ROW_PX, sight.top, sight.height)
-    });
-    let across = Memo::new(move |_| {
-        let sight = sight.get();
-        in_sight(columns.with(|columns| columns.len()), MANY_COLUMNS, COLUMN_PX, sight.left, sight.width)
-    });
-    let drawn = Memo::new(move |_| {
-        let (first, end) = down.get();
-        rows.with(|rows| rows[first.min(rows.len())..end.min(rows.len())].to_vec())
-    });
-    let band = Memo::new(move |_| {
-        columns.with(|columns| {
-            let (first, end) = across.get();
-            let (first, end) = (first.min(columns.len()), end.min(columns.len()));
-            Band { before: first, columns: columns[first..end].to_vec(), behind: columns.len() - end }
-        })
-    });
-    let many = Memo::new(move |_| columns.with(|columns| columns.len() >= MANY_COLUMNS));
+    let counts = Memo::new(move |_| (rows.with(|rows| rows.len()), columns.with(|columns| columns.len())));
+    let window = Window::new(counts);
+    let drawn = Memo::new(move |_| rows.with(|rows| window.rows(rows)));
+    let band = Memo::new(move |_| columns.with(|columns| window.band(columns)));
 
     let active = RwSignal::new(None::<CellKey>);
-    // Tab reaches the cell that was last in use, or the first one if that is out of the picture.
-    let anchor = Memo::new(move |_| {
-        let here = active.get();
-        let known = here.as_ref().is_some_and(|key| {
-            let row = drawn.with(|rows| rows.iter().any(|row| row.from == key.from));
-            row && band.with(|band| band.columns.iter().any(|column| column.key(&key.from) == *key))
-        });
-        if known {
-            return here;
-        }
-        drawn.with(|rows| band.with(|band| Some(band.columns.first()?.key(&rows.first()?.from))))
-    });
-    let anchor = Selector::new(move || anchor.get());
+    let is_drawn = move |key: &CellKey| {
+        drawn.with(|rows| rows.iter().any(|row| row.from == key.from))
+            && band.with(|band| band.columns.iter().any(|column| column.key(&key.from) == *key))
+    };
+    let first = move || drawn.with(|rows| band.with(|band| Some(band.columns.first()?.key(&rows.first()?.from))));
+    let anchor = anchor(active, is_drawn, first);
     let explained = Selector::new(move || store.route.with(|route| route.why.clone()));
-
-    // A cell that has the focus may be drawn anew while the window moves under it: the focus stays with it.
-    let inside = StoredValue::new(false);
-    let focus = window_event_listener(ev::focusin, move |event| inside.set_value(key_of(event.target()).is_some()));
-    on_cleanup(move || focus.remove());
-    Effect::new(move |_| {
+    keep_focus(active, move || {
         drawn.track();
         band.track();
-        if inside.get_value()
-            && let Some(key) = active.get_untracked()
-        {
-            request_animation_frame(move || browser::refocus(&format!("[data-key='{}']", print_key(&key))));
-        }
     });
 
-    let spacer = move |px: f64| {
-        (px > 0.0)
-            .then(|| view! { <tr class="spacer" aria-hidden="true"><td style:height=format!("{px}px")></td></tr> })
-    };
     view! {
-        <div class="grid-scroll" node_ref=scroller on:scroll=move |_| look_again(())>
+        <div class="grid-scroll" node_ref=window.scroller on:scroll=move |_| window.look_again()>
             <table
                 class="grid"
-                class:many-columns=move || many.get()
-                style:width=move || {
-                    many.get().then(|| format!("{}px", HEAD_PX + columns.with(|columns| columns.len()) as f64 * COLUMN_PX))
-                }
+                class:many-columns=move || window.many.get()
+                style:width=move || window.width(counts.get().1)
                 role="grid"
                 aria-label="Who can talk to whom: sources down, destinations across"
-                aria-rowcount=move || (rows.with(|rows| rows.len()) + 2).to_string()
+                aria-rowcount=move || (counts.get().0 + 2).to_string()
                 on:click=move |event| {
                     if let Some(key) = key_of(event.target()) {
                         store.explain(key);
@@ -250,10 +182,10 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                 }
                 on:keydown=move |event| press(&event, |key| store.explain(key))
             >
-                <Show when=move || many.get()>
+                <Show when=move || window.many.get()>
                     <colgroup>
                         <col style:width=format!("{HEAD_PX}px") />
-                        <col span=columns.with(|columns| columns.len()).to_string() style:width=format!("{COLUMN_PX}px") />
+                        <col span=move || counts.get().1.to_string() style:width=format!("{COLUMN_PX}px") />
                     </colgroup>
                 </Show>
                 <thead>
@@ -276,44 +208,15 @@ fn Table(grid: Memo<Grid>) -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    {move || spacer(down.get().0 as f64 * ROW_PX)}
+                    {move || spacer(window.down.get().0)}
                     <For each=move || drawn.get() key=Row::clone let:row>
                         <RowView row band anchor=anchor.clone() explained=explained.clone() />
                     </For>
-                    {move || spacer(rows.with(|rows| rows.len()).saturating_sub(down.get().1) as f64 * ROW_PX)}
+                    {move || spacer(counts.get().0.saturating_sub(window.down.get().1))}
                 </tbody>
             </table>
         </div>
     }
-}
-
-/// What of the table is in sight, in pixels.
-#[derive(Clone, Copy, PartialEq)]
-struct Sight {
-    top: f64,
-    height: f64,
-    left: f64,
-    width: f64,
-}
-
-/// The columns to draw, and how many there are on either side of them.
-#[derive(Clone, PartialEq)]
-struct Band {
-    before: usize,
-    columns: Vec<Column>,
-    behind: usize,
-}
-
-/// What to draw of so many rows or columns of this size: the first, and one past the last.
-pub(crate) fn in_sight(all: usize, many: usize, size: f64, from: f64, length: f64) -> (usize, usize) {
-    if all < many {
-        return (0, all);
-    }
-    let first = (from / size) as usize;
-    let last = ((from + length) / size) as usize + 1;
-    // Steps of four, so that a slow scroll does not build a row on each pixel.
-    let first = first.saturating_sub(SPARE) / 4 * 4;
-    (first, (last + SPARE).next_multiple_of(4).min(all))
 }
 
 #[component]
@@ -330,7 +233,7 @@ fn ColumnHead(column: Column) -> impl IntoView {
 }
 
 #[component]
-fn RowView(row: Row, band: Memo<Band>, anchor: Anchor, explained: Anchor) -> impl IntoView {
+fn RowView(row: Row, band: Memo<Band<Column>>, anchor: Anchor, explained: Anchor) -> impl IntoView {
     let store = Store::here();
     let from = row.from.clone();
     view! {
@@ -349,11 +252,6 @@ fn RowView(row: Row, band: Memo<Band>, anchor: Anchor, explained: Anchor) -> imp
             {move || gap(band.with(|band| band.behind))}
         </tr>
     }
-}
-
-/// Stands for columns that are out of sight.
-fn gap(columns: usize) -> impl IntoView {
-    (columns > 0).then(|| view! { <td class="gap" aria-hidden="true" colspan=columns.to_string()></td> })
 }
 
 /// What is drawn of a cell, and whether it flashes.
@@ -423,20 +321,5 @@ fn cell_view(store: Store, key: CellKey, anchor: Anchor, explained: Anchor) -> i
                 })
             }}
         </td>
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_rows_are_drawn_all_and_many_only_in_sight() {
-        let rows = |all, top, height| in_sight(all, MANY_ROWS, ROW_PX, top, height);
-        assert_eq!(rows(10, 5_000.0, 300.0), (0, 10));
-        assert_eq!(rows(100, 0.0, 560.0), (0, 20));
-        let (first, end) = rows(100, 50.0 * ROW_PX, 10.0 * ROW_PX);
-        assert!(first <= 44 && end >= 67 && end - first < 40, "{first} {end}");
-        assert_eq!(rows(100, 98.0 * ROW_PX, 560.0).1, 100);
     }
 }

@@ -9,7 +9,6 @@ mod json;
 mod svg;
 mod table;
 
-pub(crate) use csv::ranges;
 pub(crate) use json::Ports;
 use signalbox_policy::analyze::Link;
 

@@ -1,5 +1,6 @@
 //! Paths, standard input and live clusters become objects that know where they come from.
 
+mod twice;
 mod walk;
 
 use std::io::Read;
@@ -16,6 +17,9 @@ use crate::streams::Streams;
 
 /// What standard input is called in messages.
 const STANDARD_INPUT: &str = "<standard input>";
+
+/// What to do with a chart.
+const HELM: &str = "render it first: helm template CHART | signalbox analyze -";
 
 /// Lists a live cluster's objects. The commands know no Kubernetes client: whoever starts them brings one.
 pub trait Live {
@@ -110,16 +114,18 @@ impl Input {
         if files.is_empty() {
             return Err(Error::NoManifests(path.to_owned()));
         }
-        for file in files {
-            match read_file(&file) {
+        let first = self.objects.len();
+        for file in &files {
+            match read_file(file) {
                 Ok(Ok(text)) => {
                     self.add_text(&file.display().to_string().into(), None, &text, Named::ByFolder, streams);
                 }
                 // One file that cannot be read does not hide the others.
-                Ok(Err(error)) => self.broken.push(whole_file(&file, error.to_string())),
-                Err(error) => self.broken.push(whole_file(&file, error.to_string())),
+                Ok(Err(error)) => self.broken.push(whole_file(file, error.to_string())),
+                Err(error) => self.broken.push(whole_file(file, error.to_string())),
             }
         }
+        twice::tell(self, first, path, &files, streams);
         Ok(())
     }
 
@@ -145,7 +151,12 @@ impl Input {
                     let document = error.document;
                     streams.note(&format!("note: {name}: document {document} is no Kubernetes object; passed over"));
                 }
-                Err(error) => self.broken.push(error),
+                Err(mut error) => {
+                    if error.reason == documents::TEMPLATE {
+                        error.remedy = HELM.into();
+                    }
+                    self.broken.push(error);
+                }
             }
         }
     }
@@ -204,7 +215,7 @@ fn whole_file(path: &Path, reason: String) -> DocumentError {
         line: 1,
         column: 1,
         reason,
-        remedy: "check the file and its permissions",
+        remedy: "check the file and its permissions".into(),
     }
 }
 

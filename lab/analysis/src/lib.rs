@@ -5,12 +5,14 @@
 //!   those places.
 //! - `analyze`, `explain`, `diff`, `lint`, `suggest`, `simplify`: one file for each subcommand, a folder beside it for the forms of its output.
 //! - `scope`: which connections a command looks at.
+//! - `csv_lines`: CSV as several of them print it.
 //! - `unknown`: what was not understood, in one shape for all outputs.
 //! - [`streams`]: where output goes, and whether it has colours; [`error`]: why a command could not do its work.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
 
 mod analyze;
+mod csv_lines;
 mod diff;
 pub mod error;
 mod explain;

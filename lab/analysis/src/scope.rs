@@ -1,6 +1,5 @@
-//! Which connections a command looks at, and the engine's words for people.
+//! Which connections a command looks at.
 
-use signalbox_policy::Family;
 use signalbox_policy::analyze::{External, Loopback, Options, Place};
 
 /// Which connections to look at.
@@ -44,14 +43,6 @@ impl Scope {
     pub(crate) fn has(&self, from: &Place, to: &Place) -> bool {
         let is_in = |name: Option<&str>| name.is_some_and(|name| self.namespace.iter().any(|wanted| wanted == name));
         self.namespace.is_empty() || is_in(namespace(from)) || is_in(namespace(to))
-    }
-}
-
-/// `IPv4` or `IPv6`.
-pub(crate) fn family(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
     }
 }
 

@@ -23,6 +23,7 @@ What must work is a text with a connection on each line, and comments behind #:
   shop/web -> shop/db:5432
   shop/web -> kube-system/coredns:53/UDP
   198.51.100.0/24 -> shop/web:8080-8090
+  shop/web -> shop/cache:6379/TCP IPv6        by that family only, which takes addresses instead of labels
 or CSV with the columns src, dst, protocol and port (or first_port and last_port), or JSON: what `analyze -o json` prints, or a list
 of such connections. An end is NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, a CIDR or a range of addresses.
 

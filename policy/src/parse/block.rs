@@ -51,7 +51,22 @@ pub(crate) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<IpAddr
 
 pub(crate) fn net(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
     let text = node.string(problems)?;
-    let Ok(net) = text.parse::<IpNet>() else {
+    checked(node, text, text.parse().ok(), problems)
+}
+
+/// The same as Calico has it, where an address alone stands for itself.
+pub(crate) fn net_or_address(node: &Node<'_>, problems: &mut Problems) -> Option<IpNet> {
+    let text = node.string(problems)?;
+    checked(node, text, parse_net_or_address(text), problems)
+}
+
+/// Source: Calico's validator of `nets`, which takes an address as fully masked.
+pub(crate) fn parse_net_or_address(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn checked(node: &Node<'_>, text: &str, net: Option<IpNet>, problems: &mut Problems) -> Option<IpNet> {
+    let Some(net) = net else {
         problems.add(node, Reason::Cidr { found: shortened(text) });
         return None;
     };

@@ -77,6 +77,7 @@ fn read(value: &Value, kind: &'static str, sets: &Sets) -> ParsedPolicy {
     let mut problems = Problems::new(object::title(value, kind, !is_global), api);
     let root = Node::root(value);
     let name = object::name(&root, &mut problems);
+    let is_name = object::check_name(&root, name.as_deref(), &mut problems);
     let empty = Value::Object(serde_json::Map::new());
     let spec = root.field("spec").unwrap_or(Node::root(&empty));
     let tier = tier(&spec, &mut problems);
@@ -106,8 +107,17 @@ fn read(value: &Value, kind: &'static str, sets: &Sets) -> ParsedPolicy {
     let egress = rules.read(&spec, Direction::Egress, &mut problems);
     let types = types(&spec, ingress.as_deref(), egress.as_deref(), &mut problems);
 
-    if let (Some(_), Some(()), Some((_, tier)), Some(order), Some(subject), Some(ingress), Some(egress), Some(types)) =
-        (&name, known, tier, order, &subject, &ingress, &egress, types)
+    if let (
+        Some(_),
+        Some(()),
+        Some(()),
+        Some((_, tier)),
+        Some(order),
+        Some(subject),
+        Some(ingress),
+        Some(egress),
+        Some(types),
+    ) = (&name, is_name, known, tier, order, &subject, &ingress, &egress, types)
     {
         let rank = Rank { tier, order };
         let (ingress, egress) = (types.0.then(|| ingress.clone()), types.1.then(|| egress.clone()));

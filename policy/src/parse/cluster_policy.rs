@@ -114,6 +114,7 @@ fn read(value: &Value, dialect: Dialect) -> ParsedPolicy {
     let mut problems = Problems::new(object::title(value, kind, false), api);
     let root = Node::root(value);
     let name = object::name(&root, &mut problems);
+    let is_name = object::check_name(&root, name.as_deref(), &mut problems);
     let name_holds = dialect != Dialect::Baseline || name.as_deref().is_none_or(|name| name == "default");
     if !name_holds {
         let found = shortened(name.as_deref().unwrap_or_default());
@@ -132,8 +133,8 @@ fn read(value: &Value, dialect: Dialect) -> ParsedPolicy {
     let ingress = reader.rules(&spec, Direction::Ingress, &mut problems);
     let egress = reader.rules(&spec, Direction::Egress, &mut problems);
 
-    if let (true, Some(_), Some(()), Some(rank), Some(subject), Some(ingress), Some(egress)) =
-        (name_holds, &name, known, rank, &subject, &ingress, &egress)
+    if let (true, Some(_), Some(()), Some(()), Some(rank), Some(subject), Some(ingress), Some(egress)) =
+        (name_holds, &name, is_name, known, rank, &subject, &ingress, &egress)
     {
         // Without a rule it does not speak of a direction.
         let [ingress, egress] = [ingress, egress].map(|rules| (!rules.is_empty()).then(|| rules.clone()));

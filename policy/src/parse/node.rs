@@ -162,6 +162,10 @@ impl<'a> Node<'a> {
             problems.add(self, self.wrong("a whole number"));
             return None;
         };
+        if number.is_f64() {
+            problems.add(self, self.wrong("a whole number, without a decimal point"));
+            return None;
+        }
         let port = number.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port >= 1);
         if port.is_none() {
             problems.add(self, Reason::PortNumber { found: number.to_string() });

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::label::Labels;
-use crate::parse::node::{Node, Problems};
+use crate::label::{Labels, is_subdomain};
+use crate::parse::node::{Node, Problems, shortened};
+use crate::parse::problem::Reason;
 use crate::parse::selector;
 
 /// The namespace of an object that names none, as `kubectl` has it.
@@ -100,10 +101,18 @@ pub(crate) fn name(root: &Node<'_>, problems: &mut Problems) -> Option<String> {
     match name {
         Some(name) => name.string(problems).map(str::to_owned),
         None => {
-            problems.add_at(root, "metadata.name", crate::parse::problem::Reason::Missing);
+            problems.add_at(root, "metadata.name", Reason::Missing);
             None
         }
     }
+}
+
+/// That a policy's name is one that the API takes: what it refuses is in no cluster, and isolates nobody. A name that is
+/// not there has been told of.
+pub(crate) fn check_name(root: &Node<'_>, name: Option<&str>, problems: &mut Problems) -> Option<()> {
+    let Some(name) = name.filter(|name| !is_subdomain(name)) else { return Some(()) };
+    problems.add_at(root, "metadata.name", Reason::Name { found: shortened(name) });
+    None
 }
 
 /// `metadata.namespace`.

@@ -26,6 +26,7 @@ pub(crate) fn policy(value: &Value) -> ParsedPolicy {
     let root = Node::root(value);
     let namespace = object::namespace(&root, &mut problems);
     let name = object::name(&root, &mut problems);
+    object::check_name(&root, name.as_deref(), &mut problems);
     let empty = Value::Object(serde_json::Map::new());
     let spec = root.field("spec").unwrap_or(Node::root(&empty));
     // An unknown field may be a misspelt one of the two that say what is selected and isolated.

@@ -154,6 +154,14 @@ pub enum Reason {
         /// The operator.
         operator: &'static str,
     },
+    /// Not an object's name.
+    #[error(
+        "{found:?} is no name that the API takes; write at most 253 characters of a-z, 0-9, - and ., with a letter or digit at both ends of each part"
+    )]
+    Name {
+        /// What is there.
+        found: String,
+    },
     /// Not a label's key.
     #[error(
         "{found:?} is no label key; write an optional DNS prefix and a slash, then at most 63 characters of A-Z, a-z, 0-9, -, _ and ."

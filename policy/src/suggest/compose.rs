@@ -10,7 +10,7 @@ use super::{Dns, Options};
 use crate::block::IpBlock;
 use crate::choice;
 use crate::model::{Model, PodIndex};
-use crate::names::{Direction, PolicyRef, Protocol};
+use crate::names::{Direction, Family, PolicyRef, Protocol};
 use crate::peer::{Namespaces, Peer, PodSet};
 use crate::policy::{Policy, Rank, Rule};
 use crate::port::{PortRange, PortRule, Ports};
@@ -90,7 +90,7 @@ impl Draft {
             };
             let mut rules = Vec::new();
             let mut all_names: BTreeSet<String> = BTreeSet::new();
-            for (traffic, (members, nets)) in by_traffic(demand) {
+            for (traffic, Ends { units: members, nets, pods }) in by_traffic(demand) {
                 let (mut peers, mut names) = (Vec::new(), Vec::new());
                 for named in writer.cover(&members, &subject.free(), subject.namespace) {
                     peers.push(Peer::Pods(named.set));
@@ -100,7 +100,17 @@ impl Draft {
                     peers.push(Peer::Block(IpBlock::of([net], [])));
                     names.push(if net.prefix_len() == 0 { "anywhere".to_owned() } else { short(net) });
                 }
-                comment.push(format!("{own} {verb} {traffic} {preposition} {}.", listed(&names)));
+                let mut said = names.clone();
+                for (pod, family) in pods {
+                    let pod = model.pod(pod);
+                    let addresses = pod.addresses.iter().filter(|address| Family::of(**address) == family);
+                    for address in addresses {
+                        peers.push(Peer::Block(IpBlock::of([IpNet::from(*address)], [])));
+                        said.push(format!("{} by {family} only ({address})", choice::called(pod)));
+                    }
+                    names.push(choice::called(pod).to_owned());
+                }
+                comment.push(format!("{own} {verb} {traffic} {preposition} {}.", listed(&said)));
                 all_names.extend(names);
                 rules.push(Rule::allow(peers, ports(traffic)));
             }
@@ -122,6 +132,22 @@ impl Draft {
         let id = PolicyRef::network_policy(subject.namespace, &name);
         let selected = own_set(subject.namespace, subject.selector.clone());
         (Policy { id, rank: Rank::NETWORK_POLICY, subject: selected, ingress, egress }, comment.join("\n"))
+    }
+
+    /// Leaves single addresses out of rules that have a block around them, which changes nothing.
+    pub(super) fn tidy(&mut self) {
+        let rules = self.policies.iter_mut().flat_map(|(policy, _)| [&mut policy.ingress, &mut policy.egress]);
+        for rule in rules.flatten().flatten() {
+            let blocks: Vec<IpBlock> = rule.peers.iter().filter_map(Peer::block).cloned().collect();
+            let single = |block: &IpBlock| match block.cidrs() {
+                [net] if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
+                _ => None,
+            };
+            rule.peers.retain(|peer| {
+                let Some((own, address)) = peer.block().and_then(|own| Some((own, single(own)?))) else { return true };
+                !blocks.iter().any(|other| other != own && other.contains(address))
+            });
+        }
     }
 
     /// Lets the DNS pods of a namespace be asked.
@@ -174,20 +200,30 @@ fn own_set(namespace: &str, pods: Selector) -> PodSet {
     PodSet { namespaces: Namespaces::Own(namespace.to_owned()), pods }
 }
 
+/// The peers of one rule.
+#[derive(Default)]
+struct Ends {
+    units: BTreeSet<usize>,
+    nets: Vec<IpNet>,
+    /// By the addresses of one family.
+    pods: Vec<(PodIndex, Family)>,
+}
+
 /// Peers that need the same ports.
-fn by_traffic(demand: &Demand) -> BTreeMap<&Traffic, (BTreeSet<usize>, Vec<IpNet>)> {
-    let mut found: BTreeMap<&Traffic, (BTreeSet<usize>, Vec<IpNet>)> = BTreeMap::new();
+fn by_traffic(demand: &Demand) -> BTreeMap<&Traffic, Ends> {
+    let mut found: BTreeMap<&Traffic, Ends> = BTreeMap::new();
     for (peers, traffic) in demand {
-        let (units, nets) = found.entry(traffic).or_default();
+        let ends = found.entry(traffic).or_default();
         match peers {
             Peers::Unit(at) => {
-                units.insert(*at);
+                ends.units.insert(*at);
             }
-            Peers::Net(net) => nets.push(*net),
+            Peers::Net(net) => ends.nets.push(*net),
+            Peers::Addresses(pod, family) => ends.pods.push((*pod, *family)),
         }
     }
-    for (_, nets) in found.values_mut() {
-        *nets = IpNet::aggregate(nets);
+    for ends in found.values_mut() {
+        ends.nets = IpNet::aggregate(&ends.nets);
     }
     found
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::asked::Asked;
 use super::compose::Draft;
-use super::units::Asked;
 use super::{Options, SuggestError, with_policies};
 use crate::analyze;
 use crate::block::{IpBlock, is_inside};
@@ -79,15 +79,16 @@ impl Proof<'_> {
                 if from == to || !(self.is_covered(*from) || self.is_covered(*to)) {
                     continue;
                 }
-                let must = self.asked.pods.get(&(*from, *to)).cloned().unwrap_or_default();
+                let asked = self.asked.pods.get(&(*from, *to)).cloned().unwrap_or_default();
                 let takes_dns = !self.is_covered(*to) || self.draft.dns_pods.contains(to);
-                let may = if takes_dns { must.union(&self.draft.dns) } else { must.clone() };
                 let (one, other) = (after.pod(*from), after.pod(*to));
                 let is_known = !one.addresses.is_empty() && !other.addresses.is_empty();
                 for family in reach::common_families(&one.addresses, &other.addresses) {
                     let found = reach::reach(after, source, destination, Route::Direct, family);
                     let titles = (&one.id.to_string(), &other.id.to_string());
-                    let extra = self.compare(&found, [&must, &may], titles, is_known)?;
+                    let must = asked.of(family);
+                    let may = if takes_dns { must.union(&self.draft.dns) } else { must.clone() };
+                    let extra = self.compare(&found, [must, &may], titles, is_known)?;
                     if !extra.is_empty() {
                         self.extra.push(Extra { from: *from, to: *to, family, traffic: extra });
                     }

@@ -63,6 +63,7 @@ fn peers_of_a_global_policy() {
         ("{namespaceSelector: all(), notSelector: \"app == 'web'\"}", &["x/db", "y/job"]),
         ("{nets: [10.0.1.0/24]}", &["y/web", "y/job", "10.0.1.77"]),
         ("{nets: [10.0.0.0/8], notNets: [10.0.1.0/24]}", &["x/db"]),
+        ("{nets: [10.0.1.77]}", &["10.0.1.77"]),
         ("{notNets: [10.0.1.0/24]}", &["x/db", "192.0.2.1"]),
         ("{notNets: [0.0.0.0/0]}", &[]),
         ("{nets: [10.0.1.1/24]}", &["y/web", "y/job", "10.0.1.77"]),
@@ -397,7 +398,7 @@ fn what_cannot_be_said_exactly_leaves_the_rule_in_doubt_and_others_as_they_are()
             format!("{source}.serviceAccounts.selector: a selector of service accounts cannot be judged; "),
         ),
         ("source: {services: {name: web}}", format!("{source}.services: a Service's endpoints cannot be judged; ")),
-        ("source: {nets: [10.0.0.1]}", format!("{source}.nets[0]: \"10.0.0.1\" is no CIDR; ")),
+        ("source: {nets: [10.0.0.1-10]}", format!("{source}.nets[0]: \"10.0.0.1-10\" is no CIDR; ")),
         (
             "source: {nets: [10.0.0.0/8], notNets: ['fd00::/8']}",
             format!("{source}.notNets: holds IPv4 and IPv6 blocks in one rule"),

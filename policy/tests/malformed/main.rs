@@ -150,7 +150,10 @@ fn malformed_policies_name_the_field_and_the_reason() {
             "spec.ingress[0].ports[0].port: must be between 1 and 65535, not 65536",
         ),
         ("{ingress: [{ports: [{port: -1}]}]}", "spec.ingress[0].ports[0].port: must be between 1 and 65535, not -1"),
-        ("{ingress: [{ports: [{port: 8.5}]}]}", "spec.ingress[0].ports[0].port: must be between 1 and 65535, not 8.5"),
+        (
+            "{ingress: [{ports: [{port: 8.5}]}]}",
+            "spec.ingress[0].ports[0].port: must be a whole number, without a decimal point, not the number 8.5",
+        ),
         ("{ingress: [{ports: [{port: '80'}]}]}", "spec.ingress[0].ports[0].port: \"80\" is no port name"),
         ("{ingress: [{ports: [{port: HTTP}]}]}", "spec.ingress[0].ports[0].port: \"HTTP\" is no port name"),
         (

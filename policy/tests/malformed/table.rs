@@ -79,6 +79,26 @@ pub const CASES: &[(&str, &str)] = &[
         ": CiliumNetworkPolicy z/c: apiVersion: cilium.io/v2 CiliumNetworkPolicy cannot be judged; write it as a NetworkPolicy (networking.k8s.io/v1), a ClusterNetworkPolicy, or a policy of Calico's default tier",
     ),
     (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: z, name: Web_1}\nspec: {podSelector: {}}",
+        ": NetworkPolicy z/Web_1: metadata.name: \"Web_1\" is no name that the API takes; write at most 253 characters of a-z, 0-9, - and ., with a letter or digit at both ends of each part",
+    ),
+    (
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: a..b}\nspec: {tier: Admin, priority: 1, subject: {namespaces: {}}}",
+        ": ClusterNetworkPolicy a..b: metadata.name: \"a..b\" is no name that the API takes; write at most 253 characters of a-z, 0-9, - and ., with a letter or digit at both ends of each part",
+    ),
+    (
+        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: -g}\nspec: {}",
+        ": GlobalNetworkPolicy -g: metadata.name: \"-g\" is no name that the API takes; write at most 253 characters of a-z, 0-9, - and ., with a letter or digit at both ends of each part",
+    ),
+    (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: z, name: whole}\nspec: {podSelector: {}, ingress: [{ports: [{port: 80.0}]}]}",
+        ": NetworkPolicy z/whole: spec.ingress[0].ports[0].port: must be a whole number, without a decimal point, not the number 80.0",
+    ),
+    (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: z, name: {{ .Values.name }}}",
+        ", line 6, column 32: looks like a Helm template, with {{ }} in it; render it first, as with helm template CHART, and read what comes out",
+    ),
+    (
         "apiVersion: extensions/v1beta1\nkind: NetworkPolicy\nmetadata: {namespace: z, name: old}",
         ": NetworkPolicy z/old: apiVersion: extensions/v1beta1 NetworkPolicy cannot be judged; write it as a NetworkPolicy (networking.k8s.io/v1), a ClusterNetworkPolicy, or a policy of Calico's default tier",
     ),

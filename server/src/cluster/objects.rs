@@ -1,67 +1,11 @@
 //! The objects that the server watches, as the API server sent them, stripped of what nobody reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::Value;
 
-/// The kinds that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// `v1`.
-    Namespace,
-    /// `v1`.
-    Pod,
-    /// `v1`.
-    Service,
-    /// `v1`: where node ports are reached.
-    Node,
-    /// `discovery.k8s.io/v1`.
-    EndpointSlice,
-    /// `networking.k8s.io/v1`.
-    NetworkPolicy,
-    /// `signalbox.dev/v1alpha1`; a cluster need not know it.
-    ExternalHost,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Namespace,
-        Self::Pod,
-        Self::Service,
-        Self::Node,
-        Self::EndpointSlice,
-        Self::NetworkPolicy,
-        Self::ExternalHost,
-    ];
-
-    /// Whether a cluster may lack the kind.
-    pub const fn is_optional(self) -> bool {
-        matches!(self, Self::ExternalHost)
-    }
-
-    /// Where the API server keeps it.
-    pub fn resource(self) -> ApiResource {
-        let (group, version, kind, plural) = match self {
-            Self::Namespace => ("", "v1", "Namespace", "namespaces"),
-            Self::Pod => ("", "v1", "Pod", "pods"),
-            Self::Service => ("", "v1", "Service", "services"),
-            Self::Node => ("", "v1", "Node", "nodes"),
-            Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
-            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
-            Self::ExternalHost => ("signalbox.dev", "v1alpha1", "ExternalHost", "externalhosts"),
-        };
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        ApiResource {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            api_version,
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        }
-    }
-}
+pub use super::kind::Kind;
 
 /// Names an object within its kind. The namespace is empty for cluster-scoped kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,17 +28,17 @@ pub struct Object {
 }
 
 impl Object {
-    /// Takes it from the watch.
-    pub fn new(kind: Kind, mut object: DynamicObject) -> Self {
+    /// Takes it from the watch of a resource.
+    pub fn new(resource: &ApiResource, mut object: DynamicObject) -> Self {
         object.metadata.managed_fields = None;
         let key = ObjectKey {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             name: object.metadata.name.clone().unwrap_or_default(),
         };
         let version = object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
-        let resource = kind.resource();
         // Lists leave out what kind their items are of.
-        object.types = Some(kube::api::TypeMeta { api_version: resource.api_version, kind: resource.kind });
+        object.types =
+            Some(kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
         let value = serde_json::to_value(&object).unwrap_or(Value::Null);
         Self { key, version, value }
     }
@@ -111,6 +55,8 @@ pub enum Change {
     Deleted(Kind, Object),
     /// The watch is lost; it is tried again. A sentence for people.
     Lost(Kind, String),
+    /// The API server does not let the server watch; it is asked again. A sentence for people.
+    Refused(Kind, String),
     /// The watch works again.
     Healed(Kind),
 }
@@ -120,6 +66,8 @@ pub enum Change {
 pub struct Objects {
     kinds: BTreeMap<Kind, BTreeMap<ObjectKey, Object>>,
     problems: BTreeMap<Kind, String>,
+    /// Of the problems, those that will last until someone grants a right.
+    refused: BTreeSet<Kind>,
 }
 
 impl Objects {
@@ -128,32 +76,57 @@ impl Objects {
         match change {
             Change::All(kind, objects) => {
                 let fresh: BTreeMap<_, _> = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
-                let healed = self.problems.remove(&kind).is_some();
+                let healed = self.heal(kind);
                 let before = self.kinds.insert(kind, fresh);
                 healed || before.as_ref() != self.kinds.get(&kind)
             }
             Change::Applied(kind, object) => {
-                let healed = self.problems.remove(&kind).is_some();
+                let healed = self.heal(kind);
                 let slot = self.kinds.entry(kind).or_default();
                 let same = slot.get(&object.key).is_some_and(|before| before.value == object.value);
                 slot.insert(object.key.clone(), object);
                 healed || !same
             }
             Change::Deleted(kind, object) => {
-                let healed = self.problems.remove(&kind).is_some();
+                let healed = self.heal(kind);
                 let gone = self.kinds.entry(kind).or_default().remove(&object.key).is_some();
                 healed || gone
             }
             Change::Lost(kind, problem) => {
-                self.problems.insert(kind, problem.clone()).as_deref() != Some(problem.as_str())
+                let healed = self.refused.remove(&kind);
+                healed || self.problems.insert(kind, problem.clone()).as_deref() != Some(problem.as_str())
             }
-            Change::Healed(kind) => self.problems.remove(&kind).is_some(),
+            Change::Refused(kind, problem) => {
+                let refused = self.refused.insert(kind);
+                let differs = self.problems.insert(kind, problem.clone()).as_deref() != Some(problem.as_str());
+                refused || differs
+            }
+            Change::Healed(kind) => self.heal(kind),
         }
     }
 
-    /// Whether every kind has been listed once.
+    fn heal(&mut self, kind: Kind) -> bool {
+        let refused = self.refused.remove(&kind);
+        self.problems.remove(&kind).is_some() || refused
+    }
+
+    /// Whether every kind has been listed once; one that a cluster may lack counts if the API server refuses it, too.
     pub fn is_synced(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.kinds.contains_key(kind))
+        let is_told =
+            |kind: &Kind| self.kinds.contains_key(kind) || (kind.is_optional() && self.problems.contains_key(kind));
+        Kind::ALL.iter().all(is_told)
+    }
+
+    /// The kinds that bear on policies and that the server has not seen, or may see no longer, with what is to be said of each.
+    pub fn unseen(&self) -> Vec<String> {
+        let unseen = Kind::ALL
+            .iter()
+            .filter(|kind| kind.is_judged() && (!self.kinds.contains_key(kind) || self.refused.contains(kind)));
+        let sentence = |kind: &Kind| match self.problems.get(kind) {
+            Some(problem) => format!("{kind} objects may bear on it: {problem}"),
+            None => format!("{kind} objects may bear on it, and have not been listed yet"),
+        };
+        unseen.map(sentence).collect()
     }
 
     /// All objects of a kind, by namespace and name.

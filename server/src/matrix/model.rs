@@ -104,8 +104,8 @@ pub struct Target {
 /// Makes the picture.
 pub fn build(objects: &Objects, options: &Options) -> Model {
     let values = |kind| objects.of(kind).map(|object: &Object| &object.value);
-    let judged = [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy];
-    let judge = Judge::new(judged.into_iter().flat_map(values));
+    let judged = Kind::ALL.into_iter().filter(|kind| kind.is_judged());
+    let judge = Judge::new(judged.flat_map(values), objects.unseen());
     let shown = |object: &&Object| !options.skip_namespaces.contains(&object.key.namespace);
     let pods: Vec<Pod> = objects.of(Kind::Pod).filter(shown).filter_map(parse::pod).collect();
     let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();

@@ -33,9 +33,10 @@ pub enum Way {
 }
 
 impl Judge {
-    /// Reads namespaces, pods and policies.
-    pub fn new<'a>(objects: impl Iterator<Item = &'a Value>) -> Self {
-        Self { cluster: Cluster::from_objects(objects) }
+    /// Reads namespaces, nodes, pods and policies. `unseen` says of each kind of which there may be more objects why.
+    pub fn new<'a>(objects: impl Iterator<Item = &'a Value>, unseen: Vec<String>) -> Self {
+        let cluster = Cluster::from_objects(objects);
+        Self { cluster: if unseen.is_empty() { cluster } else { cluster.with_unread(unseen) } }
     }
 
     /// The engine's own face.

@@ -1,5 +1,6 @@
 //! What the simulated matrix draws of one pair.
 
+use signalbox_policy::diff::{self, Access};
 use signalbox_policy::reach::Reach;
 use signalbox_policy::traffic::{PortSet, Traffic};
 use signalbox_policy::{Family, Protocol};
@@ -114,12 +115,16 @@ impl Difference {
     }
 
     fn of(before: &Reach, now: &Reach) -> Self {
-        let unsure = before.unknown.difference(&now.unknown).union(&now.unknown.difference(&before.unknown));
-        Self {
-            opens: now.open.difference(&before.open).difference(&unsure),
-            closes: before.open.difference(&now.open).difference(&unsure),
-            unsure,
+        let mut difference = Self::default();
+        for (was, is, traffic) in diff::between(before, now) {
+            let part = match (was, is) {
+                (Access::Unknown, _) | (_, Access::Unknown) => &mut difference.unsure,
+                (_, Access::Open) => &mut difference.opens,
+                (_, Access::Shut | Access::Absent) => &mut difference.closes,
+            };
+            *part = part.union(&traffic);
         }
+        difference
     }
 
     /// `opens TCP 9000; shuts UDP 53`.

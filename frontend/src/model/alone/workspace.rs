@@ -1,57 +1,18 @@
 //! What the reader put in: objects with the texts they came from, and a baseline to compare with.
+//!
+//! - [`item`]: one object with its text; [`loader`]: texts become objects; [`stored`]: all of it as JSON.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod item;
+mod loader;
+mod stored;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+pub use item::{Item, Origin};
+pub use loader::{Loader, Refused};
 
-use super::keep::{self, Kept};
-use super::yaml;
-
-/// Where an object came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// A file's path, or what stands for it.
-    pub source: Arc<str>,
-    /// Which document of it, from 1.
-    pub document: usize,
-    /// The line at which that document starts, from 1.
-    pub line: usize,
-    /// How many lines of that document come before the object's own text.
-    pub offset: usize,
-}
-
-impl Origin {
-    fn of(source: &str) -> Self {
-        Self { source: source.into(), document: 1, line: 1, offset: 0 }
-    }
-}
-
-/// One object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item {
-    /// Unique in this workspace, and the same for as long as the object is there.
-    pub id: u32,
-    /// Kind and name, as the engine writes it: `NetworkPolicy backend/dbsvc`.
-    pub key: Arc<str>,
-    /// Where it came from.
-    pub origin: Origin,
-    /// The object; while its text cannot be read, what it was before.
-    pub object: Arc<Value>,
-    /// Why its text cannot be read, and in which line.
-    pub error: Option<(usize, String)>,
-    /// As it was written; absent where it can be printed from the object.
-    own_text: Option<Arc<str>>,
-}
-
-/// A document that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Where it is. The line is that of the error.
-    pub origin: Origin,
-    /// What is wrong, and the remedy.
-    pub reason: String,
-}
+use item::{key, read_one};
 
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,122 +28,6 @@ pub struct Workspace {
     /// The step of lesson one that is shown, if it is.
     pub lesson: Option<usize>,
     next_id: u32,
-}
-
-impl Item {
-    /// `NetworkPolicy`.
-    pub fn kind(&self) -> &str {
-        self.key.split(' ').next().unwrap_or_default()
-    }
-
-    /// `backend/dbsvc`.
-    pub fn name(&self) -> &str {
-        self.key.split_once(' ').map_or("", |(_, name)| name)
-    }
-
-    /// Whether it says who may talk to whom.
-    pub fn is_policy(&self) -> bool {
-        keep::is_policy(self.object.get("kind").and_then(Value::as_str).unwrap_or_default())
-    }
-
-    /// Where a line of its text stands in what was put in: `a.yaml, line 12`. Without a line, or where the text is not that
-    /// of the file: `a.yaml, document 3`.
-    pub fn place(&self, line: Option<usize>) -> String {
-        let Origin { source, document, line: first, offset } = &self.origin;
-        match (line, &self.own_text) {
-            // A marker takes a line of its own, unless the text stands beside it.
-            (Some(line), Some(_)) => format!("{source}, line {}", first + offset + line - 1),
-            (_, _) => format!("{source}, document {document}"),
-        }
-    }
-
-    /// As YAML.
-    pub fn text(&self) -> Arc<str> {
-        self.own_text.clone().unwrap_or_else(|| yaml::print(&self.object).into())
-    }
-}
-
-/// Reads texts document by document, so that a page can draw in between.
-#[derive(Debug, Default)]
-pub struct Loader {
-    chunks: VecDeque<Chunk>,
-    all_bytes: usize,
-    read_bytes: usize,
-    items: Vec<(Origin, Value, Option<Arc<str>>)>,
-    refused: Vec<Refused>,
-    passed_over: BTreeMap<String, usize>,
-}
-
-/// Part of a text that holds one document.
-#[derive(Debug)]
-struct Chunk {
-    origin: Origin,
-    text: String,
-}
-
-impl Loader {
-    /// Adds a text.
-    pub fn add(&mut self, source: &str, text: &str) {
-        self.all_bytes += text.len();
-        self.chunks.extend(chunks(source, text));
-    }
-
-    /// Adds something that could not even be read as a text.
-    pub fn refuse(&mut self, source: &str, reason: &str) {
-        let origin = Origin::of(source);
-        self.refused.push(Refused { origin, reason: reason.to_owned() });
-    }
-
-    /// Reads one document. `false`: there was none left.
-    pub fn step(&mut self) -> bool {
-        let Some(Chunk { origin, text }) = self.chunks.pop_front() else { return false };
-        self.read_bytes += text.len();
-        let results = signalbox_policy::parse_documents(&text, &origin.source);
-        let is_alone = results.len() == 1;
-        for result in results {
-            let object = match result {
-                Ok(object) => object,
-                Err(error) => {
-                    let line = origin.line + error.line - 1;
-                    let reason = format!("{}; {}", without_place(&error.reason), error.remedy);
-                    self.refused.push(Refused { origin: Origin { line, ..origin.clone() }, reason });
-                    continue;
-                }
-            };
-            match keep::keep(object) {
-                Kept::Object(object) => {
-                    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-                    // A policy's own text has its comments; other texts may hold what is not kept. JSON is printed as YAML,
-                    // and of a List each item by itself.
-                    let is_own = is_alone && keep::is_policy(kind) && !text.trim_start().starts_with('{');
-                    let own = is_own.then(|| trimmed(&text));
-                    let offset = own.map_or(0, |own| text[..text.len() - own.len()].matches('\n').count());
-                    self.items.push((Origin { offset, ..origin.clone() }, object, own.map(Into::into)));
-                }
-                Kept::PassedOver(kind) => *self.passed_over.entry(kind).or_default() += 1,
-                Kept::Nameless => {
-                    let reason = "the document does not say what kind it is; a Kubernetes object has apiVersion, kind and metadata";
-                    self.refused.push(Refused { origin: origin.clone(), reason: reason.to_owned() });
-                }
-            }
-        }
-        true
-    }
-
-    /// How much of the text is read, from 0 to 1.
-    pub fn progress(&self) -> f64 {
-        if self.all_bytes == 0 { 1.0 } else { self.read_bytes as f64 / self.all_bytes as f64 }
-    }
-
-    /// How many documents could not be read.
-    pub fn refused(&self) -> usize {
-        self.refused.len()
-    }
-
-    /// How many objects it has found.
-    pub fn found(&self) -> usize {
-        self.items.len()
-    }
 }
 
 impl Workspace {
@@ -297,36 +142,6 @@ impl Workspace {
         let texts = self.items.iter().map(|item| item.text());
         texts.map(|text| format!("---\n{}\n", text.trim_end_matches('\n'))).collect()
     }
-
-    /// For the browser's memory, and for links.
-    pub fn to_json(&self) -> String {
-        let places: HashMap<u32, usize> = self.items.iter().enumerate().map(|(at, item)| (item.id, at)).collect();
-        let same = |item: &Item| places.get(&item.id).copied().filter(|at| self.items[*at] == *item);
-        let items: Vec<Value> = self.items.iter().map(to_value).collect();
-        // Most of the baseline is as it is now.
-        let base: Vec<Value> =
-            self.base.iter().map(|item| same(item).map_or_else(|| to_value(item), |at| json!(at))).collect();
-        json!({"version": 1, "items": items, "base": base, "lesson": self.lesson}).to_string()
-    }
-
-    /// Reads [`Self::to_json`]. It may come from anywhere: what does not fit is `None`.
-    pub fn from_json(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text).ok()?;
-        if value.get("version")?.as_u64()? != 1 {
-            return None;
-        }
-        let items: Vec<Item> = value.get("items")?.as_array()?.iter().map(from_value).collect::<Option<_>>()?;
-        let base = value.get("base")?.as_array()?.iter();
-        let base: Vec<Item> = base
-            .map(|base| match base.as_u64() {
-                Some(at) => items.get(usize::try_from(at).ok()?).cloned(),
-                None => from_value(base),
-            })
-            .collect::<Option<_>>()?;
-        let next_id = items.iter().chain(&base).map(|item| item.id).max().unwrap_or(0);
-        let lesson = value.get("lesson").and_then(Value::as_u64).and_then(|step| usize::try_from(step).ok());
-        Some(Self { items, base, lesson, next_id, ..Self::default() })
-    }
 }
 
 /// How an object stands to the baseline.
@@ -338,133 +153,6 @@ pub enum Standing {
     Changed,
     /// It is not there.
     New,
-}
-
-fn to_value(item: &Item) -> Value {
-    let mut value = json!({
-        "id": item.id, "source": &*item.origin.source, "document": item.origin.document, "line": item.origin.line,
-        "offset": item.origin.offset,
-    });
-    match &item.own_text {
-        Some(text) => value["text"] = json!(&**text),
-        None => value["object"] = (*item.object).clone(),
-    }
-    // A text that cannot be read goes with the object that stands for it.
-    if item.error.is_some() {
-        value["object"] = (*item.object).clone();
-    }
-    value
-}
-
-fn from_value(value: &Value) -> Option<Item> {
-    let number = |field: &str| value.get(field).and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok());
-    let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let place = |field: &str| number(field).filter(|n| *n < usize::MAX / 4);
-    let origin = Origin {
-        source: text("source")?.into(),
-        document: place("document")?,
-        line: place("line")?,
-        offset: place("offset")?,
-    };
-    let own_text: Option<Arc<str>> = text("text").map(Into::into);
-    let (object, error) = match own_text.as_deref().map(read_one) {
-        Some(Ok(object)) => (object, None),
-        Some(Err(error)) => (value.get("object").cloned().unwrap_or_default(), Some(error)),
-        None => (value.get("object")?.clone(), None),
-    };
-    let id = u32::try_from(number("id")?).ok().filter(|id| *id < u32::MAX / 2)?;
-    Some(Item { id, key: key(&object, &origin), origin, object: Arc::new(object), error, own_text })
-}
-
-/// Reads a text that must hold one object; else says in which line it is wrong, and how.
-fn read_one(text: &str) -> Result<Value, (usize, String)> {
-    let mut results = signalbox_policy::parse_documents(text, "manifest");
-    match (results.pop(), results.len()) {
-        (None, _) => Err((1, "there is nothing here; write an object, or remove it".to_owned())),
-        (Some(_), 1..) => Err((1, "one object at a time: there are several documents here".to_owned())),
-        (Some(Err(error)), 0) => Err((error.line, format!("{}; {}", error.reason, error.remedy))),
-        (Some(Ok(object)), 0) if object.get("kind").is_none_or(|kind| !kind.is_string()) => {
-            Err((1, "the object does not say what kind it is; write kind: NetworkPolicy".to_owned()))
-        }
-        (Some(Ok(object)), 0) => Ok(object),
-    }
-}
-
-/// Kind and name as the engine writes them. An object without a name is told apart by its place.
-fn key(object: &Value, origin: &Origin) -> Arc<str> {
-    const WITHOUT_NAMESPACE: [&str; 7] = [
-        "Namespace",
-        "Node",
-        "ClusterNetworkPolicy",
-        "AdminNetworkPolicy",
-        "BaselineAdminNetworkPolicy",
-        "GlobalNetworkPolicy",
-        "CiliumClusterwideNetworkPolicy",
-    ];
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
-    let kind = text("/kind").unwrap_or("Object");
-    let is_calicos = kind == "NetworkPolicy" && text("/apiVersion").is_some_and(|it| it.contains("projectcalico.org"));
-    let group = if is_calicos { ".projectcalico.org" } else { "" };
-    let name = match text("/metadata/name") {
-        Some(name) => name.to_owned(),
-        None => format!("(without a name, document {} of {})", origin.document, origin.source),
-    };
-    if WITHOUT_NAMESPACE.contains(&kind) {
-        return format!("{kind} {name}").into();
-    }
-    format!("{kind}{group} {}/{name}", text("/metadata/namespace").unwrap_or("default")).into()
-}
-
-/// Cuts a text at its document markers, as the engine does.
-fn chunks(source: &str, text: &str) -> Vec<Chunk> {
-    let source: Arc<str> = source.into();
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut chunks: Vec<Chunk> = Vec::new();
-    let (mut start, mut start_line, mut offset) = (0, 1, 0);
-    let mut is_marked = false;
-    let mut document = 0;
-    let mut cut = |from: usize, to: usize, line: usize| {
-        document += 1;
-        if !is_blank(&text[from..to]) {
-            let origin = Origin { source: source.clone(), document, line, offset: 0 };
-            chunks.push(Chunk { origin, text: text[from..to].to_owned() });
-        }
-    };
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let rest = line.strip_prefix("---");
-        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
-            if is_marked || !is_blank(&text[start..offset]) {
-                cut(start, offset, start_line);
-            }
-            (start, start_line, is_marked) = (offset, index + 1, true);
-        }
-        offset += line.len();
-    }
-    cut(start, text.len(), start_line);
-    chunks
-}
-
-/// A reason without the line that it names: that counts from the beginning of its document, not of the file.
-fn without_place(reason: &str) -> String {
-    let Some((before, rest)) = reason.split_once(" at line ") else { return reason.to_owned() };
-    let is_place = |c: char| c.is_ascii_digit() || c == ',' || c == ' ';
-    let rest = rest.trim_start_matches(is_place);
-    let rest = rest.strip_prefix("column ").map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    format!("{before}{rest}")
-}
-
-fn is_blank(text: &str) -> bool {
-    text.lines().all(|line| {
-        let line = line.trim();
-        let rest = line.strip_prefix("---").unwrap_or(line).trim();
-        rest.is_empty() || rest.starts_with('#') || line.starts_with('%') || line == "..."
-    })
-}
-
-/// A document's text without its marker.
-fn trimmed(text: &str) -> &str {
-    let text = text.strip_prefix("---").map_or(text, |rest| rest.trim_start_matches([' ', '\t', '\r']));
-    text.trim_start_matches('\n')
 }
 
 #[cfg(test)]

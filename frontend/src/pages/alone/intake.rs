@@ -138,7 +138,10 @@ async fn read(sim: Sim, mut files: Vec<(String, web_sys::File)>, skipped: usize)
     sim.load(loader, None).await;
     if skipped > 0 {
         sim.said.update(|said| {
-            said.push_str(&format!(" {skipped} files that are no .yaml, .yml or .json were passed over."))
+            said.push_str(&match skipped {
+                1 => " One file that is no .yaml, .yml or .json was passed over.".to_owned(),
+                _ => format!(" {skipped} files that are no .yaml, .yml or .json were passed over."),
+            });
         });
     }
 }

@@ -5,19 +5,17 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::reactive::computed::Selector;
-use leptos::{ev, html};
 use signalbox_api::cell::CellKey;
 use signalbox_api::flow::Protocol;
 
 use super::Simulated;
 use super::sim::Sim;
-use crate::browser;
 use crate::components::icon::Icon;
 use crate::model::alone::cell::{self, Face, Shade};
 use crate::model::alone::survey::Tally;
 use crate::model::alone::table::{self, Table};
 use crate::pages::matrix::press::{key_of, press};
-use crate::pages::matrix::{COLUMN_PX, HEAD_PX, MANY_COLUMNS, MANY_ROWS, ROW_PX, in_sight};
+use crate::pages::matrix::window::{Anchor, Band, COLUMN_PX, HEAD_PX, Window, anchor, gap, keep_focus, spacer};
 use crate::route::print_key;
 use crate::store::Store;
 
@@ -167,37 +165,12 @@ fn Tools() -> impl IntoView {
     }
 }
 
-/// The cell that the tab key reaches.
-type Anchor = Selector<Option<CellKey>>;
-
 #[component]
 fn TableView(table: Memo<Arc<Table>>) -> impl IntoView {
     let store = Store::here();
     let sim = Sim::here();
-    let scroller = NodeRef::<html::Div>::new();
-    let sight = RwSignal::new((0.0, 900.0, 0.0, 2_000.0));
-    let look_again = move || {
-        if let Some(scroller) = scroller.get_untracked() {
-            sight.set((
-                f64::from(scroller.scroll_top()),
-                f64::from(scroller.client_height()),
-                f64::from(scroller.scroll_left()),
-                f64::from(scroller.client_width()),
-            ));
-        }
-    };
-    let resize = window_event_listener(ev::resize, move |_| look_again());
-    on_cleanup(move || resize.remove());
-
     let counts = Memo::new(move |_| table.with(|table| (table.rows.len(), table.columns.len())));
-    let down = Memo::new(move |_| {
-        let (top, height, ..) = sight.get();
-        in_sight(counts.get().0, MANY_ROWS, ROW_PX, top, height)
-    });
-    let across = Memo::new(move |_| {
-        let (_, _, left, width) = sight.get();
-        in_sight(counts.get().1, MANY_COLUMNS, COLUMN_PX, left, width)
-    });
+    let window = Window::new(counts);
     let name = move |end: &usize| {
         sim.scene.with(|scene| {
             let end = scene.ends.get(*end)?;
@@ -209,65 +182,35 @@ fn TableView(table: Memo<Arc<Table>>) -> impl IntoView {
             })
         })
     };
-    let drawn = Memo::new(move |_| {
-        let (first, end) = down.get();
-        table.with(|table| {
-            let (first, end) = (first.min(table.rows.len()), end.min(table.rows.len()));
-            table.rows[first..end].iter().filter_map(name).collect::<Vec<_>>()
-        })
-    });
+    let drawn =
+        Memo::new(move |_| table.with(|table| window.rows(&table.rows)).iter().filter_map(name).collect::<Vec<_>>());
     let band = Memo::new(move |_| {
-        let (first, end) = across.get();
-        table.with(|table| {
-            let (first, end) = (first.min(table.columns.len()), end.min(table.columns.len()));
-            let columns = table.columns[first..end].iter().filter_map(name).collect::<Vec<_>>();
-            Band { before: first, columns, behind: table.columns.len() - end }
-        })
+        let Band { before, columns, behind } = table.with(|table| window.band(&table.columns));
+        Band { before, columns: columns.iter().filter_map(name).collect::<Vec<_>>(), behind }
     });
-    let many = Memo::new(move |_| counts.get().1 >= MANY_COLUMNS);
 
     let active = RwSignal::new(None::<CellKey>);
-    let anchor = Memo::new(move |_| {
-        let here = active.get();
-        let known = here.as_ref().is_some_and(|key| {
-            drawn.with(|rows| rows.iter().any(|row| row.id == key.from))
-                && band.with(|band| band.columns.iter().any(|column| column.id == key.to))
-        });
-        if known {
-            return here;
-        }
-        drawn.with(|rows| band.with(|band| Some(key(&rows.first()?.id, &band.columns.first()?.id))))
-    });
-    let anchor = Selector::new(move || anchor.get());
+    let is_drawn = move |key: &CellKey| {
+        drawn.with(|rows| rows.iter().any(|row| row.id == key.from))
+            && band.with(|band| band.columns.iter().any(|column| column.id == key.to))
+    };
+    let first = move || drawn.with(|rows| band.with(|band| Some(key(&rows.first()?.id, &band.columns.first()?.id))));
+    let anchor = anchor(active, is_drawn, first);
     let explained = Selector::new(move || {
         let why = store.route.with(|route| route.why.clone());
         why.map(|it| key(&it.from, &it.to))
     });
-
-    // A cell that has the focus may be drawn anew while the window moves under it: the focus stays with it.
-    let inside = StoredValue::new(false);
-    let focus = window_event_listener(ev::focusin, move |event| inside.set_value(key_of(event.target()).is_some()));
-    on_cleanup(move || focus.remove());
-    Effect::new(move |_| {
+    keep_focus(active, move || {
         drawn.track();
         band.track();
-        if inside.get_value()
-            && let Some(key) = active.get_untracked()
-        {
-            request_animation_frame(move || browser::refocus(&format!("[data-key='{}']", print_key(&key))));
-        }
     });
 
-    let spacer = move |px: f64| {
-        (px > 0.0)
-            .then(|| view! { <tr class="spacer" aria-hidden="true"><td style:height=format!("{px}px")></td></tr> })
-    };
     view! {
-        <div class="grid-scroll" node_ref=scroller on:scroll=move |_| look_again()>
+        <div class="grid-scroll" node_ref=window.scroller on:scroll=move |_| window.look_again()>
             <table
                 class="grid"
-                class:many-columns=move || many.get()
-                style:width=move || many.get().then(|| format!("{}px", HEAD_PX + counts.get().1 as f64 * COLUMN_PX))
+                class:many-columns=move || window.many.get()
+                style:width=move || window.width(counts.get().1)
                 role="grid"
                 aria-label="Simulated: who could talk to whom, sources down, destinations across"
                 aria-rowcount=move || (counts.get().0 + 1).to_string()
@@ -283,7 +226,7 @@ fn TableView(table: Memo<Arc<Table>>) -> impl IntoView {
                 }
                 on:keydown=move |event| press(&event, |key| store.explain(key))
             >
-                <Show when=move || many.get()>
+                <Show when=move || window.many.get()>
                     <colgroup>
                         <col style:width=format!("{HEAD_PX}px") />
                         <col span=move || counts.get().1.to_string() style:width=format!("{COLUMN_PX}px") />
@@ -306,11 +249,11 @@ fn TableView(table: Memo<Arc<Table>>) -> impl IntoView {
                     </tr>
                 </thead>
                 <tbody>
-                    {move || spacer(down.get().0 as f64 * ROW_PX)}
+                    {move || spacer(window.down.get().0)}
                     <For each=move || drawn.get() key=Head::clone let:row>
                         <RowView row band anchor=anchor.clone() explained=explained.clone() />
                     </For>
-                    {move || spacer(counts.get().0.saturating_sub(down.get().1) as f64 * ROW_PX)}
+                    {move || spacer(counts.get().0.saturating_sub(window.down.get().1))}
                 </tbody>
             </table>
         </div>
@@ -326,21 +269,13 @@ struct Head {
     title: String,
 }
 
-/// The columns to draw, and how many there are on either side of them.
-#[derive(Clone, PartialEq)]
-struct Band {
-    before: usize,
-    columns: Vec<Head>,
-    behind: usize,
-}
-
 /// A pair as a cell's key. Port 0 stands for all ports.
 fn key(from: &str, to: &str) -> CellKey {
     CellKey { from: from.to_owned(), to: to.to_owned(), port: 0, protocol: Protocol::Tcp }
 }
 
 #[component]
-fn RowView(row: Head, band: Memo<Band>, anchor: Anchor, explained: Anchor) -> impl IntoView {
+fn RowView(row: Head, band: Memo<Band<Head>>, anchor: Anchor, explained: Anchor) -> impl IntoView {
     let sim = Sim::here();
     let from = row.id.clone();
     view! {
@@ -358,11 +293,6 @@ fn RowView(row: Head, band: Memo<Band>, anchor: Anchor, explained: Anchor) -> im
             {move || gap(band.with(|band| band.behind))}
         </tr>
     }
-}
-
-/// Stands for columns that are out of sight.
-fn gap(columns: usize) -> impl IntoView {
-    (columns > 0).then(|| view! { <td class="gap" aria-hidden="true" colspan=columns.to_string()></td> })
 }
 
 fn cell_view(sim: Sim, from: &str, to: &str, anchor: Anchor, explained: Anchor) -> impl IntoView + use<> {

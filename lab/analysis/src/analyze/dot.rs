@@ -58,7 +58,7 @@ fn render(links: &[Link], unknowns: &Unknowns) -> String {
     }
     for link in links {
         let (from, to) = (quoted(&link.from.to_string()), quoted(&link.to.to_string()));
-        let family = link.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+        let family = link.family.map_or(String::new(), |family| format!(" over {family}"));
         if !link.reach.open.is_empty() {
             let label = quoted(&format!("{}{family}", link.reach.open));
             let _ = writeln!(text, "  {from} -> {to} [label={label}];");

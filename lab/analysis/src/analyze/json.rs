@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use signalbox_policy::Family;
 use signalbox_policy::analyze::Link;
 use signalbox_policy::traffic::Traffic;
 
 use super::Sink;
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 use crate::unknown::Unknowns;
 
@@ -55,7 +55,7 @@ impl Sink for Json {
             let connection = Connection {
                 src: link.from.to_string(),
                 dst: link.to.to_string(),
-                family: link.family.map(scope::family),
+                family: link.family.map(Family::as_str),
                 ports: Ports(link.reach.open.clone()),
             };
             serde_json::to_writer(&mut *streams.out, &connection).map_err(std::io::Error::from)?;

@@ -14,7 +14,7 @@ use signalbox_policy::analyze::{Link, Place};
 
 use super::Sink;
 use crate::error::Error;
-use crate::scope::{self, Scope};
+use crate::scope::Scope;
 use crate::streams::{Paint, Streams};
 use crate::unknown::Unknowns;
 use circle::Circle;
@@ -232,7 +232,7 @@ impl Styles {
 /// What a link is labelled with.
 fn label(link: &Link, is_unknown: bool) -> String {
     let traffic = if is_unknown { &link.reach.unknown } else { &link.reach.open };
-    let family = link.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+    let family = link.family.map_or(String::new(), |family| format!(" over {family}"));
     format!("{}{traffic}{family}", if is_unknown { "unknown: " } else { "" })
 }
 

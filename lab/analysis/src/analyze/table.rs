@@ -5,7 +5,6 @@ use signalbox_policy::analyze::Link;
 
 use super::Sink;
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 use crate::unknown::Unknowns;
 
@@ -41,7 +40,7 @@ impl Sink for Table {
                 self.unknown += 1;
                 words.push(paint.doubtful(&format!("unknown: {}", reach.unknown)));
             }
-            let family = link.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+            let family = link.family.map_or(String::new(), |family| format!(" over {family}"));
             let (from, to) = (link.from.to_string(), link.to.to_string());
             writeln!(streams.out, "{from:width$}  {to:width$}  {}{family}", words.join("; "))?;
         }

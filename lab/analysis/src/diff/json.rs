@@ -1,12 +1,12 @@
 //! One JSON object, written as the changes come. docs/schema/diff.json describes it.
 
 use serde::Serialize;
+use signalbox_policy::Family;
 use signalbox_policy::diff::Change;
 
 use super::{Doubts, Sink, Summary, access, effect};
 use crate::analyze::Ports;
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 use crate::unknown::Unknown;
 
@@ -42,7 +42,7 @@ impl Sink for Json {
             let row = Row {
                 src: change.from.to_string(),
                 dst: change.to.to_string(),
-                family: change.family.map(scope::family),
+                family: change.family.map(Family::as_str),
                 effect: effect(change.effect()),
                 before: access(change.before),
                 after: access(change.after),

@@ -5,7 +5,6 @@ use signalbox_policy::diff::Change;
 
 use super::{Doubts, FailOn, Sink, Summary, access, effect};
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 
 pub(super) struct Junit {
@@ -23,7 +22,7 @@ impl Sink for Junit {
     fn changes(&mut self, changes: &[Change], _: &mut Streams<'_>) -> Result<(), Error> {
         for change in changes {
             let fails = self.fail_on.is_some_and(|fail_on| fail_on.counts(change.effect()));
-            let family = change.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+            let family = change.family.map_or(String::new(), |family| format!(" over {family}"));
             let Change { from, to, traffic, .. } = change;
             let what = format!("{from} -> {to} {traffic}{family}");
             let status = if fails {

@@ -9,8 +9,6 @@ use crate::error::Error;
 use crate::input::{self, Input, Live};
 use crate::streams::Streams;
 
-const TWO_STATES: &str = "name two states, OLD and NEW; or one, and an edit with --apply or --delete";
-
 /// Both states.
 pub(super) struct States {
     pub before: Input,
@@ -34,8 +32,7 @@ impl States {
             (false, false) => 2,
         };
         if args.paths.len() != wanted {
-            let has = args.paths.len() + usize::from(has_cluster);
-            return Err(Error::Usage(format!("{has} states are named; {TWO_STATES}")));
+            return Err(Error::Usage(wrong_states(args)));
         }
         let of_path = |path: &Path| input::Args { paths: vec![path.to_owned()], ..input::Args::default() };
         let before = if has_cluster {
@@ -54,6 +51,32 @@ impl States {
             Some(_) | None => edited(&before, args, streams)?,
         };
         Ok(Self { before, after })
+    }
+}
+
+/// Which state is missing, or which is one too many.
+fn wrong_states(args: &Args) -> String {
+    let is_edit = !args.apply.is_empty() || !args.delete.is_empty();
+    let cluster = args.cluster.kubeconfig.as_ref().map(|_| "the cluster".to_owned());
+    let mut states = cluster.into_iter().chain(args.paths.iter().map(|path| path.display().to_string()));
+    match (states.next(), states.next()) {
+        (None, _) => {
+            "no state is named; name two, OLD and NEW, or one and an edit with --apply FILE or --delete OBJECT"
+                .to_owned()
+        }
+        (Some(old), None) => format!(
+            "{old} is the old state, and there is no new one to hold against it; name it as the second PATH, or say by \
+             --apply FILE or --delete OBJECT how it differs from {old}"
+        ),
+        (Some(old), Some(more)) if is_edit => {
+            format!(
+                "{old} is the old state, and --apply and --delete make the new one of it; leave {more} out, or the edit"
+            )
+        }
+        (Some(old), Some(new)) => {
+            let more: Vec<String> = states.collect();
+            format!("{old} is the old state and {new} the new one; leave {} out", more.join(" and "))
+        }
     }
 }
 

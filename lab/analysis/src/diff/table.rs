@@ -4,7 +4,6 @@ use signalbox_policy::diff::{Change, Effect};
 
 use super::{Doubts, Sink, Summary, access};
 use crate::error::Error;
-use crate::scope;
 use crate::streams::Streams;
 
 #[derive(Default)]
@@ -23,7 +22,7 @@ impl Sink for Table {
                 (Effect::Comes, _) => paint.good("* comes "),
                 (Effect::Goes, _) => paint.bad("* goes  "),
             };
-            let family = change.family.map_or(String::new(), |family| format!(" over {}", scope::family(family)));
+            let family = change.family.map_or(String::new(), |family| format!(" over {family}"));
             let uncertain = match change.is_certain() {
                 true => String::new(),
                 false => format!(" (was {}, is {})", access(change.before), access(change.after)),

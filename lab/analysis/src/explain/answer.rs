@@ -7,7 +7,6 @@ use signalbox_policy::{Cluster, Connection, Direction, Family, Party, PolicyRef,
 
 use super::ends::{End, Ends};
 use crate::analyze::Ports;
-use crate::scope;
 use crate::source::{Location, Places};
 
 /// The engine's answer for all families, or for one.
@@ -130,7 +129,7 @@ pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &
         answers.truncate(1);
     } else {
         for (answer, family) in answers.iter_mut().zip(families) {
-            answer.family = Some(scope::family(family));
+            answer.family = Some(family.as_str());
         }
     }
     answers

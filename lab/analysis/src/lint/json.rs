@@ -69,7 +69,7 @@ pub(super) fn print(report: &Report<'_>, input: &Input, streams: &mut Streams<'_
         line: error.line,
         column: error.column,
         reason: &error.reason,
-        remedy: error.remedy,
+        remedy: &error.remedy,
     });
     let summary = Summary {
         errors: report.count(Severity::Error),

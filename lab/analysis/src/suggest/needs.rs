@@ -7,7 +7,7 @@ use serde_json::Value;
 use signalbox_policy::analyze::AddressRange;
 use signalbox_policy::suggest::{Need, Who};
 use signalbox_policy::traffic::{PortSet, Traffic};
-use signalbox_policy::{Cluster, PodRef, Protocol};
+use signalbox_policy::{Cluster, Family, PodRef, Protocol};
 
 use crate::error::Error;
 
@@ -59,9 +59,10 @@ impl Reader<'_> {
         let text = |field: &str| {
             item.get(field).and_then(Value::as_str).ok_or_else(|| self.wrong(at(field), "must be a text"))
         };
-        if item.get("family").is_some_and(|family| !family.is_null()) {
-            return Err(self.wrong(at("family"), "pods are allowed by both families or by none; leave it out"));
-        }
+        let family = match item.get("family") {
+            None | Some(Value::Null) => None,
+            Some(family) => Some(self.family(family.as_str().unwrap_or_default(), at("family"))?),
+        };
         let (from, to) = (self.who(text("src")?, at("src"))?, self.who(text("dst")?, at("dst"))?);
         let ports = item.get("ports").and_then(Value::as_object);
         let ports = ports.ok_or_else(|| self.wrong(at("ports"), "must be an object of protocols and ranges"))?;
@@ -79,7 +80,7 @@ impl Reader<'_> {
                 traffic = traffic.union(&Traffic::of(protocol, PortSet::range(first, last)));
             }
         }
-        Ok(Need { from, to, traffic })
+        Ok(Need { from, to, traffic, family })
     }
 
     fn csv(&self, text: &str) -> Result<Vec<Need>, Error> {
@@ -92,7 +93,7 @@ impl Reader<'_> {
                 self.wrong("line 1", "needs the columns src, dst, protocol and port, or first_port and last_port")
             );
         };
-        let (verdict, family) = (column(&["verdict"]), column(&["family"]));
+        let (verdict, of_family) = (column(&["verdict"]), column(&["family"]));
         let mut needs = Vec::new();
         for (index, record) in reader.records().enumerate() {
             let place = format!("line {}", index + 2);
@@ -102,13 +103,15 @@ impl Reader<'_> {
             if !matches!(cell(verdict), "" | "open") {
                 continue;
             }
-            if !cell(family).is_empty() {
-                return Err(self.wrong(&place, "pods are allowed by both families or by none; leave family empty"));
-            }
+            let family = match cell(of_family) {
+                "" => None,
+                text => Some(self.family(text, &place)?),
+            };
             let who = |name: &str| self.who(cell(column(&[name])), &place);
             let ports = self.ports(&format!("{}-{}", cell(Some(first)), cell(Some(last))), &place)?;
             let protocol = self.protocol(cell(column(&["protocol"])), &place)?;
-            needs.push(Need { from: who("src")?, to: who("dst")?, traffic: Traffic::of(protocol, ports) });
+            let traffic = Traffic::of(protocol, ports);
+            needs.push(Need { from: who("src")?, to: who("dst")?, traffic, family });
         }
         Ok(needs)
     }
@@ -119,11 +122,15 @@ impl Reader<'_> {
         lines.filter(|(_, line)| !line.trim().is_empty()).map(|(number, line)| self.line(number, line)).collect()
     }
 
-    /// `shop/web -> shop/db:5432-5433/TCP`; the arrow may be left out.
+    /// `shop/web -> shop/db:5432-5433/TCP IPv6`; the arrow, protocol and family may be left out.
     fn line(&self, number: usize, line: &str) -> Result<Need, Error> {
         let place = format!("line {number}");
         let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "->").collect();
-        let [from, to] = words[..] else {
+        let (words, family) = match words.split_last() {
+            Some((last, ends)) if family(last).is_some() => (ends, family(last)),
+            Some(_) | None => (&words[..], None),
+        };
+        let [from, to] = *words else {
             return Err(self.wrong(place, "write one connection, as in: shop/web -> shop/db:5432/TCP"));
         };
         let (to, ports) = to.rsplit_once(':').ok_or_else(|| {
@@ -132,7 +139,7 @@ impl Reader<'_> {
         let (ports, protocol) = ports.split_once('/').unwrap_or((ports, "TCP"));
         let traffic = Traffic::of(self.protocol(protocol, &place)?, self.ports(ports, &place)?);
         let to = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
-        Ok(Need { from: self.who(from, &place)?, to: self.who(to, &place)?, traffic })
+        Ok(Need { from: self.who(from, &place)?, to: self.who(to, &place)?, traffic, family })
     }
 
     fn protocol(&self, text: &str, place: impl std::fmt::Display) -> Result<Protocol, Error> {
@@ -142,6 +149,12 @@ impl Reader<'_> {
             "SCTP" => Ok(Protocol::Sctp),
             _ => Err(self.wrong(place, format!("{text:?} is no protocol; write TCP, UDP or SCTP"))),
         }
+    }
+
+    fn family(&self, text: &str, place: impl std::fmt::Display) -> Result<Family, Error> {
+        let wrong =
+            || self.wrong(place, format!("{text:?} is no family; write IPv4 or IPv6, or leave it out for both"));
+        family(text).ok_or_else(wrong)
     }
 
     /// `80` or `8080-8090`.
@@ -177,4 +190,8 @@ impl Reader<'_> {
         }
         Ok(Who::Workload { namespace: pod.namespace, name: pod.name })
     }
+}
+
+fn family(text: &str) -> Option<Family> {
+    [Family::V4, Family::V6].into_iter().find(|family| family.as_str().eq_ignore_ascii_case(text))
 }

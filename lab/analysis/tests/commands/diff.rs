@@ -139,11 +139,14 @@ fn standard_input_and_the_outside_take_part() {
 fn wrong_usage_says_what_to_do() {
     let folder = folder();
     let old = folder.file("old");
+    let only_one =
+        format!("{old} is the old state, and there is no new one to hold against it; name it as the second PATH");
     for (args, expected) in [
-        (vec!["diff"], "name two states"),
-        (vec!["diff", &old], "name two states"),
-        (vec!["diff", &old, &old, &old], "name two states"),
-        (vec!["diff", &old, &old, "--delete", "pod/shop/web"], "name two states"),
+        (vec!["diff"], "no state is named; name two, OLD and NEW, or one and an edit"),
+        (vec!["diff", &old], &only_one),
+        (vec!["diff", "--kubeconfig", "x"], "the cluster is the old state, and there is no new one to hold against it"),
+        (vec!["diff", &old, &old, &old], "the new one; leave"),
+        (vec!["diff", &old, &old, "--delete", "pod/shop/web"], "make the new one of it; leave"),
         (vec!["diff", &old, "--delete", "web"], "KIND/NAMESPACE/NAME"),
         (vec!["diff", &old, "--delete", "pod/other/web"], "Pod/shop/web is"),
         (vec!["diff", &old, "--apply", "missing.yaml"], "missing.yaml"),

@@ -5,6 +5,7 @@
 mod analyze;
 mod diff;
 mod explain;
+mod folders;
 mod lint;
 mod run;
 mod schema;

@@ -49,6 +49,67 @@ fn what_analyze_prints_is_what_suggest_reads() {
     assert_eq!(connections(PODS, &outcome.out), connections(PODS, DB), "{}", outcome.out);
 }
 
+/// Pods with addresses of both families, and policies that treat the families differently.
+const DUAL: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: x, labels: {app: a}}
+spec: {containers: []}
+status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b, namespace: x, labels: {app: b}}
+spec: {containers: []}
+status: {podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: x}
+spec: {containers: [], hostNetwork: true, nodeName: n}
+status: {podIPs: [{ip: 172.16.0.1}, {ip: 'fc00::1'}]}
+";
+
+#[test]
+fn what_differs_by_family_makes_the_round_trip_too() {
+    let policies = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: p, namespace: x}
+spec:
+  podSelector: {matchLabels: {app: b}}
+  ingress:
+  - from: [{ipBlock: {cidr: 10.0.0.0/24}}]
+    ports: [{port: 80}]
+  - from: [{ipBlock: {cidr: 'fd00::/64'}}]
+    ports: [{port: 80}, {port: 443}]
+  - from: [{ipBlock: {cidr: 'fc00::/64'}}]
+    ports: [{port: 9100}]
+";
+    let before = Folder::new(&[("pods.yaml", DUAL), ("p.yaml", policies)]);
+    for (format, more) in [("json", &[][..]), ("csv", &[]), ("json", &["--external"])] {
+        let path = before.text();
+        let args = [&["analyze", &path, "-o", format][..], more].concat();
+        let analysed = signalbox(&args).out;
+        assert!(analysed.contains("IPv6"), "{analysed}");
+        let outcome = signalbox_with(&["suggest", "-", &before.text()], &analysed);
+        assert_eq!(outcome.code, 0, "{format}: {outcome:#?}");
+        assert_eq!(connections(DUAL, &outcome.out), connections(DUAL, policies), "{format}:\n{}", outcome.out);
+    }
+    // By hand, and what cannot be.
+    let folder = Folder::new(&[("pods.yaml", DUAL)]);
+    let outcome = signalbox_with(&["suggest", "-", &folder.text()], "x/a -> x/b:80/UDP ipv6\n");
+    assert_eq!(
+        connections(DUAL, &outcome.out)[0],
+        json!({"src": "x/a", "dst": "x/b", "family": "IPv6", "ports": {"UDP": [[80, 80]]}}),
+        "{}",
+        outcome.out
+    );
+    let outcome = signalbox_with(&["suggest", "-", &folder.text()], "198.51.100.1 -> x/b:80 IPv6\n");
+    assert_eq!(outcome.code, 1, "{outcome:#?}");
+    assert!(outcome.err.contains("198.51.100.1-198.51.100.1: is not of IPv6"), "{}", outcome.err);
+}
+
 #[test]
 fn needs_that_cannot_be_read_say_where() {
     for (needs, expected) in [
@@ -61,8 +122,8 @@ fn needs_that_cannot_be_read_say_where() {
         ("{\"connections\": 1}", "must be a list"),
         ("[{\"src\": \"shop/web\", \"dst\": \"shop/db\"}]", "connections[0].ports"),
         (
-            "[{\"src\": \"shop/web\", \"dst\": \"shop/db\", \"family\": \"IPv4\", \"ports\": {}}]",
-            "connections[0].family",
+            "[{\"src\": \"shop/web\", \"dst\": \"shop/db\", \"family\": \"IPv5\", \"ports\": {}}]",
+            "connections[0].family: \"IPv5\" is no family; write IPv4 or IPv6",
         ),
         ("[1, ", "line 1, column"),
     ] {

@@ -184,7 +184,7 @@ impl Remote {
 
 fn nets(entity: &Node<'_>, name: &'static str, problems: &mut Problems) -> Option<Vec<IpNet>> {
     let Some(field) = entity.field(name) else { return Some(Vec::new()) };
-    all(field.items(problems)?, |item| block::net(&item, problems))
+    all(field.items(problems)?, |item| block::net_or_address(&item, problems))
 }
 
 fn nets_without(entity: &Node<'_>, problems: &mut Problems) -> Option<Vec<IpNet>> {

@@ -1,8 +1,7 @@
 //! Rules of Calico's policies.
 
-use ipnet::IpNet;
-
 use crate::names::{Direction, Family, Protocol};
+use crate::parse::block::parse_net_or_address;
 use crate::parse::calico::port::{self, Asked, Named};
 use crate::parse::calico::remote::{Remote, Restriction};
 use crate::parse::calico::sets::Sets;
@@ -210,7 +209,7 @@ fn check_families(node: &Node<'_>, problems: &mut Problems) -> Option<()> {
         let Some(entity) = node.field(name) else { continue };
         for (_, field) in entity.present(&["nets", "notNets"]) {
             let texts = field.value().as_array().into_iter().flatten().filter_map(|item| item.as_str());
-            for family in texts.filter_map(|text| text.parse::<IpNet>().ok()).map(|net| Family::of(net.addr())) {
+            for family in texts.filter_map(parse_net_or_address).map(|net| Family::of(net.addr())) {
                 let number = match family {
                     Family::V4 => 4,
                     Family::V6 => 6,

@@ -3,13 +3,12 @@
 //! Source: projectcalico/calico, `libcalico-go/lib/backend/syncersv1/updateprocessors/{networkset,globalnetworkset}processor.go`:
 //! a NetworkSet has the label of its namespace, and inherits the namespace's own as pods do.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::label::Labels;
 use crate::names::ObjectRef;
+use crate::parse::block::parse_net_or_address;
 use crate::parse::node::{Node, Problems};
 use crate::parse::object;
 use crate::policy;
@@ -126,7 +125,7 @@ fn nets(value: &Value) -> Option<Vec<IpNet>> {
     }
     let Some(nets) = spec.get("nets").filter(|nets| !nets.is_null()) else { return Some(Vec::new()) };
     let net = |text: &str| {
-        let net = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+        let net = parse_net_or_address(text)?;
         let is_mapped = matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
         (!is_mapped).then(|| net.trunc())
     };
