@@ -14,6 +14,18 @@ pub enum AttachPreference {
     Clsact,
 }
 
+/// What becomes of a new pod until its policies are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is open.
+    #[default]
+    Standard,
+    /// It is shut, but for its own node, from the moment its interface appears. Interfaces that were there when the first
+    /// enforcer of this node started, and those that do not lead into another network namespace, are left alone; anything
+    /// else that makes an interface into a namespace (a container outside of Kubernetes) is shut for good.
+    Strict,
+}
+
 /// How an enforcer is started. `Config { node: "lab".into(), ..Config::default() }` leaves the rest as it is.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +37,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// Which way of attaching to choose.
     pub attach: AttachPreference,
+    /// What becomes of a new pod until its policies are in.
+    pub mode: Mode,
     /// Capacity of the kernel's maps.
     pub limits: Limits,
     /// How long an idle pause may last before the enforcer compares links and tables with the node again.
@@ -38,6 +52,7 @@ impl Default for Config {
             netns: None,
             uplinks: Vec::new(),
             attach: AttachPreference::Auto,
+            mode: Mode::Standard,
             limits: Limits::default(),
             resync: Duration::from_secs(2),
         }

@@ -17,15 +17,16 @@ use aya::{
 };
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
-    Address, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_LOST_EVENTS,
+    Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts},
     plain,
-    policy::{NodePortKey, PolicyKey},
+    policy::{NodePortKey, PolicyKey, Unjudged},
 };
 use signalbox_policy::{PodRef, tables::Tables};
 
 use crate::{
-    config::Config,
+    config::{Config, Mode},
+    discover::View,
     error::Error,
     group::GroupContent,
     links::{Links, Role},
@@ -89,6 +90,8 @@ pub struct Datapath {
     links: Links,
     planner: Planner,
     interfaces: HashMap<PodRef, u32>,
+    awaited: BTreeSet<u32>,
+    foreign: BTreeSet<u32>,
     node: NodeAddresses,
     names: Arc<RwLock<Names>>,
     unsettled: Option<Writes>,
@@ -97,7 +100,8 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Loads the programs and attaches them to the uplinks. Everything passes until the first [`Datapath::apply`].
+    /// Loads the programs and attaches them to the uplinks. Everything that is there passes until the first
+    /// [`Datapath::apply`].
     ///
     /// # Errors
     ///
@@ -128,6 +132,8 @@ impl Datapath {
             links: Links::new(config.attach),
             planner: Planner::default(),
             interfaces: HashMap::new(),
+            awaited: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             node: NodeAddresses::default(),
             names: Arc::default(),
             unsettled: None,
@@ -135,6 +141,13 @@ impl Datapath {
             started: Instant::now(),
         };
         datapath.tick()?;
+        let mode = match config.mode {
+            Mode::Standard => MODE_STANDARD,
+            Mode::Strict => MODE_STRICT,
+        };
+        datapath.maps.control.update(&CONTROL_MODE, &mode)?;
+        let present = View::of(&datapath.netns)?.peers.into_keys().collect();
+        datapath.set_foreign(present)?;
         for uplink in &config.uplinks {
             let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
             let index = found.map_err(|_| Error::NoSuchUplink(uplink.clone()))?;
@@ -172,6 +185,65 @@ impl Datapath {
         self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)?;
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
+        Ok(())
+    }
+
+    /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::bind`].
+    pub fn await_pod(&mut self, interface: u32) -> Result<(), Error> {
+        if self.awaited.contains(&interface) || self.interfaces.values().any(|known| *known == interface) {
+            return Ok(());
+        }
+        self.maps.unjudged.update(&interface, &Unjudged::default())?;
+        self.awaited.insert(interface);
+        self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)
+    }
+
+    /// No pod is awaited there any more, because it is bound or the interface is gone: the packets that nobody judged.
+    /// `None`: none was awaited there.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn awaits_no_more(&mut self, interface: u32) -> Result<Option<Unjudged>, Error> {
+        if !self.awaited.remove(&interface) {
+            return Ok(None);
+        }
+        let mut counts = [Unjudged::default()];
+        self.maps.unjudged.read(&interface, &mut counts)?;
+        self.maps.unjudged.delete_all(&[interface])?;
+        if !self.interfaces.values().any(|known| *known == interface) {
+            self.links.detach(&self.netns, interface)?;
+        }
+        Ok(Some(counts[0]))
+    }
+
+    /// Interfaces at which a pod is awaited.
+    pub fn awaited(&self) -> &BTreeSet<u32> {
+        &self.awaited
+    }
+
+    /// Interfaces of the node that are no pod's.
+    pub fn foreign(&self) -> &BTreeSet<u32> {
+        &self.foreign
+    }
+
+    /// Interfaces of the node that are no pod's. In strict mode a packet that comes by any other one, and by none of a pod
+    /// that is bound, is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write, or there are more than it has room for.
+    pub fn set_foreign(&mut self, interfaces: BTreeSet<u32>) -> Result<(), Error> {
+        let new: Vec<(u32, u32)> = interfaces.difference(&self.foreign).map(|interface| (*interface, 1)).collect();
+        let gone: Vec<u32> = self.foreign.difference(&interfaces).copied().collect();
+        self.maps.foreign.update_all(&new)?;
+        self.maps.foreign.delete_all(&gone)?;
+        self.foreign = interfaces;
         Ok(())
     }
 
@@ -498,6 +570,14 @@ impl Table {
         sys::delete_all(self.fd(), keys).map_err(|source| self.error(source))
     }
 
+    fn read<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+        &self,
+        key: &K,
+        value: &mut [V; 1],
+    ) -> Result<(), Error> {
+        sys::lookup(self.fd(), key, value).map_err(|source| self.error(source))
+    }
+
     fn sum(&self, cell: u32) -> Result<u64, Error> {
         let cpus = nr_cpus().map_err(|(what, source)| Error::Io { what, source })?;
         let mut values = vec![0_u64; cpus];
@@ -521,6 +601,8 @@ struct Maps {
     ranges: Table,
     node_addresses: Table,
     node_ports: Table,
+    foreign: Table,
+    unjudged: Table,
     statistics: Table,
     counts: Table,
 }
@@ -537,6 +619,8 @@ impl Maps {
             ranges: open::<RangeKey, Judgement>(ebpf, "RANGES")?,
             node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
             node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
+            foreign: open::<u32, u32>(ebpf, "FOREIGN")?,
+            unjudged: open::<u32, Unjudged>(ebpf, "UNJUDGED")?,
             statistics: open::<u32, u64>(ebpf, "STATISTICS")?,
             counts: open::<CountKey, Counts>(ebpf, "COUNTS")?,
         })

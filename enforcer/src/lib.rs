@@ -6,6 +6,8 @@
 //! - [`datapath`]: the kernel's side: programs, maps, links.
 //! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
 //! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
+//! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
+//! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
@@ -15,10 +17,13 @@ pub mod datapath;
 mod discover;
 pub mod error;
 pub mod events;
+mod exposures;
 mod group;
+mod interfaces;
 mod links;
 pub mod names;
 pub mod netns;
+mod newcomers;
 mod object;
 mod plan;
 mod run;
@@ -26,14 +31,15 @@ mod store;
 mod sys;
 mod watch;
 
-use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
+use exposures::Exposures;
+use signalbox_api::kernel::{EnforcerStatus, Exposure, FlowEvent, VerdictCount};
 use tokio::{
     sync::{broadcast, watch as channel},
     task,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use config::{AttachPreference, Config, Limits};
+pub use config::{AttachPreference, Config, Limits, Mode};
 pub use error::Error;
 
 /// How many events a listener may fall behind.
@@ -51,17 +57,20 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
     let resync = config.resync;
     let sender = events.clone();
+    let exposures = Exposures::default();
+    let kept = exposures.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
         let mut datapath = datapath::Datapath::load(&config)?;
         let (ring, names) = datapath.take_events()?;
         let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
         let counts = datapath.counts()?;
-        Ok((run::Core::new(config.node, datapath, reader, status_sender), counts))
+        Ok((run::Core::new(config, datapath, reader, status_sender, kept), counts))
     });
     let (core, counts) = loaded.await.map_err(|_| Error::Worker)??;
     let updates = watch::updates(&client);
-    let running = tokio::spawn(run::run(core, updates, resync, shutdown));
-    Ok(Enforcer { handle: Handle { events, status, counts }, running })
+    let interfaces = interfaces::news(core.netns())?;
+    let running = tokio::spawn(run::run(core, updates, interfaces, resync, shutdown));
+    Ok(Enforcer { handle: Handle { events, status, counts, exposures }, running })
 }
 
 /// A running enforcer.
@@ -109,6 +118,7 @@ pub struct Handle {
     events: broadcast::Sender<FlowEvent>,
     status: channel::Receiver<EnforcerStatus>,
     counts: datapath::CountsReader,
+    exposures: Exposures,
 }
 
 impl Handle {
@@ -120,6 +130,11 @@ impl Handle {
     /// Its condition.
     pub fn status(&self) -> channel::Receiver<EnforcerStatus> {
         self.status.clone()
+    }
+
+    /// How long the newest pods had to wait for their policies, the latest last.
+    pub fn exposures(&self) -> Vec<Exposure> {
+        self.exposures.latest()
     }
 
     /// The kernel's counts of verdicts.

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt};
-use signalbox_api::kernel::EnforcerStatus;
+use futures::{FutureExt, Stream, StreamExt};
+use signalbox_api::kernel::{EnforcerStatus, Exposure};
 use signalbox_policy::{
     Cluster, IdentityAllocator, PodRef,
     tables::{LocalPod, Tables},
@@ -16,10 +16,15 @@ use tokio::{sync::watch, task, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::{Config, Mode},
     datapath::{Datapath, NodeAddresses},
     discover::{self, Found, View},
     error::Error,
     events::EventReader,
+    exposures::Exposures,
+    interfaces::News,
+    netns::Netns,
+    newcomers::Newcomers,
     store::{Kind, Store, Update, key},
     watch::Updates,
 };
@@ -43,6 +48,9 @@ pub struct Core {
     tables: Tables,
     pods: HashMap<PodRef, (Vec<IpAddr>, Found)>,
     missing: HashMap<PodRef, Instant>,
+    newcomers: Newcomers,
+    mode: Mode,
+    exposures: Exposures,
     problems: Vec<String>,
     failure: Option<String>,
     status: watch::Sender<EnforcerStatus>,
@@ -51,9 +59,16 @@ pub struct Core {
 
 impl Core {
     /// Ready to run.
-    pub fn new(node: String, datapath: Datapath, reader: EventReader, status: watch::Sender<EnforcerStatus>) -> Self {
+    pub fn new(
+        config: Config,
+        datapath: Datapath,
+        reader: EventReader,
+        status: watch::Sender<EnforcerStatus>,
+        exposures: Exposures,
+    ) -> Self {
+        let newcomers = Newcomers::new(datapath.foreign().iter().copied(), Instant::now());
         Self {
-            node,
+            node: config.node,
             datapath,
             reader,
             store: Store::default(),
@@ -61,11 +76,19 @@ impl Core {
             tables: Tables::default(),
             pods: HashMap::new(),
             missing: HashMap::new(),
+            newcomers,
+            mode: config.mode,
+            exposures,
             problems: Vec::new(),
             failure: None,
             status,
             unsettled: false,
         }
+    }
+
+    /// The namespace of the node.
+    pub fn netns(&self) -> &Netns {
+        self.datapath.netns()
     }
 
     /// Makes the kernel as the cluster wants it. `since`: when the news arrived.
@@ -97,6 +120,8 @@ impl Core {
                 tracing::debug!(?pod, "its interface is gone");
                 false
             });
+            self.newcomers.compare(&view.peers, Instant::now());
+            self.await_newcomers()?;
             self.release()
         });
         if let Err(error) = result {
@@ -104,6 +129,73 @@ impl Core {
             self.failure = Some(error.to_string());
         }
         self.look_again();
+    }
+
+    /// Interfaces came or went.
+    fn take_interfaces(&mut self, news: &[News]) {
+        let now = Instant::now();
+        for news in news {
+            match news {
+                News::Appeared(interface, peer) => self.newcomers.appear(*interface, *peer, now),
+                News::Vanished(interface) => self.newcomers.vanish(*interface),
+            }
+        }
+        if let Err(error) = self.await_newcomers() {
+            tracing::error!(%error, "new interfaces could not be attached to; it is tried again");
+            self.failure = Some(error.to_string());
+        }
+        self.look_again();
+    }
+
+    /// Attaches to interfaces that may be a new pod's, before anything is known of it.
+    fn await_newcomers(&mut self) -> Result<(), Error> {
+        let bound: HashSet<u32> = self.datapath.bound().values().copied().collect();
+        let candidates: BTreeSet<u32> =
+            self.newcomers.candidates().filter(|interface| !bound.contains(interface)).collect();
+        self.datapath.set_foreign(self.newcomers.foreign())?;
+        let gone: Vec<u32> = self.datapath.awaited().difference(&candidates).copied().collect();
+        for interface in gone {
+            self.datapath.awaits_no_more(interface)?;
+        }
+        for interface in candidates {
+            match self.datapath.await_pod(interface) {
+                Ok(()) => {}
+                // It may have vanished again: the next news, or the next comparison, says so.
+                Err(error @ Error::Attach { .. }) => {
+                    tracing::debug!(%error, interface, "cannot attach to a new interface")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The pods that are bound have their policies: how long that took.
+    fn end_exposure(&mut self, bound: &[(PodRef, u32)]) -> Result<(), Error> {
+        for (pod, interface) in bound {
+            let since = self.newcomers.since(*interface);
+            self.newcomers.bind(*interface);
+            let (Some(since), Some(counts)) = (since, self.datapath.awaits_no_more(*interface)?) else {
+                continue;
+            };
+            let exposure = Exposure {
+                pod: format!("{}/{}", pod.namespace, pod.name),
+                shut: self.mode == Mode::Strict,
+                us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
+                passed: counts.passed,
+                dropped: counts.dropped,
+            };
+            tracing::info!(
+                pod = exposure.pod,
+                shut = exposure.shut,
+                exposure_us = exposure.us,
+                passed = exposure.passed,
+                dropped = exposure.dropped,
+                "a new pod has its policies"
+            );
+            self.exposures.add(exposure);
+        }
+        self.datapath.set_foreign(self.newcomers.foreign())
     }
 
     /// Looks again for pods without a namespace.
@@ -177,7 +269,7 @@ impl Core {
         let addresses: HashSet<IpAddr> = wanted.iter().map(|(_, addresses)| addresses[0]).collect();
         let known: HashSet<u64> = self.pods.values().map(|(_, found)| found.inode).collect();
         let found = discover::find(self.datapath.netns(), &view, &addresses, &known)?;
-        let mut bound = 0;
+        let mut bound = Vec::new();
         for (pod, addresses) in wanted {
             let Some(place) = found.get(&addresses[0]) else {
                 self.missing.entry(pod).or_insert_with(Instant::now);
@@ -187,8 +279,8 @@ impl Core {
                 Ok(()) => {
                     tracing::debug!(pod = %format!("{}/{}", pod.namespace, pod.name), interface = place.interface, "found");
                     self.missing.remove(&pod);
+                    bound.push((pod.clone(), place.interface));
                     self.pods.insert(pod, (addresses, *place));
-                    bound += 1;
                 }
                 // Between the look and the attachment the interface may vanish: the pod is looked for again.
                 Err(error @ Error::Attach { .. }) => {
@@ -198,8 +290,9 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
-        if bound > 0 {
+        if !bound.is_empty() {
             self.apply(since)?;
+            self.end_exposure(&bound)?;
         }
         Ok(())
     }
@@ -256,7 +349,13 @@ impl Core {
 }
 
 /// Runs until the shutdown, then detaches everything.
-pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: CancellationToken) {
+pub async fn run(
+    core: Core,
+    mut updates: Updates,
+    mut interfaces: impl Stream<Item = News> + Send + Unpin,
+    resync: Duration,
+    shutdown: CancellationToken,
+) {
     let mut core = Some(core);
     let mut clock = time::interval(Duration::from_secs(1));
     let mut round = time::interval(resync);
@@ -288,6 +387,14 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
                         core.reconcile(since);
                     }
                 })
+            }
+            Some(first) = interfaces.next() => {
+                let mut news = vec![first];
+                while let Some(Some(more)) = interfaces.next().now_or_never() {
+                    news.push(more);
+                }
+                pause = FIRST_PAUSE;
+                Box::new(move |core| core.take_interfaces(&news))
             }
             () = time::sleep(pause), if missing || failed => {
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -24,8 +24,15 @@ pub use plain::Plain;
 pub const CONTROL_GENERATION: u32 = 0;
 /// Index in the map `CONTROL` of the coarse clock: seconds, written by user space.
 pub const CONTROL_CLOCK: u32 = 1;
+/// Index in the map `CONTROL` of what becomes of pods that are not known yet: [`MODE_STANDARD`] or [`MODE_STRICT`].
+pub const CONTROL_MODE: u32 = 2;
 /// Cells of the map `CONTROL`.
-pub const CONTROL_CELLS: u32 = 2;
+pub const CONTROL_CELLS: u32 = 3;
+
+/// In the map `CONTROL`: a new pod is open until its policies are in.
+pub const MODE_STANDARD: u32 = 0;
+/// In the map `CONTROL`: a new pod is shut until its policies are in.
+pub const MODE_STRICT: u32 = 1;
 
 /// Index in the map `STATISTICS` of the events that the ring buffer had no room for.
 pub const STATISTIC_LOST_EVENTS: u32 = 0;

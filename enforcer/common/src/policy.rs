@@ -236,6 +236,16 @@ impl PodValue {
     }
 }
 
+/// Value of the map `UNJUDGED`, keyed by the index of an interface whose pod is not known yet: packets that no policy judged.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unjudged {
+    /// Let pass, in standard mode.
+    pub passed: u64,
+    /// Dropped, in strict mode.
+    pub dropped: u64,
+}
+
 /// Key of the map `POLICY`, whose value is a [`Judgement`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

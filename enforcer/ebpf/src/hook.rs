@@ -12,6 +12,7 @@ use crate::{
     conntrack::{self, ANYONE, Case, Found},
     endpoint::{Endpoint, local_interface},
     maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, scratch},
+    newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
     report,
@@ -32,7 +33,7 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
     let Some(moment) = Moment::read() else {
         return NEXT;
     };
-    if moment.generation == 0 {
+    if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
     }
     let Some(Scratch { packet, case }) = scratch() else {
@@ -49,7 +50,7 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
             return NEXT;
         }
         if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
-            return NEXT;
+            return from_newcomer(context, None, case, moment, interface);
         }
         let judged = case.source.has(PodState::EGRESS_JUDGED);
         return refuse(case, moment, reason, judged);
@@ -79,8 +80,7 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
 #[inline(always)]
 fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Moment, interface: u32) -> i32 {
     if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
-        // Attached, but its tables are not in yet.
-        return NEXT;
+        return from_newcomer(context, Some(packet), case, moment, interface);
     }
     if !is_own(packet, moment, interface) {
         return refuse(case, moment, Reason::SpoofedSource, true);
@@ -120,6 +120,24 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
         return NEXT;
     }
     drop_denied(case, moment)
+}
+
+/// A packet of a pod whose tables are not in yet. `packet`: if it could be read.
+#[inline(always)]
+fn from_newcomer(context: &TcContext, packet: Option<&Packet>, case: &mut Case, moment: Moment, interface: u32) -> i32 {
+    if !newcomer::is_shut() || !newcomer::is_unknown(moment.generation, interface) {
+        newcomer::note(interface, Fate::Passed);
+        return NEXT;
+    }
+    if let Some(packet) = packet
+        && (packet.kind == Kind::Continuing || packet.kind == Kind::Datagram)
+        // Of all that goes to such a pod only what its node sends passes, and is remembered, without an interface.
+        && conntrack::find(case, moment, 0) == Found::Reply
+    {
+        return marked(context, MARK_REPLY);
+    }
+    newcomer::note(interface, Fate::Dropped);
+    refuse(case, moment, Reason::NotYetKnown, true)
 }
 
 /// A packet from outside that no flow covers.
@@ -163,7 +181,7 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
     let Some(moment) = Moment::read() else {
         return NEXT;
     };
-    if moment.generation == 0 {
+    if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
     }
     let Some(Scratch { packet, case }) = scratch() else {
@@ -194,6 +212,13 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
         }
     }
     who(packet, case, moment, place, interface, came_by);
+    if let Some(newcomer) = newcomer(case, moment, place, interface, came_by) {
+        if newcomer::is_shut() {
+            newcomer::note(newcomer, Fate::Dropped);
+            return refuse(case, moment, Reason::NotYetKnown, true);
+        }
+        newcomer::note(newcomer, Fate::Passed);
+    }
     if place == Place::Uplink && case.source.interface == 0 {
         // No pod of this node sent it: nothing to judge.
         return NEXT;
@@ -232,6 +257,21 @@ fn who(packet: &Packet, case: &mut Case, moment: Moment, place: Place, interface
     {
         case.destination.of_address(moment.generation, &packet.tuple.destination);
     }
+}
+
+/// The interface of a pod that is not known yet, where one sends this or gets it. What the node itself sends does not count:
+/// it always reaches a pod.
+#[inline(always)]
+fn newcomer(case: &Case, moment: Moment, place: Place, interface: u32, came_by: u32) -> Option<u32> {
+    if came_by == 0 {
+        return None;
+    }
+    // Most packets are settled by what `who` has found already.
+    if case.source.interface == 0 && newcomer::is_unknown(moment.generation, came_by) {
+        return Some(came_by);
+    }
+    let is_settled = place == Place::Uplink || case.destination.interface != 0;
+    (!is_settled && newcomer::is_unknown(moment.generation, interface)).then_some(interface)
 }
 
 /// Whether the pod behind the interface may send from this address.

@@ -5,6 +5,7 @@
 //! - [`endpoint`]: who is at its ends.
 //! - [`judge`]: what the policies say.
 //! - [`conntrack`]: flows that were judged before.
+//! - [`newcomer`]: pods that are not known yet.
 //! - [`report`]: events and counts.
 //! - [`hook`]: what the four programs do with all that; see docs/adr/0001.
 //! - [`maps`]: the tables.
@@ -20,6 +21,8 @@ mod hook;
 mod judge;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod newcomer;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]

@@ -9,14 +9,14 @@ use aya_ebpf::{
 use signalbox_enforcer_common::{
     Address, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
     flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey},
+    policy::{AddressValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, Unjudged},
 };
 
 use crate::{conntrack::Case, packet::Packet};
 
-/// The generation in force, and the coarse clock.
+/// The generation in force, the coarse clock, and the mode.
 #[map]
-static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_CELLS, 0);
+pub static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_CELLS, 0);
 
 /// Local pods by the index of their host interface.
 #[map]
@@ -45,6 +45,14 @@ pub static NODE_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(102
 /// Ports at the node's addresses that the service proxy translates.
 #[map]
 pub static NODE_PORTS: HashMap<NodePortKey, u32> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Interfaces of the node that are no pod's: in strict mode what comes by another one is a pod that is not known yet.
+#[map]
+pub static FOREIGN: HashMap<u32, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Interfaces of pods that are not known yet, as far as programs stand there.
+#[map]
+pub static UNJUDGED: HashMap<u32, Unjudged> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// Flows that were judged.
 #[map]

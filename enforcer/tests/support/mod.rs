@@ -2,6 +2,7 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod api;
 pub mod frame;
 
 use std::{
@@ -241,7 +242,8 @@ impl Lab {
         lab
     }
 
-    fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
+    /// Makes a pod's namespace one: an interface, addresses and routes.
+    pub fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
         let node = &self.node;
         node.run(&format!("ip link add {veth} type veth peer name eth0 netns {}", pod.path().display()));
         node.run(&format!("ip addr add {GATEWAY}/32 dev {veth}"));
