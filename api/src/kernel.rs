@@ -76,6 +76,9 @@ pub struct EnforcerStatus {
     pub problems: Vec<String>,
     /// Events that the ring buffer had no room for, since the start.
     pub lost_events: u64,
+    /// How often something was put back that somebody else had removed from the kernel, since the start.
+    #[serde(default)]
+    pub mended: u64,
 }
 
 /// How long a new pod had an interface, and no policies in the kernel.

@@ -41,8 +41,16 @@ pub struct Config {
     pub mode: Mode,
     /// Capacity of the kernel's maps.
     pub limits: Limits,
+    /// Where maps and links are pinned, so that they outlive the process: a folder on a bpf file system, [`Config::PINS`] for
+    /// an agent. `None`: they end with it.
+    pub pins: Option<PathBuf>,
     /// How long an idle pause may last before the enforcer compares links and tables with the node again.
     pub resync: Duration,
+}
+
+impl Config {
+    /// Where an agent pins.
+    pub const PINS: &str = "/sys/fs/bpf/signalbox";
 }
 
 impl Default for Config {
@@ -54,6 +62,7 @@ impl Default for Config {
             attach: AttachPreference::Auto,
             mode: Mode::Standard,
             limits: Limits::default(),
+            pins: None,
             resync: Duration::from_secs(2),
         }
     }
@@ -70,6 +79,18 @@ pub struct Limits {
     pub policies: u32,
     /// Flows; the least recently used make room.
     pub flows: u32,
+}
+
+impl Limits {
+    /// The limit of a map, where there is one.
+    pub(crate) fn of(&self, map: &str) -> Option<u32> {
+        self.all().into_iter().find_map(|(name, limit)| (name == map).then_some(limit))
+    }
+
+    /// Maps, and their limits.
+    pub(crate) const fn all(&self) -> [(&'static str, u32); 4] {
+        [("ADDRESSES", self.addresses), ("BLOCKS", self.blocks), ("POLICY", self.policies), ("FLOWS", self.flows)]
+    }
 }
 
 impl Default for Limits {

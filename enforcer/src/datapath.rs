@@ -1,10 +1,11 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     net::IpAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -25,6 +26,7 @@ use signalbox_enforcer_common::{
 use signalbox_policy::{PodRef, tables::Tables};
 
 use crate::{
+    adopt::{self, Past},
     config::{Config, Mode},
     discover::View,
     error::Error,
@@ -33,7 +35,8 @@ use crate::{
     names::Names,
     netns::Netns,
     object,
-    plan::{Missing, Plan, Planner, Writes},
+    pins::{Pins, Schema},
+    plan::{Image, Missing, Plan, Planner, Writes},
     sys,
 };
 
@@ -82,7 +85,7 @@ pub struct Trial {
     pub took: Duration,
 }
 
-/// Programs, maps and links of one node. Everything ends with it: nothing is pinned.
+/// Programs, maps and links of one node. Everything ends with it, unless it is pinned.
 pub struct Datapath {
     ebpf: Ebpf,
     maps: Maps,
@@ -97,6 +100,24 @@ pub struct Datapath {
     unsettled: Option<Writes>,
     problems: Vec<String>,
     started: Instant,
+    /// Where the coarse clock stood when this process started.
+    clock: u32,
+    pins: Option<Pins>,
+    /// What is pinned, by name, to be pinned again.
+    pinned: Vec<(String, OwnedFd)>,
+    uplinks: HashSet<u32>,
+    /// Groups of a process before that no pod refers to any more.
+    orphans: BTreeSet<u32>,
+    legacy: Option<Legacy>,
+}
+
+/// What a process before left in force, until the first complete tables take its place.
+#[derive(Debug)]
+struct Legacy {
+    /// Groups of unknown content.
+    groups: BTreeSet<u32>,
+    /// Addresses of local pods, and the interface that each had.
+    heirs: HashMap<IpAddr, u32>,
 }
 
 impl Datapath {
@@ -107,15 +128,37 @@ impl Datapath {
     ///
     /// When the programs are missing or refused, or when namespace or uplinks do not exist.
     pub fn load(config: &Config) -> Result<Self, Error> {
-        let object = object::object().ok_or(Error::ObjectMissing)?;
+        Self::load_object(config, object::object().ok_or(Error::ObjectMissing)?)
+    }
+
+    /// The same with another object than the one that is built in: of another version, say. Where something is pinned,
+    /// it is taken over; see docs/adr/0008.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::load`].
+    pub fn load_object(config: &Config, object: &[u8]) -> Result<Self, Error> {
         let netns = Netns::open(config.netns.as_deref())?;
-        let limits = &config.limits;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("ADDRESSES", limits.addresses)
-            .map_max_entries("BLOCKS", limits.blocks)
-            .map_max_entries("POLICY", limits.policies)
-            .map_max_entries("FLOWS", limits.flows)
-            .load(object)?;
+        let mut links = Links::new(config.attach);
+        let pins = match &config.pins {
+            Some(root) => Some(Pins::open(root, Schema::of(object, &config.limits)?)?),
+            None => None,
+        };
+        let mut past = Past::Nothing;
+        if let Some(pins) = &pins {
+            links.adopt(pins, &netns)?;
+            past = adopt::look_back(pins, links.has_foreign(), &links.foreign_maps(&netns))?;
+            pins.make_folders()?;
+        }
+        let mut loader = EbpfLoader::new();
+        for (map, limit) in config.limits.all() {
+            loader.map_max_entries(map, limit);
+        }
+        for map in pins.iter().flat_map(Pins::maps) {
+            let path = pins.as_ref().map(|pins| pins.map(map)).unwrap_or_default();
+            loader.map_pin_path(map, path);
+        }
+        let mut ebpf = loader.load(object)?;
         for program in Role::PROGRAMS {
             let classifier: &mut SchedClassifier = ebpf
                 .program_mut(program)
@@ -125,11 +168,18 @@ impl Datapath {
             classifier.load().map_err(|source| Error::Program { program, source })?;
         }
         let maps = Maps::open(&ebpf)?;
+        let pinned = match &pins {
+            Some(pins) => pins
+                .maps()
+                .map(|name| Ok((name.to_owned(), open_pin(&pins.map(name))?)))
+                .collect::<Result<_, Error>>()?,
+            None => Vec::new(),
+        };
         let mut datapath = Self {
             ebpf,
             maps,
             netns,
-            links: Links::new(config.attach),
+            links,
             planner: Planner::default(),
             interfaces: HashMap::new(),
             awaited: BTreeSet::new(),
@@ -139,21 +189,117 @@ impl Datapath {
             unsettled: None,
             problems: Vec::new(),
             started: Instant::now(),
+            clock: 0,
+            pins,
+            pinned,
+            uplinks: HashSet::new(),
+            orphans: BTreeSet::new(),
+            legacy: None,
         };
+        datapath.resume(past)?;
         datapath.tick()?;
         let mode = match config.mode {
             Mode::Standard => MODE_STANDARD,
             Mode::Strict => MODE_STRICT,
         };
         datapath.maps.control.update(&CONTROL_MODE, &mode)?;
-        let present = View::of(&datapath.netns)?.peers.into_keys().collect();
-        datapath.set_foreign(present)?;
+        if datapath.foreign.is_empty() {
+            let present = View::of(&datapath.netns)?.peers.into_keys().collect();
+            datapath.set_foreign(present)?;
+        }
         for uplink in &config.uplinks {
             let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
             let index = found.map_err(|_| Error::NoSuchUplink(uplink.clone()))?;
-            datapath.links.attach(&mut datapath.ebpf, &datapath.netns, index, Role::Uplink)?;
+            datapath.uplinks.insert(index);
+            datapath.links.attach(&datapath.ebpf, &datapath.netns, datapath.pins.as_ref(), index, Role::Uplink)?;
         }
         Ok(datapath)
+    }
+
+    /// Goes on where the process before stopped.
+    fn resume(&mut self, past: Past) -> Result<(), Error> {
+        match past {
+            Past::Nothing => {}
+            Past::Own(clock) => {
+                self.clock = clock.now;
+                let found = adopt::read(&self.maps, clock.generation, &self.links.pods())?;
+                self.legacy = Some(Legacy { groups: found.groups.clone(), heirs: found.heirs() });
+                let last_group = found.last_group();
+                self.planner = Planner::resume(clock.generation, found.image, last_group);
+                self.node = found.node;
+                // What appeared meanwhile is not among them.
+                self.foreign = self.maps.foreign.entries::<u32, u32>()?.into_iter().map(|(key, _)| key).collect();
+                // The programs read the same maps as before: they may be newer, and need not wait.
+                self.links.replace_foreign(&self.ebpf, &self.netns)?;
+                tracing::info!(generation = clock.generation, "the tables of the process before stay in force");
+            }
+            Past::Other(clock) => {
+                self.clock = clock.now;
+                self.legacy = Some(Legacy { groups: BTreeSet::new(), heirs: HashMap::new() });
+                // A generation that no flow was judged by.
+                self.planner = Planner::resume(clock.generation, Image::default(), 0);
+                tracing::info!(
+                    generation = clock.generation,
+                    "the tables of another version stay in force until these are complete"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tables of a process before are in force still: the next [`Datapath::apply`] replaces them, so all pods that
+    /// are here should be bound by then.
+    pub fn is_adopted(&self) -> bool {
+        self.legacy.is_some()
+    }
+
+    /// The interface at which a pod with this address stood when the process before ended, if that is attached still: it
+    /// is the same interface, not another with its number.
+    pub fn heir(&self, address: &IpAddr) -> Option<u32> {
+        self.legacy.as_ref()?.heirs.get(address).copied()
+    }
+
+    /// The interfaces at which pods stood when the process before ended, as far as they are attached still.
+    pub fn inherited(&self) -> impl Iterator<Item = u32> {
+        self.legacy.iter().flat_map(|legacy| legacy.heirs.values().copied())
+    }
+
+    /// Puts back what somebody else has removed: programs, links, qdiscs, pins. One sentence on each. Costs a system call
+    /// for each program, or two messages for each interface where they are filters.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn mend(&mut self) -> Result<Vec<String>, Error> {
+        let mut mended = self.links.mend(&self.ebpf, &self.netns, self.pins.as_ref())?;
+        if let Some(pins) = &self.pins {
+            for name in pins.missing_maps() {
+                let Some((_, map)) = self.pinned.iter().find(|(known, _)| known == name) else { continue };
+                pins.make_folders()?;
+                let path = pins.map(name);
+                sys::pin(map.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;
+                mended.push(format!("the pin of the map {name} had been removed"));
+            }
+            if self.legacy.is_none() && self.links.has_foreign() {
+                self.take_over()?;
+            }
+        }
+        Ok(mended)
+    }
+
+    /// The first complete tables are in force in the own maps: puts the programs that read them in the place of others.
+    fn take_over(&mut self) -> Result<(), Error> {
+        self.links.replace_foreign(&self.ebpf, &self.netns)?;
+        let mut kept: HashSet<u32> = self.interfaces.values().copied().collect();
+        kept.extend(&self.uplinks);
+        kept.extend(&self.awaited);
+        self.links.keep_only(&self.netns, self.pins.as_ref(), &kept)?;
+        if let Some(pins) = &self.pins {
+            for path in pins.forget_others()? {
+                tracing::info!(path = %path.display(), "pins of another version removed");
+            }
+        }
+        Ok(())
     }
 
     /// The namespace of the node.
@@ -182,7 +328,7 @@ impl Datapath {
             Some(_) => self.unbind(&pod)?,
             None => {}
         }
-        self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)?;
+        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)?;
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
         Ok(())
@@ -200,7 +346,7 @@ impl Datapath {
         }
         self.maps.unjudged.update(&interface, &Unjudged::default())?;
         self.awaited.insert(interface);
-        self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)
+        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)
     }
 
     /// No pod is awaited there any more, because it is bound or the interface is gone: the packets that nobody judged.
@@ -217,7 +363,7 @@ impl Datapath {
         self.maps.unjudged.read(&interface, &mut counts)?;
         self.maps.unjudged.delete_all(&[interface])?;
         if !self.interfaces.values().any(|known| *known == interface) {
-            self.links.detach(&self.netns, interface)?;
+            self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
         }
         Ok(Some(counts[0]))
     }
@@ -257,7 +403,7 @@ impl Datapath {
             return Ok(());
         };
         write(&self.names).retire_pod(interface);
-        self.links.detach(&self.netns, interface)
+        self.links.detach(&self.netns, self.pins.as_ref(), interface)
     }
 
     /// The pods that are attached, and their host interfaces.
@@ -273,7 +419,7 @@ impl Datapath {
     pub fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
         self.settle()?;
         let mut plan = self.planner.plan(tables, &self.interfaces);
-        if plan.is_empty() && self.planner.generation() != 0 {
+        if plan.is_empty() && self.planner.generation() != 0 && self.legacy.is_none() {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
         self.problems.clear();
@@ -284,6 +430,12 @@ impl Datapath {
         self.flip(plan.generation)?;
         self.planner.done(&plan);
         self.unsettled = Some(plan.after);
+        if let Some(legacy) = self.legacy.take() {
+            self.orphans = legacy.groups;
+            if self.pins.is_some() {
+                self.take_over()?;
+            }
+        }
         Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() })
     }
 
@@ -311,7 +463,8 @@ impl Datapath {
         for (group, content) in &after.gone_groups {
             self.remove_group(*group, content)?;
         }
-        Ok(())
+        let orphans = std::mem::take(&mut self.orphans);
+        if orphans.is_empty() { Ok(()) } else { adopt::remove_groups(&self.maps, &orphans) }
     }
 
     /// Tells the kernel what the node itself listens to.
@@ -343,7 +496,8 @@ impl Datapath {
     ///
     /// When the kernel refuses the write.
     pub fn tick(&self) -> Result<(), Error> {
-        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        // It goes on from where it stood: flows do not age while nobody writes it, so that none that is in use is forgotten.
+        let now = self.clock.saturating_add(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX));
         self.maps.control.update(&CONTROL_CLOCK, &now)
     }
 
@@ -407,13 +561,18 @@ impl Datapath {
         Ok(Trial { passes: run.return_value == NEXT, mark: behind[2], took: run.duration })
     }
 
-    /// Detaches everything.
+    /// Detaches everything, also what is pinned.
     ///
     /// # Errors
     ///
     /// When the node's namespace cannot be entered.
     pub fn detach(&mut self) -> Result<(), Error> {
-        self.links.detach_all(&self.netns)
+        self.links.keep_only(&self.netns, self.pins.as_ref(), &HashSet::new())
+    }
+
+    /// Whether it outlives the process.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.is_some()
     }
 
     fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {
@@ -515,9 +674,10 @@ impl CountsReader {
 }
 
 /// A map that is written from here.
-struct Table {
+pub struct Table {
     name: &'static str,
     fd: OwnedFd,
+    capacity: u32,
 }
 
 impl Table {
@@ -537,7 +697,23 @@ impl Table {
         sys::update(self.fd(), key, value).map_err(|source| self.error(source))
     }
 
-    fn update_all<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+    /// All entries.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn entries<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
+        &self,
+    ) -> Result<Vec<(K, V)>, Error> {
+        sys::entries(self.fd(), self.capacity).map_err(|source| self.error(source))
+    }
+
+    /// Writes many entries.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write.
+    pub fn update_all<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
         &self,
         entries: &[(K, V)],
     ) -> Result<(), Error> {
@@ -566,7 +742,12 @@ impl Table {
         Ok(missing)
     }
 
-    fn delete_all<K: signalbox_enforcer_common::Plain>(&self, keys: &[K]) -> Result<(), Error> {
+    /// Removes many entries; those that are not there are no error.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write.
+    pub fn delete_all<K: signalbox_enforcer_common::Plain>(&self, keys: &[K]) -> Result<(), Error> {
         sys::delete_all(self.fd(), keys).map_err(|source| self.error(source))
     }
 
@@ -592,16 +773,24 @@ impl Table {
 }
 
 /// The maps that are written from here.
-struct Maps {
+pub struct Maps {
     control: Table,
-    pods: Table,
-    addresses: Table,
-    blocks: Table,
-    policy: Table,
-    ranges: Table,
-    node_addresses: Table,
-    node_ports: Table,
-    foreign: Table,
+    /// `PODS`.
+    pub pods: Table,
+    /// `ADDRESSES`.
+    pub addresses: Table,
+    /// `BLOCKS`.
+    pub blocks: Table,
+    /// `POLICY`.
+    pub policy: Table,
+    /// `RANGES`.
+    pub ranges: Table,
+    /// `NODE_ADDRESSES`.
+    pub node_addresses: Table,
+    /// `NODE_PORTS`.
+    pub node_ports: Table,
+    /// `FOREIGN`.
+    pub foreign: Table,
     unjudged: Table,
     statistics: Table,
     counts: Table,
@@ -642,7 +831,11 @@ fn open<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Table, Error> {
         return Err(mismatch);
     }
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| Error::Map { map: name, source })?;
-    Ok(Table { name, fd })
+    Ok(Table { name, fd, capacity: info.max_entries() })
+}
+
+fn open_pin(path: &Path) -> Result<OwnedFd, Error> {
+    sys::open_pin(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
 }
 
 /// No room: E2BIG for hash maps, ENOSPC for tries.

@@ -67,6 +67,20 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A pin failed.
+    #[error("{path}: {source} (pins need root and a bpf file system)")]
+    Pin {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// There is no bpf file system where pins should be.
+    #[error("{0} is not on a bpf file system: mount one, `mount -t bpf bpf /sys/fs/bpf`")]
+    NoBpfFileSystem(PathBuf),
+    /// Another process writes to the maps.
+    #[error("{0} is held by another enforcer: end it first, its programs stay in force")]
+    AnotherAgent(PathBuf),
     /// An uplink does not exist.
     #[error("the node has no interface {0}: name its uplinks as `ip link` shows them")]
     NoSuchUplink(String),

@@ -5,19 +5,22 @@
 //! - [`error`]: what can go wrong, and what helps.
 //! - [`datapath`]: the kernel's side: programs, maps, links.
 //! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
-//! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
+//! - [`links`]: programs on interfaces, and [`filters`] where they are filters; [`netns`]: work inside a namespace.
+//! - [`pins`]: what outlives the process; [`adopt`]: how the next one takes it over; [`uninstall`]: how it ends.
 //! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
 //! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
+mod adopt;
 pub mod config;
 pub mod datapath;
 mod discover;
 pub mod error;
 pub mod events;
 mod exposures;
+mod filters;
 mod group;
 mod interfaces;
 mod links;
@@ -25,10 +28,12 @@ pub mod names;
 pub mod netns;
 mod newcomers;
 mod object;
+mod pins;
 mod plan;
 mod run;
 mod store;
 mod sys;
+mod uninstall;
 mod watch;
 
 use exposures::Exposures;
@@ -41,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{AttachPreference, Config, Limits, Mode};
 pub use error::Error;
+pub use object::object as built_in_object;
+pub use uninstall::{Report, uninstall};
 
 /// How many events a listener may fall behind.
 const EVENTS_KEPT: usize = 16_384;
@@ -104,7 +111,7 @@ impl Enforcer {
         self.handle.counts().await
     }
 
-    /// Waits until, after the shutdown, everything is detached.
+    /// Waits until, after the shutdown, it has ended: everything is detached, unless it is pinned.
     pub async fn stopped(self) {
         if let Err(error) = self.running.await {
             tracing::error!(%error, "the enforcer ended by a panic; the kernel detaches its programs");

@@ -18,6 +18,8 @@ enum Kind {
     Candidate,
     /// Both ends are here, for now.
     Unsettled,
+    /// A pod's, which a process before knew.
+    Inherited,
     /// No pod's.
     Foreign,
 }
@@ -36,10 +38,12 @@ pub struct Newcomers {
 }
 
 impl Newcomers {
-    /// Begins with the interfaces that no pod is awaited at.
-    pub fn new(present: impl IntoIterator<Item = u32>, now: Instant) -> Self {
-        let seen = present.into_iter().map(|interface| (interface, Seen { kind: Kind::Foreign, since: now }));
-        Self { seen: seen.collect() }
+    /// Begins with the interfaces that no pod is awaited at: those that are no pod's, and those whose pods a process before
+    /// knew. Others that are there came meanwhile.
+    pub fn new(foreign: &BTreeSet<u32>, inherited: impl IntoIterator<Item = u32>, now: Instant) -> Self {
+        let foreign = foreign.iter().map(|interface| (*interface, Seen { kind: Kind::Foreign, since: now }));
+        let inherited = inherited.into_iter().map(|interface| (interface, Seen { kind: Kind::Inherited, since: now }));
+        Self { seen: foreign.chain(inherited).collect() }
     }
 
     /// An interface is there, or has changed.
@@ -108,8 +112,8 @@ mod tests {
     #[test]
     fn what_was_there_before_is_left_alone() {
         let now = Instant::now();
-        let mut newcomers = Newcomers::new([1, 2], now);
-        newcomers.compare(&[(1, None), (2, ELSEWHERE), (3, ELSEWHERE), (4, None)].into(), now);
+        let mut newcomers = Newcomers::new(&[1, 2].into(), [7], now);
+        newcomers.compare(&[(1, None), (2, ELSEWHERE), (3, ELSEWHERE), (4, None), (7, ELSEWHERE)].into(), now);
         assert_eq!(candidates(&newcomers), [3].into());
         assert_eq!(newcomers.foreign(), [1, 2, 4].into());
         newcomers.bind(2);
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn an_index_that_is_used_again_is_another_interface() {
         let now = Instant::now();
-        let mut newcomers = Newcomers::new([2], now);
+        let mut newcomers = Newcomers::new(&[2].into(), [], now);
         newcomers.vanish(2);
         newcomers.appear(2, ELSEWHERE, now);
         assert_eq!(candidates(&newcomers), [2].into());

@@ -25,13 +25,13 @@ const WORLD: u32 = 0;
 
 /// What the kernel's tables say in one generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Image {
+pub struct Image {
     /// Identity, and the interface of the local pod, or 0.
-    addresses: BTreeMap<Address, (u32, u32)>,
+    pub addresses: BTreeMap<Address, (u32, u32)>,
     /// By length (of 128 bits) and address.
-    blocks: BTreeMap<(u32, Address), u32>,
+    pub blocks: BTreeMap<(u32, Address), u32>,
     /// By interface.
-    pods: BTreeMap<u32, PodState>,
+    pub pods: BTreeMap<u32, PodState>,
 }
 
 /// Writes to the maps, in the order in which they must happen: a pod is written when all it refers to is there.
@@ -140,6 +140,12 @@ pub struct Planner {
 }
 
 impl Planner {
+    /// Goes on where another process stopped: what its tables say, and the largest number of its groups. What these
+    /// groups say is not known, so that the next plan writes all of its own.
+    pub fn resume(generation: u32, image: Image, last_group: u32) -> Self {
+        Self { generation, image, groups: HashMap::new(), last_group }
+    }
+
     /// The generation in force; 0 before the first.
     pub fn generation(&self) -> u32 {
         self.generation

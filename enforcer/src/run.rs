@@ -35,6 +35,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a pod may be without a namespace before the status says so.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long tables of a process before may stay in force although all that is needed to replace them is known: what is asked
+/// for beyond that may be refused for ever.
+const LEGACY_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether somebody has removed something.
+const MEND: Duration = Duration::from_millis(250);
+/// How long the status tells what was mended.
+const TOLD: Duration = Duration::from_secs(60);
 /// A pause in which nothing changes, after which the last change's leftovers are cleared away.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -55,6 +62,11 @@ pub struct Core {
     failure: Option<String>,
     status: watch::Sender<EnforcerStatus>,
     unsettled: bool,
+    started: Instant,
+    /// What was mended lately, and how often anything was.
+    mended: Vec<(Instant, String)>,
+    mends: u64,
+    mend_failure: Option<String>,
 }
 
 impl Core {
@@ -66,7 +78,7 @@ impl Core {
         status: watch::Sender<EnforcerStatus>,
         exposures: Exposures,
     ) -> Self {
-        let newcomers = Newcomers::new(datapath.foreign().iter().copied(), Instant::now());
+        let newcomers = Newcomers::new(datapath.foreign(), datapath.inherited(), Instant::now());
         Self {
             node: config.node,
             datapath,
@@ -83,6 +95,10 @@ impl Core {
             failure: None,
             status,
             unsettled: false,
+            started: Instant::now(),
+            mended: Vec::new(),
+            mends: 0,
+            mend_failure: None,
         }
     }
 
@@ -91,9 +107,38 @@ impl Core {
         self.datapath.netns()
     }
 
+    /// Whether enough is known to make tables of it. Where tables of a process before are in force, nothing is concluded from
+    /// what may only be late.
+    fn is_ready(&self) -> bool {
+        if self.datapath.is_adopted() && self.started.elapsed() < LEGACY_PATIENCE {
+            return self.store.is_complete();
+        }
+        self.store.is_ready()
+    }
+
+    /// Looks whether somebody has removed something, and puts it back.
+    fn mend(&mut self) {
+        match self.datapath.mend() {
+            Ok(mended) => {
+                self.mend_failure = None;
+                for what in mended {
+                    tracing::warn!(what, "put back");
+                    self.mends += 1;
+                    self.mended.push((Instant::now(), what));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was removed could not be put back; it is tried again");
+                self.mend_failure = Some(error.to_string());
+            }
+        }
+        self.mended.retain(|(since, _)| since.elapsed() < TOLD);
+        self.publish(None);
+    }
+
     /// Makes the kernel as the cluster wants it. `since`: when the news arrived.
     fn reconcile(&mut self, since: Instant) {
-        if !self.store.is_ready() {
+        if !self.is_ready() {
             self.publish(None);
             return;
         }
@@ -101,8 +146,13 @@ impl Core {
         let cluster = Cluster::from_objects(self.store.objects());
         self.problems = cluster.unknowns().to_vec();
         self.tables = cluster.compile_with(&self.node, &mut self.identities);
-        // Policies of pods that are known come first: they wait for nothing.
-        let result = self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since));
+        let result = if self.datapath.is_adopted() {
+            // Pods that are enforced already must be known to the first tables: without them these would let go of the pods.
+            self.release().and_then(|()| self.look_for_pods(since)).and_then(|()| self.apply(since))
+        } else {
+            // Policies of pods that are known come first: they wait for nothing.
+            self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since))
+        };
         if let Err(error) = result {
             tracing::error!(%error, "the kernel could not be brought up to date; it is tried again");
             self.failure = Some(error.to_string());
@@ -127,6 +177,11 @@ impl Core {
         if let Err(error) = result {
             tracing::error!(%error, "the node could not be looked at; it is tried again");
             self.failure = Some(error.to_string());
+        }
+        if self.datapath.is_adopted() && self.is_ready() {
+            // It waited for more than was needed.
+            self.reconcile(Instant::now());
+            return;
         }
         self.look_again();
     }
@@ -258,11 +313,14 @@ impl Core {
             .tables
             .pods
             .iter()
-            .filter(|pod| !self.pods.contains_key(&pod.pod) && !pod.addresses.is_empty())
+            .filter(|pod| self.is_wanted(pod) && !pod.addresses.is_empty())
             .map(|pod| (pod.pod.clone(), pod.addresses.clone()))
             .collect();
         if wanted.is_empty() {
             self.missing.clear();
+            if self.datapath.is_adopted() {
+                self.sync_node()?;
+            }
             return Ok(());
         }
         let view = self.sync_node()?;
@@ -271,7 +329,11 @@ impl Core {
         let found = discover::find(self.datapath.netns(), &view, &addresses, &known)?;
         let mut bound = Vec::new();
         for (pod, addresses) in wanted {
-            let Some(place) = found.get(&addresses[0]) else {
+            let heir = || Some(Found { interface: self.datapath.heir(&addresses[0])?, inode: HEIR });
+            let Some(place) = found.get(&addresses[0]).copied().or_else(heir) else {
+                if self.pods.contains_key(&pod) {
+                    continue;
+                }
                 self.missing.entry(pod).or_insert_with(Instant::now);
                 continue;
             };
@@ -280,7 +342,7 @@ impl Core {
                     tracing::debug!(pod = %format!("{}/{}", pod.namespace, pod.name), interface = place.interface, "found");
                     self.missing.remove(&pod);
                     bound.push((pod.clone(), place.interface));
-                    self.pods.insert(pod, (addresses, *place));
+                    self.pods.insert(pod, (addresses, place));
                 }
                 // Between the look and the attachment the interface may vanish: the pod is looked for again.
                 Err(error @ Error::Attach { .. }) => {
@@ -297,8 +359,20 @@ impl Core {
         Ok(())
     }
 
+    /// Whether a pod is to be looked for: one whose place is only inherited is looked for as well, for a while.
+    fn is_wanted(&self, pod: &LocalPod) -> bool {
+        match self.pods.get(&pod.pod) {
+            None => true,
+            Some((_, found)) => found.inode == HEIR && self.started.elapsed() < LEGACY_PATIENCE,
+        }
+    }
+
     fn sync_node(&mut self) -> Result<View, Error> {
         let view = View::of(self.datapath.netns())?;
+        if self.datapath.is_adopted() && !self.store.has_services() {
+            // Those that are not known yet may be in the tables of the process before.
+            return Ok(view);
+        }
         let services = self.store.service_addresses();
         let addresses: BTreeSet<IpAddr> = view.all_addresses().difference(&services).copied().collect();
         self.datapath.set_node(NodeAddresses { addresses, translated_ports: self.store.node_ports() })?;
@@ -306,10 +380,10 @@ impl Core {
     }
 
     fn publish(&self, took: Option<Duration>) {
-        let ready = self.store.is_ready();
+        let ready = self.is_ready();
         let mut problems = self.problems.clone();
         problems.extend(self.store.problems());
-        problems.extend(self.failure.clone());
+        problems.extend(self.failure.iter().chain(&self.mend_failure).cloned());
         let mut late: Vec<&PodRef> =
             self.missing.iter().filter(|(_, since)| since.elapsed() > PATIENCE).map(|(pod, _)| pod).collect();
         late.sort();
@@ -317,8 +391,12 @@ impl Core {
             format!("{}/{}: no network namespace with its address is found on the node", pod.namespace, pod.name)
         }));
         if !ready {
-            problems.push("the first lists of namespaces, pods and policies are not complete yet".to_owned());
+            let waits = "the first lists of namespaces, pods and policies are not complete yet";
+            let meanwhile =
+                if self.datapath.is_adopted() { "; the tables of the process before stay in force" } else { "" };
+            problems.push(format!("{waits}{meanwhile}"));
         }
+        problems.extend(self.mended.iter().map(|(_, what)| format!("{what} by somebody else; it was put back")));
         let lost_events = self.datapath.lost_events().unwrap_or_default();
         self.status.send_if_modified(|status| {
             let mut next = EnforcerStatus {
@@ -326,6 +404,7 @@ impl Core {
                 enforcing: ready
                     && self.missing.is_empty()
                     && self.failure.is_none()
+                    && self.mend_failure.is_none()
                     && self.datapath.generation() != 0,
                 attach: self.datapath.attach_mode(),
                 generation: self.datapath.generation(),
@@ -334,6 +413,7 @@ impl Core {
                 last_apply_us: status.last_apply_us,
                 problems,
                 lost_events,
+                mended: self.mends,
             };
             if ready && self.failure.is_none() {
                 next.policies_version = self.store.policies_version();
@@ -348,7 +428,10 @@ impl Core {
     }
 }
 
-/// Runs until the shutdown, then detaches everything.
+/// Stands for the namespace of a pod whose place is inherited from a process before.
+const HEIR: u64 = 0;
+
+/// Runs until the shutdown, then detaches everything, unless it is pinned.
 pub async fn run(
     core: Core,
     mut updates: Updates,
@@ -359,6 +442,8 @@ pub async fn run(
     let mut core = Some(core);
     let mut clock = time::interval(Duration::from_secs(1));
     let mut round = time::interval(resync);
+    let mut mending = time::interval(MEND);
+    mending.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     round.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut pause = FIRST_PAUSE;
@@ -403,6 +488,7 @@ pub async fn run(
             () = time::sleep(SETTLE), if unsettled => Box::new(Core::settle),
             _ = clock.tick() => Box::new(Core::tick),
             _ = round.tick() => Box::new(Core::resync),
+            _ = mending.tick() => Box::new(Core::mend),
         };
         let Some(mut working) = core.take() else { break };
         let worked = task::spawn_blocking(move || {
@@ -419,12 +505,14 @@ pub async fn run(
     }
     let Some(mut core) = core else { return };
     let ended = task::spawn_blocking(move || {
-        if let Err(error) = core.datapath.detach() {
+        if core.datapath.is_pinned() {
+            tracing::info!("ends; programs and tables stay in force");
+        } else if let Err(error) = core.datapath.detach() {
             tracing::error!(%error, "cannot detach: the links end with this process");
         }
         core.status.send_modify(|status| {
-            status.enforcing = false;
-            status.attach = None;
+            status.enforcing = core.datapath.is_pinned() && status.enforcing;
+            status.attach = core.datapath.attach_mode();
         });
         drop(core.reader);
     });

@@ -115,6 +115,16 @@ impl Store {
         Kind::NEEDED.iter().all(|kind| self.ready.contains(kind)) && Kind::ASKED_FOR.iter().all(is_answered)
     }
 
+    /// Whether everything that is watched is known, Services and the kinds that not every API serves as well.
+    pub fn is_complete(&self) -> bool {
+        self.is_ready() && self.has_services() && Kind::ASKED_FOR.iter().all(|kind| self.ready.contains(kind))
+    }
+
+    /// Whether the Services are known.
+    pub fn has_services(&self) -> bool {
+        self.ready.contains(&Kind::Service)
+    }
+
     /// What the engine reads.
     pub fn objects(&self) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
@@ -225,6 +235,22 @@ mod tests {
         store.take(Update::Trouble(Kind::BaselineAdminNetworkPolicy, "forbidden".to_owned()));
         assert!(store.is_ready(), "what it may not read is told; Services and nodes are not waited for");
         assert_eq!(store.problems().count(), 2);
+    }
+
+    #[test]
+    fn all_kinds_are_waited_for_where_older_tables_are_in_force() {
+        let mut store = Store::default();
+        let all =
+            [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy, Kind::AdminNetworkPolicy];
+        for kind in all.into_iter().chain([Kind::Service]) {
+            store.take(Update::Began(kind));
+            store.take(Update::Ended(kind));
+        }
+        store.take(Update::Trouble(Kind::BaselineAdminNetworkPolicy, "reset".to_owned()));
+        assert!(store.is_ready() && !store.is_complete(), "it may have been in force, and come back");
+        store.take(Update::Began(Kind::BaselineAdminNetworkPolicy));
+        store.take(Update::Ended(Kind::BaselineAdminNetworkPolicy));
+        assert!(store.is_complete());
     }
 
     #[test]

@@ -20,9 +20,16 @@ pub mod verdict;
 pub use address::Address;
 pub use plain::Plain;
 
+/// What the layout of keys and values is, as the object carries it: part of the name under which maps are pinned, so that
+/// no process reads another layout as its own. Raise `tables` when a key or value of any map changes its meaning, and
+/// `flows` as well when `FLOWS` does; sizes and kinds of maps are seen without it. `CONTROL` is the same in all layouts.
+pub const LAYOUT: [u8; 40] = *b"signalbox-layout tables=0001 flows=0001\n";
+/// How [`LAYOUT`] begins.
+pub const LAYOUT_BEGIN: &[u8] = b"signalbox-layout ";
+
 /// Index in the map `CONTROL` of the generation in force.
 pub const CONTROL_GENERATION: u32 = 0;
-/// Index in the map `CONTROL` of the coarse clock: seconds, written by user space.
+/// Index in the map `CONTROL` of the coarse clock: seconds in which user space was there to write it.
 pub const CONTROL_CLOCK: u32 = 1;
 /// Index in the map `CONTROL` of what becomes of pods that are not known yet: [`MODE_STANDARD`] or [`MODE_STRICT`].
 pub const CONTROL_MODE: u32 = 2;

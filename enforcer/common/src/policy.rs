@@ -106,6 +106,11 @@ impl BlockKey {
     pub const fn new(prefix_length: u32, address: Address) -> Self {
         Self { prefix_length, address }
     }
+
+    /// Its length, from the first of the 128 bits, and its address.
+    pub const fn parts(&self) -> (u32, Address) {
+        (self.prefix_length, self.address)
+    }
 }
 
 /// Value of the map `BLOCKS`: the identity of addresses whose longest prefix this is.
@@ -339,5 +344,10 @@ impl NodePortKey {
     #[inline(always)]
     pub const fn new(protocol: u8, port: u16) -> Self {
         Self { port, protocol: protocol as u16 }
+    }
+
+    /// The IP protocol and the port.
+    pub const fn parts(&self) -> (u8, u16) {
+        (self.protocol as u8, self.port)
     }
 }

@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::{Value, json};
 use signalbox_api::{
     flow::Decision,
@@ -148,6 +151,30 @@ impl Space {
     }
 }
 
+/// A bpf file system of the test's own, that no other process sees and that ends with the test's: held by an open file.
+pub struct BpfFs {
+    root: File,
+}
+
+impl BpfFs {
+    pub fn new() -> Self {
+        let root = thread::spawn(|| {
+            // A mount namespace of the thread's own: what it mounts stays as long as somebody has it open.
+            unshare(CloneFlags::CLONE_NEWNS).expect("root can make a mount namespace");
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("root can make mounts private");
+            mount(Some("bpf"), "/sys/fs", Some("bpf"), MsFlags::empty(), none).expect("root can mount");
+            File::open("/sys/fs").expect("it is there")
+        });
+        Self { root: root.join().expect("the thread ends well") }
+    }
+
+    /// Where to pin.
+    pub fn pins(&self) -> PathBuf {
+        path(&self.root).join("signalbox")
+    }
+}
+
 fn path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
@@ -267,6 +294,11 @@ impl Lab {
     }
 }
 
+/// How an enforcer of the lab's node is started.
+pub fn config(lab: &Lab) -> Config {
+    Config { node: "n".to_owned(), netns: Some(lab.node.path()), uplinks: vec!["up0".to_owned()], ..Config::default() }
+}
+
 /// An enforcer without a Kubernetes API: objects are handed to it.
 pub struct Gate {
     pub datapath: Datapath,
@@ -282,16 +314,19 @@ impl Gate {
     }
 
     pub fn with(lab: &Lab, attach: AttachPreference, limits: Limits) -> Self {
-        let config = Config {
-            node: "n".to_owned(),
-            netns: Some(lab.node.path()),
-            uplinks: vec!["up0".to_owned()],
-            attach,
-            limits,
-            ..Config::default()
-        };
+        let mut gate = Self::start(lab, &Config { attach, limits, ..config(lab) }, None);
+        gate.policies(&[]);
+        gate
+    }
+
+    /// With another object than the one that is built in. Nothing is applied yet.
+    pub fn start(lab: &Lab, config: &Config, object: Option<&[u8]>) -> Self {
         let began = Instant::now();
-        let mut datapath = Datapath::load(&config).unwrap_or_else(|error| panic!("{error:#?}"));
+        let loaded = match object {
+            Some(object) => Datapath::load_object(config, object),
+            None => Datapath::load(config),
+        };
+        let mut datapath = loaded.unwrap_or_else(|error| panic!("{error:#?}"));
         println!("programs loaded and verified in {:?}", began.elapsed());
         let (sender, events) = broadcast::channel(4096);
         let (ring, names) = datapath.take_events().expect("the object has the ring buffer");
@@ -319,9 +354,7 @@ impl Gate {
             pod("two", "b", POD_B, "fd00:244::3"),
         ];
         let identities = IdentityAllocator::default();
-        let mut gate = Self { datapath, events, objects, identities, _reader: reader };
-        gate.policies(&[]);
-        gate
+        Self { datapath, events, objects, identities, _reader: reader }
     }
 
     /// Replaces all policies.
