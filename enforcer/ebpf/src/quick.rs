@@ -20,15 +20,68 @@ use crate::{
 /// Looks a packet up as `conntrack::find` does. [`Found::Nothing`]: ask there.
 #[inline(always)]
 pub fn find(context: &TcContext, moment: Moment, sender: u32) -> Found {
-    let Some(Seen { key, source_is_low, protocol }) = Seen::of(context) else {
-        return Found::Nothing;
+    // SAFETY: the kernel hands a valid context to the program.
+    let ethertype = u16::from_be(unsafe { (*context.skb.skb).protocol } as u16);
+    let header = Bytes { start: context.data() + 14, end: context.data_end() };
+    // One arm per family, down to the table: joined, the compiler would carry ten words through memory.
+    match ethertype {
+        ETHERTYPE_IPV4 => {
+            // Neither options nor a fragment.
+            if !header.has(28) || header.byte::<0>() != 0x45 || u16::from_be(header.half::<6>()) & 0x3fff != 0 {
+                return Found::Nothing;
+            }
+            let address = |at: Bytes| Address::from_v4_word(at.word::<0>());
+            ask::<12, 16, 20>(&header, address, header.byte::<9>(), moment, sender)
+        }
+        ETHERTYPE_IPV6 => {
+            if !header.has(48) || header.byte::<0>() >> 4 != 6 {
+                return Found::Nothing;
+            }
+            let address = |at: Bytes| {
+                Address::from_v6_words([at.word::<0>(), at.word::<4>(), at.word::<8>(), at.word::<12>()])
+            };
+            ask::<8, 24, 40>(&header, address, header.byte::<6>(), moment, sender)
+        }
+        _ => Found::Nothing,
+    }
+}
+
+/// Where source, destination and ports lie; eight bytes from the ports on are known to be in the packet.
+#[inline(always)]
+fn ask<const SOURCE: usize, const DESTINATION: usize, const PORTS: usize>(
+    header: &Bytes,
+    address: impl Fn(Bytes) -> Address,
+    protocol: u8,
+    moment: Moment,
+    sender: u32,
+) -> Found {
+    let ports = header.at(PORTS);
+    match protocol {
+        TCP => {
+            // SYN without ACK asks for a new connection.
+            if !ports.has(14) || ports.byte::<13>() & 0x12 == 0x02 {
+                return Found::Nothing;
+            }
+        }
+        UDP | SCTP => {}
+        _ => return Found::Nothing,
+    }
+    let (source, destination) = (header.at(SOURCE), header.at(DESTINATION));
+    let (source_port, destination_port) = (u16::from_be(ports.half::<0>()), u16::from_be(ports.half::<2>()));
+    let source_is_low = FlowKey::source_is_low(&address(source), &address(destination), source_port, destination_port);
+    // The addresses are read again, each from where it lies: no more than one of them need be in registers.
+    let (low, high, low_port, high_port) = if source_is_low {
+        (source, destination, source_port, destination_port)
+    } else {
+        (destination, source, destination_port, source_port)
     };
+    let key = FlowKey::ordered(address(low), address(high), low_port, high_port, protocol);
     let Some(flow) = FLOWS.get_ptr_mut(&key) else {
         return Found::Nothing;
     };
     // SAFETY: as in `conntrack::find`.
     let flow = unsafe { &mut *flow };
-    if flow.generation() != moment.generation || flow.has(Flow::CUT) || flow.is_stale(moment.now, protocol) {
+    if flow.generation() != moment.generation || flow.has(Flow::CUT) {
         return Found::Nothing;
     }
     let forward = flow.has(Flow::SOURCE_IS_LOW) == source_is_low;
@@ -38,91 +91,28 @@ pub fn find(context: &TcContext, moment: Moment, sender: u32) -> Found {
             return Found::Nothing;
         }
     }
-    flow.touch(moment.now);
+    if flow.last_seen() != moment.now {
+        if flow.is_stale(moment.now, protocol) {
+            return Found::Nothing;
+        }
+        flow.touch(moment.now);
+    }
     if forward { Found::Forward } else { Found::Reply }
 }
 
-/// A packet of the usual shape.
-struct Seen {
-    key: FlowKey,
-    source_is_low: bool,
-    protocol: u8,
-}
-
-impl Seen {
-    /// A whole packet in one piece, without options or extension headers, with ports, that opens no TCP connection.
-    #[inline(always)]
-    fn of(context: &TcContext) -> Option<Self> {
-        // SAFETY: the kernel hands a valid context to the program.
-        let ethertype = u16::from_be(unsafe { (*context.skb.skb).protocol } as u16);
-        let header = Bytes { start: context.data() + 14, end: context.data_end() };
-        match ethertype {
-            ETHERTYPE_IPV4 => {
-                if !header.has(28) || header.byte::<0>() != 0x45 || u16::from_be(header.half::<6>()) & 0x3fff != 0 {
-                    return None;
-                }
-                let source = Address::from_v4_word(header.word::<12>());
-                let destination = Address::from_v4_word(header.word::<16>());
-                Self::with::<20>(&header, &source, &destination, header.byte::<9>())
-            }
-            ETHERTYPE_IPV6 => {
-                if !header.has(48) || header.byte::<0>() >> 4 != 6 {
-                    return None;
-                }
-                let source = Address::from_v6_words([
-                    header.word::<8>(),
-                    header.word::<12>(),
-                    header.word::<16>(),
-                    header.word::<20>(),
-                ]);
-                let destination = Address::from_v6_words([
-                    header.word::<24>(),
-                    header.word::<28>(),
-                    header.word::<32>(),
-                    header.word::<36>(),
-                ]);
-                Self::with::<40>(&header, &source, &destination, header.byte::<6>())
-            }
-            _ => None,
-        }
-    }
-
-    /// `PORTS`: where they lie; eight bytes from there on are known to be in the packet.
-    #[inline(always)]
-    fn with<const PORTS: usize>(
-        header: &Bytes,
-        source: &Address,
-        destination: &Address,
-        protocol: u8,
-    ) -> Option<Self> {
-        let ports = Bytes { start: header.start + PORTS, end: header.end };
-        match protocol {
-            TCP => {
-                // SYN without ACK asks for a new connection.
-                if !ports.has(14) || ports.byte::<13>() & 0x12 == 0x02 {
-                    return None;
-                }
-            }
-            UDP | SCTP => {
-                if !ports.has(4) {
-                    return None;
-                }
-            }
-            _ => return None,
-        }
-        let (source_port, destination_port) = (u16::from_be(ports.half::<0>()), u16::from_be(ports.half::<2>()));
-        let (key, source_is_low) = FlowKey::new(source, destination, source_port, destination_port, protocol);
-        Some(Self { key, source_is_low, protocol })
-    }
-}
-
 /// Bytes of the packet that lie in one piece.
+#[derive(Clone, Copy)]
 struct Bytes {
     start: usize,
     end: usize,
 }
 
 impl Bytes {
+    #[inline(always)]
+    fn at(&self, offset: usize) -> Self {
+        Self { start: self.start + offset, end: self.end }
+    }
+
     /// Whether there are so many. What is read must have been asked for: the verifier sees to it.
     #[inline(always)]
     fn has(&self, count: usize) -> bool {

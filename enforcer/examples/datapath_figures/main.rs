@@ -26,6 +26,7 @@ fn main() -> Result<()> {
     let kernel = kernel::Kernel::load(&object, 1024)?;
     for name in kernel::SHIPPED { println!("{name} {:?}", kernel.sizes(name)?); }
     show(scenarios::established(&node, &object, 40)?);
+    if std::env::var_os("ONLY").is_some() { return Ok(()); }
     show(scenarios::denied(&node, &object, 40)?);
     for two in scenarios::two_cpus(&node, &object, 40)? {
         println!("{} {}: alone {:.1} both {:.1} ratio {:.3}; empty {:.1} {:.1} ratio {:.3}", two.family.name(), two.way,
