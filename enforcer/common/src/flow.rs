@@ -24,25 +24,30 @@ impl FlowKey {
         destination_port: u16,
         protocol: u8,
     ) -> (Self, bool) {
-        let source_is_low = source.below(destination) || source.same(destination) && source_port <= destination_port;
+        let source_is_low = Self::source_is_low(source, destination, source_port, destination_port);
         let key = if source_is_low {
-            Self {
-                low: *source,
-                high: *destination,
-                low_port: source_port,
-                high_port: destination_port,
-                protocol: protocol as u32,
-            }
+            Self::ordered(*source, *destination, source_port, destination_port, protocol)
         } else {
-            Self {
-                low: *destination,
-                high: *source,
-                low_port: destination_port,
-                high_port: source_port,
-                protocol: protocol as u32,
-            }
+            Self::ordered(*destination, *source, destination_port, source_port, protocol)
         };
         (key, source_is_low)
+    }
+
+    /// Whether the source is the low end of the key.
+    #[inline(always)]
+    pub const fn source_is_low(
+        source: &Address,
+        destination: &Address,
+        source_port: u16,
+        destination_port: u16,
+    ) -> bool {
+        source.below(destination) || source.same(destination) && source_port <= destination_port
+    }
+
+    /// The key of ends whose order is known.
+    #[inline(always)]
+    pub const fn ordered(low: Address, high: Address, low_port: u16, high_port: u16, protocol: u8) -> Self {
+        Self { low, high, low_port, high_port, protocol: protocol as u32 }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
-    report,
+    quick, report,
 };
 
 /// Which interface a program stands at.
@@ -36,14 +36,20 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
     if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
     }
+    // SAFETY: the kernel hands a valid context to the program.
+    let interface = unsafe { (*context.skb.skb).ifindex };
+    let sender = if place == Place::Pod { interface } else { 0 };
+    match quick::find(context, moment, sender) {
+        Found::Forward => return NEXT,
+        Found::Reply => return marked(context, MARK_REPLY),
+        Found::Nothing | Found::Cut => {}
+    }
     let Some(Scratch { packet, case }) = scratch() else {
         return NEXT;
     };
     packet.reset();
     let parsed = packet.parse(context);
     case.begin(&packet.tuple);
-    // SAFETY: the kernel hands a valid context to the program.
-    let interface = unsafe { (*context.skb.skb).ifindex };
     if let Err(reason) = parsed {
         if place == Place::Uplink {
             // Nothing is delivered from here: the egress hook refuses it where somebody asked for judgement.
@@ -59,7 +65,6 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
         return NEXT;
     }
     if packet.kind == Kind::Continuing || packet.kind == Kind::Datagram {
-        let sender = if place == Place::Pod { interface } else { 0 };
         match conntrack::find(case, moment, sender) {
             Found::Nothing => {}
             Found::Forward => return NEXT,
@@ -183,6 +188,10 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
     };
     if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
+    }
+    match quick::find(context, moment, ANYONE) {
+        Found::Forward | Found::Reply => return NEXT,
+        Found::Nothing | Found::Cut => {}
     }
     let Some(Scratch { packet, case }) = scratch() else {
         return NEXT;
