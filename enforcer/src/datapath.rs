@@ -1,4 +1,9 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
+//!
+//! [`sight`] reads the tables, [`rehearsal`] asks the programs about packets that nobody sent.
+
+pub mod rehearsal;
+pub mod sight;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,6 +43,9 @@ use crate::{
 
 /// Capacity of the map `COUNTS`, as the object has it.
 const COUNTS_CAPACITY: u32 = 16_384;
+
+/// TC_ACT_UNSPEC, which hands a packet on to the next program: links and filters do the same with it.
+const NEXT: u32 = u32::MAX;
 
 /// What the node itself listens to, so that a pod's packets for it are judged at the pod's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +97,7 @@ pub struct Datapath {
     links: Links,
     planner: Planner,
     interfaces: HashMap<PodRef, u32>,
+    uplinks: Vec<u32>,
     node: NodeAddresses,
     names: Arc<RwLock<Names>>,
     unsettled: Option<Writes>,
@@ -128,6 +137,7 @@ impl Datapath {
             links: Links::new(config.attach),
             planner: Planner::default(),
             interfaces: HashMap::new(),
+            uplinks: Vec::new(),
             node: NodeAddresses::default(),
             names: Arc::default(),
             unsettled: None,
@@ -139,6 +149,7 @@ impl Datapath {
             let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
             let index = found.map_err(|_| Error::NoSuchUplink(uplink.clone()))?;
             datapath.links.attach(&mut datapath.ebpf, &datapath.netns, index, Role::Uplink)?;
+            datapath.uplinks.push(index);
         }
         Ok(datapath)
     }
@@ -330,8 +341,6 @@ impl Datapath {
             ..TestRunOptions::default()
         };
         let run = program.test_run(options).map_err(|source| Error::Program { program: "that is run", source })?;
-        // TC_ACT_UNSPEC, which hands the packet on to the next program: links and filters do the same with it.
-        const NEXT: u32 = u32::MAX;
         Ok(Trial { passes: run.return_value == NEXT, mark: behind[2], took: run.duration })
     }
 

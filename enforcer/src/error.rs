@@ -11,6 +11,12 @@ pub enum Error {
     /// The kernel refused the object.
     #[error("the kernel refused the programs (root and Linux 5.10 or newer are needed): {0}")]
     Load(#[from] aya::EbpfError),
+    /// The object that this binary holds cannot be read.
+    #[error("the kernel object cannot be read: {source}: run `cargo xtask build`, which makes it anew")]
+    Object {
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The kernel refused one program.
     #[error("the kernel refused the program {program}: {source}")]
     Program {
@@ -64,6 +70,24 @@ pub enum Error {
     Io {
         /// What was tried.
         what: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The agent's own socket cannot be made.
+    #[error(
+        "cannot answer at the socket {path}: {source}: name another one with --socket, or end the agent that is there"
+    )]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Metrics cannot be served.
+    #[error("cannot listen at {address} for metrics: {source}: name another address with --listen")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
         /// What the kernel said.
         source: std::io::Error,
     },

@@ -8,22 +8,28 @@
 //! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
+//! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`cli`]: the command line of the agent.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
+pub mod answer;
+pub mod cli;
 pub mod config;
 pub mod datapath;
 mod discover;
 pub mod error;
 pub mod events;
+mod frame;
 mod group;
 mod links;
 pub mod names;
 pub mod netns;
 mod object;
 mod plan;
-mod run;
+pub mod run;
 mod store;
 mod sys;
+pub mod telling;
 mod watch;
 
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
@@ -33,6 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use answer::Answers;
 pub use config::{AttachPreference, Config, Limits};
 pub use error::Error;
 
@@ -50,18 +57,22 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
     let resync = config.resync;
+    let (desk, questions) = telling::Desk::new();
+    let told = telling::Told::default();
+    let telling = told.clone();
     let sender = events.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
         let mut datapath = datapath::Datapath::load(&config)?;
         let (ring, names) = datapath.take_events()?;
-        let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
-        let counts = datapath.counts()?;
-        Ok((run::Core::new(config.node, datapath, reader, status_sender), counts))
+        let reader = events::EventReader::start_telling(ring, names, config.node.clone(), sender, telling)?;
+        let (counts, sight) = (datapath.counts()?, datapath.sight()?);
+        Ok((run::Core::new(config.node, datapath, reader, status_sender), counts, sight))
     });
-    let (core, counts) = loaded.await.map_err(|_| Error::Worker)??;
+    let (core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
     let updates = watch::updates(&client);
-    let running = tokio::spawn(run::run(core, updates, resync, shutdown));
-    Ok(Enforcer { handle: Handle { events, status, counts }, running })
+    let answers = Answers { desk, told, sight, status: status.clone(), audit: false, shutdown: shutdown.clone() };
+    let running = tokio::spawn(run::run(core, updates, questions, resync, shutdown));
+    Ok(Enforcer { handle: Handle { events, status, counts, answers }, running })
 }
 
 /// A running enforcer.
@@ -109,9 +120,15 @@ pub struct Handle {
     events: broadcast::Sender<FlowEvent>,
     status: channel::Receiver<EnforcerStatus>,
     counts: datapath::CountsReader,
+    answers: Answers,
 }
 
 impl Handle {
+    /// What it answers to those who ask about this node.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
+    }
+
     /// Verdicts as they fall: the first packet of each flow, and denied packets (limited per flow).
     pub fn events(&self) -> broadcast::Receiver<FlowEvent> {
         self.events.subscribe()

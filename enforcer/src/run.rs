@@ -1,4 +1,6 @@
-//! The loop: news in, tables and links out.
+//! The loop: news in, tables and links out. [`ask`]: answers that need all that it knows.
+
+pub mod ask;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,15 +14,19 @@ use signalbox_policy::{
     Cluster, IdentityAllocator, PodRef,
     tables::{LocalPod, Tables},
 };
-use tokio::{sync::watch, task, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task, time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    datapath::{Datapath, NodeAddresses},
+    datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
     discover::{self, Found, View},
     error::Error,
     events::EventReader,
     store::{Kind, Store, Update, key},
+    telling::Question,
     watch::Updates,
 };
 
@@ -47,6 +53,10 @@ pub struct Core {
     failure: Option<String>,
     status: watch::Sender<EnforcerStatus>,
     unsettled: bool,
+    /// What the tables were compiled from.
+    cluster: Cluster,
+    /// Loaded when the first question needs it.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Core {
@@ -65,6 +75,8 @@ impl Core {
             failure: None,
             status,
             unsettled: false,
+            cluster: Cluster::default(),
+            rehearsal: None,
         }
     }
 
@@ -78,6 +90,7 @@ impl Core {
         let cluster = Cluster::from_objects(self.store.objects());
         self.problems = cluster.unknowns().to_vec();
         self.tables = cluster.compile_with(&self.node, &mut self.identities);
+        self.cluster = cluster;
         // Policies of pods that are known come first: they wait for nothing.
         let result = self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since));
         if let Err(error) = result {
@@ -256,7 +269,13 @@ impl Core {
 }
 
 /// Runs until the shutdown, then detaches everything.
-pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: CancellationToken) {
+pub async fn run(
+    core: Core,
+    mut updates: Updates,
+    mut questions: mpsc::Receiver<Question>,
+    resync: Duration,
+    shutdown: CancellationToken,
+) {
     let mut core = Some(core);
     let mut clock = time::interval(Duration::from_secs(1));
     let mut round = time::interval(resync);
@@ -289,6 +308,7 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
                     }
                 })
             }
+            Some(question) = questions.recv() => question,
             () = time::sleep(pause), if missing || failed => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })

@@ -1,5 +1,8 @@
-//! bpf(2) and membarrier(2): what aya does not offer (batches), in one place. The only module with `unsafe`.
+//! bpf(2) and membarrier(2): what aya does not offer, in one place. The only module with `unsafe`.
 #![allow(unsafe_code)]
+
+pub mod count;
+pub mod program;
 
 use std::{
     io,
@@ -150,30 +153,33 @@ pub fn delete_all<K: Plain>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
     }
 }
 
-/// All entries of a hash map, as far as they hold still meanwhile.
+/// All entries of a hash map or trie, as far as they hold still meanwhile.
 pub fn entries<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, V)>> {
     const AT_ONCE: usize = 1024;
     let blank = |size: usize| vec![0_u8; size * AT_ONCE];
     let mut found = Vec::new();
     let (mut keys, mut values) = (blank(size_of::<K>()), blank(size_of::<V>()));
-    let (mut here, mut next) = (0_u32, 0_u32);
+    // A position is one word in a hash map, and a key in a trie.
+    let (mut here, mut next) = ([0_u64; 8], [0_u64; 8]);
+    assert!(size_of::<K>() <= size_of_val(&here), "keys are small");
     let mut first = true;
     // A bound: a map that is written to faster than it is read must not keep us.
     while found.len() <= capacity as usize * 2 {
         let mut attributes = BatchAttributes {
-            in_batch: if first { 0 } else { address(&raw const here) },
-            out_batch: address(&raw mut next),
+            in_batch: if first { 0 } else { address(here.as_ptr()) },
+            out_batch: address(next.as_mut_ptr()),
             keys: address(keys.as_mut_ptr()),
             values: address(values.as_mut_ptr()),
             count: AT_ONCE as u32,
             map_fd: fd(map),
             ..BatchAttributes::default()
         };
-        // SAFETY: keys and values have room for `count` elements; a hash map's position is one word.
+        // SAFETY: keys and values have room for `count` elements, and both positions for a word and for a key.
         let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
         let end = match result {
             Ok(()) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if first && has_no_batches(&error) => return count::entries_one_by_one(map, capacity),
             Err(error) => return Err(error),
         };
         let count = attributes.count as usize;
