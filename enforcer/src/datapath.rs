@@ -1,4 +1,9 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
+//!
+//! [`sight`] reads the tables, [`rehearsal`] asks the programs about packets that nobody sent.
+
+pub mod rehearsal;
+pub mod sight;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -42,6 +47,9 @@ use crate::{
 
 /// Capacity of the map `COUNTS`, as the object has it.
 const COUNTS_CAPACITY: u32 = 16_384;
+
+/// TC_ACT_UNSPEC, which hands a packet on to the next program: links and filters do the same with it.
+const NEXT: u32 = u32::MAX;
 
 /// What the node itself listens to, so that a pod's packets for it are judged at the pod's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -556,8 +564,6 @@ impl Datapath {
             ..TestRunOptions::default()
         };
         let run = program.test_run(options).map_err(|source| Error::Program { program: "that is run", source })?;
-        // TC_ACT_UNSPEC, which hands the packet on to the next program: links and filters do the same with it.
-        const NEXT: u32 = u32::MAX;
         Ok(Trial { passes: run.return_value == NEXT, mark: behind[2], took: run.duration })
     }
 

@@ -16,7 +16,7 @@ use signalbox_api::kernel::FlowEvent;
 use signalbox_enforcer_common::{flow::Event, plain};
 use tokio::sync::broadcast;
 
-use crate::{error::Error, names::Names};
+use crate::{error::Error, names::Names, telling::Told};
 
 /// The thread that reads events; dropping it ends the thread.
 pub struct EventReader {
@@ -36,10 +36,25 @@ impl EventReader {
         node: String,
         events: broadcast::Sender<FlowEvent>,
     ) -> Result<Self, Error> {
+        Self::start_telling(ring, names, node, events, Told::default())
+    }
+
+    /// The same, with all that is told going there as well.
+    ///
+    /// # Errors
+    ///
+    /// When no thread or pipe can be made.
+    pub fn start_telling(
+        ring: RingBuf<MapData>,
+        names: Arc<RwLock<Names>>,
+        node: String,
+        events: broadcast::Sender<FlowEvent>,
+        told: Told,
+    ) -> Result<Self, Error> {
         let (ended, stop) = io::pipe().map_err(|source| Error::Io { what: "cannot make a pipe", source })?;
         let thread = thread::Builder::new()
             .name("enforcer-events".to_owned())
-            .spawn(move || read(ring, &names, &node, &events, &ended))
+            .spawn(move || read(ring, &names, &node, (&events, &told), &ended))
             .map_err(|source| Error::Io { what: "cannot start a thread", source })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -61,7 +76,7 @@ fn read(
     mut ring: RingBuf<MapData>,
     names: &RwLock<Names>,
     node: &str,
-    events: &broadcast::Sender<FlowEvent>,
+    (events, told): (&broadcast::Sender<FlowEvent>, &Told),
     ended: &io::PipeReader,
 ) {
     loop {
@@ -69,6 +84,7 @@ fn read(
             let Some(event) = plain::from_bytes::<Event>(&item) else {
                 continue;
             };
+            told.take(&event, || names.read().unwrap_or_else(PoisonError::into_inner).told(node, &event));
             let named = names.read().unwrap_or_else(PoisonError::into_inner).event(node, &event);
             if let Some(named) = named {
                 // An error means that nobody listens.

@@ -11,9 +11,13 @@
 //! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
+//! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`cli`]: the command line of the agent.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 mod adopt;
+pub mod answer;
+pub mod cli;
 pub mod config;
 pub mod datapath;
 mod discover;
@@ -21,6 +25,7 @@ pub mod error;
 pub mod events;
 mod exposures;
 mod filters;
+mod frame;
 mod group;
 mod interfaces;
 mod links;
@@ -30,9 +35,10 @@ mod newcomers;
 mod object;
 mod pins;
 mod plan;
-mod run;
+pub mod run;
 mod store;
 mod sys;
+pub mod telling;
 mod uninstall;
 mod watch;
 
@@ -44,6 +50,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use answer::Answers;
 pub use config::{AttachPreference, Config, Limits, Mode};
 pub use error::Error;
 pub use object::object as built_in_object;
@@ -63,21 +70,24 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
     let resync = config.resync;
+    let (desk, questions) = telling::Desk::new();
+    let told = telling::Told::default();
+    let telling = told.clone();
     let sender = events.clone();
     let exposures = Exposures::default();
     let kept = exposures.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
         let mut datapath = datapath::Datapath::load(&config)?;
         let (ring, names) = datapath.take_events()?;
-        let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
-        let counts = datapath.counts()?;
-        Ok((run::Core::new(config, datapath, reader, status_sender, kept), counts))
+        let reader = events::EventReader::start_telling(ring, names, config.node.clone(), sender, telling)?;
+        let (counts, sight) = (datapath.counts()?, datapath.sight()?);
+        Ok((run::Core::new(config, datapath, reader, status_sender, kept), counts, sight))
     });
-    let (core, counts) = loaded.await.map_err(|_| Error::Worker)??;
-    let updates = watch::updates(&client);
-    let interfaces = interfaces::news(core.netns())?;
-    let running = tokio::spawn(run::run(core, updates, interfaces, resync, shutdown));
-    Ok(Enforcer { handle: Handle { events, status, counts, exposures }, running })
+    let (core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
+    let answers = Answers { desk, told, sight, status: status.clone(), audit: false, shutdown: shutdown.clone() };
+    let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };
+    let running = tokio::spawn(run::run(core, news, resync, shutdown));
+    Ok(Enforcer { handle: Handle { events, status, counts, exposures, answers }, running })
 }
 
 /// A running enforcer.
@@ -126,9 +136,15 @@ pub struct Handle {
     status: channel::Receiver<EnforcerStatus>,
     counts: datapath::CountsReader,
     exposures: Exposures,
+    answers: Answers,
 }
 
 impl Handle {
+    /// What it answers to those who ask about this node.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
+    }
+
     /// Verdicts as they fall: the first packet of each flow, and denied packets (limited per flow).
     pub fn events(&self) -> broadcast::Receiver<FlowEvent> {
         self.events.subscribe()

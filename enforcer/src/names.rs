@@ -1,5 +1,7 @@
 //! The kernel's numbers back to names, of the same generation.
 
+pub mod told;
+
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
@@ -209,11 +211,11 @@ fn api_direction(side: Side) -> flow::Direction {
     }
 }
 
-fn policy_ref(policy: &PolicyRef) -> flow::PolicyRef {
+pub(crate) fn policy_ref(policy: &PolicyRef) -> flow::PolicyRef {
     flow::PolicyRef { kind: policy.kind.to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
 }
 
-fn rule_ref(rule: &RuleRef) -> flow::RuleRef {
+pub(crate) fn rule_ref(rule: &RuleRef) -> flow::RuleRef {
     flow::RuleRef {
         policy: policy_ref(&rule.policy),
         direction: match rule.direction {

@@ -1,4 +1,6 @@
-//! The loop: news in, tables and links out.
+//! The loop: news in, tables and links out. [`ask`]: answers that need all that it knows.
+
+pub mod ask;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,20 +14,24 @@ use signalbox_policy::{
     Cluster, IdentityAllocator, PodRef,
     tables::{LocalPod, Tables},
 };
-use tokio::{sync::watch, task, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task, time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Mode},
-    datapath::{Datapath, NodeAddresses},
+    datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
     discover::{self, Found, View},
     error::Error,
     events::EventReader,
     exposures::Exposures,
-    interfaces::News,
+    interfaces,
     netns::Netns,
     newcomers::Newcomers,
     store::{Kind, Store, Update, key},
+    telling::Question,
     watch::Updates,
 };
 
@@ -67,6 +73,10 @@ pub struct Core {
     mended: Vec<(Instant, String)>,
     mends: u64,
     mend_failure: Option<String>,
+    /// What the tables were compiled from.
+    cluster: Cluster,
+    /// Loaded when the first question needs it.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Core {
@@ -99,6 +109,8 @@ impl Core {
             mended: Vec::new(),
             mends: 0,
             mend_failure: None,
+            cluster: Cluster::default(),
+            rehearsal: None,
         }
     }
 
@@ -146,6 +158,7 @@ impl Core {
         let cluster = Cluster::from_objects(self.store.objects());
         self.problems = cluster.unknowns().to_vec();
         self.tables = cluster.compile_with(&self.node, &mut self.identities);
+        self.cluster = cluster;
         let result = if self.datapath.is_adopted() {
             // Pods that are enforced already must be known to the first tables: without them these would let go of the pods.
             self.release().and_then(|()| self.look_for_pods(since)).and_then(|()| self.apply(since))
@@ -187,12 +200,12 @@ impl Core {
     }
 
     /// Interfaces came or went.
-    fn take_interfaces(&mut self, news: &[News]) {
+    fn take_interfaces(&mut self, news: &[interfaces::News]) {
         let now = Instant::now();
         for news in news {
             match news {
-                News::Appeared(interface, peer) => self.newcomers.appear(*interface, *peer, now),
-                News::Vanished(interface) => self.newcomers.vanish(*interface),
+                interfaces::News::Appeared(interface, peer) => self.newcomers.appear(*interface, *peer, now),
+                interfaces::News::Vanished(interface) => self.newcomers.vanish(*interface),
             }
         }
         if let Err(error) = self.await_newcomers() {
@@ -431,14 +444,24 @@ impl Core {
 /// Stands for the namespace of a pod whose place is inherited from a process before.
 const HEIR: u64 = 0;
 
+/// All that the loop listens to.
+pub struct News<I> {
+    /// Of the cluster.
+    pub updates: Updates,
+    /// Of the node's interfaces.
+    pub interfaces: I,
+    /// Of those who ask.
+    pub questions: mpsc::Receiver<Question>,
+}
+
 /// Runs until the shutdown, then detaches everything, unless it is pinned.
 pub async fn run(
     core: Core,
-    mut updates: Updates,
-    mut interfaces: impl Stream<Item = News> + Send + Unpin,
+    news: News<impl Stream<Item = interfaces::News> + Send + Unpin>,
     resync: Duration,
     shutdown: CancellationToken,
 ) {
+    let News { mut updates, mut interfaces, mut questions } = news;
     let mut core = Some(core);
     let mut clock = time::interval(Duration::from_secs(1));
     let mut round = time::interval(resync);
@@ -481,6 +504,7 @@ pub async fn run(
                 pause = FIRST_PAUSE;
                 Box::new(move |core| core.take_interfaces(&news))
             }
+            Some(question) = questions.recv() => question,
             () = time::sleep(pause), if missing || failed => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })

@@ -130,6 +130,11 @@ impl Store {
         self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
     }
 
+    /// All objects of a kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((other, _), _)| *other == kind).map(|(_, object)| object)
+    }
+
     /// The newest `resourceVersion` of any policy, deleted ones included.
     pub fn policies_version(&self) -> u64 {
         self.policies_version

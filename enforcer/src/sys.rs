@@ -1,5 +1,9 @@
-//! bpf(2) and membarrier(2): what aya does not offer (batches, what a link stands at, pins by descriptor), in one place. The only module with `unsafe`.
+//! bpf(2) and membarrier(2): what aya does not offer (batches, what a link stands at, pins by descriptor), in one place. The
+//! only module with `unsafe`.
 #![allow(unsafe_code)]
+
+pub mod count;
+pub mod program;
 
 use std::{
     ffi::CString,
@@ -330,6 +334,7 @@ fn entries_in_batches<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) ->
         let end = match result {
             Ok(()) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if first && has_no_batches(&error) => return count::entries_one_by_one(map, capacity),
             Err(error) => return Err(error),
         };
         let count = attributes.count as usize;

@@ -8,9 +8,8 @@ use serde_json::json;
 use signalbox_api::flow::Decision;
 use signalbox_enforcer::Config;
 use support::{
-    Echo, Lab, NODE, OUTSIDE, POD_A, POD_B, Space,
-    api::{Api, Process, pod, until},
-    can_run, policy,
+    Echo, Lab, NODE, OUTSIDE, POD_A, POD_B, Space, can_run, policy,
+    told::{Api, Process, pod, until},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

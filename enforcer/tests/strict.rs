@@ -11,9 +11,8 @@ use serde_json::json;
 use signalbox_api::{flow::Decision, kernel::Exposure};
 use signalbox_enforcer::{Config, Enforcer, Mode};
 use support::{
-    Echo, Lab, OUTSIDE, POD_A, POD_B, Space,
-    api::{Api, Process, pod, until},
-    can_run, policy,
+    Echo, Lab, OUTSIDE, POD_A, POD_B, Space, can_run, policy,
+    told::{Api, Process, pod, until},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -12,7 +12,7 @@ use crate::{packages, toolchain, tools};
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds everything that has changed; the path of `signalbox`.
+/// Builds everything that has changed; the path of `signalbox`. Beside it lies `signalbox-enforcer`, the agent of a node.
 pub fn binary() -> Result<PathBuf> {
     packages::ensure(packages::BUILD)?;
     kernel_programs()?;
@@ -34,7 +34,15 @@ pub fn binary() -> Result<PathBuf> {
     ];
     unless_fresh("signalbox", &inputs, &binary, || {
         step("build signalbox", || {
-            run(command("cargo").args(["build", "--locked", "--release", "-p", "signalbox-lab"]))
+            run(command("cargo").args([
+                "build",
+                "--locked",
+                "--release",
+                "-p",
+                "signalbox-lab",
+                "-p",
+                "signalbox-enforcer",
+            ]))
         })
     })?;
     Ok(binary)

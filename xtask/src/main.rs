@@ -44,7 +44,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lab --listen 127.0.0.1:9090
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
-  cargo xtask build                     target/release/signalbox, page and kernel programs inside
+  cargo xtask build                     target/release/signalbox, page and kernel programs inside, and signalbox-enforcer
   cargo xtask page public               the page alone, for any web server
   cargo xtask fuzz --seconds 600        look for texts that the engine cannot take";
 

@@ -49,6 +49,21 @@ impl FlowKey {
     pub const fn ordered(low: Address, high: Address, low_port: u16, high_port: u16, protocol: u8) -> Self {
         Self { low, high, low_port, high_port, protocol: protocol as u32 }
     }
+
+    /// Address and port of its low end.
+    pub const fn low(&self) -> (Address, u16) {
+        (self.low, self.low_port)
+    }
+
+    /// Address and port of its high end.
+    pub const fn high(&self) -> (Address, u16) {
+        (self.high, self.high_port)
+    }
+
+    /// The IP protocol.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol as u8
+    }
 }
 
 /// Value of the map `FLOWS`.
@@ -135,6 +150,16 @@ impl Flow {
     #[inline(always)]
     pub const fn destination_interface(&self) -> u32 {
         self.destination_interface
+    }
+
+    /// What the source's group decided, or [`crate::policy::NO_DECISION`].
+    pub const fn egress_decision(&self) -> u32 {
+        self.egress_decision
+    }
+
+    /// What the destination's group decided, or [`crate::policy::NO_DECISION`].
+    pub const fn ingress_decision(&self) -> u32 {
+        self.ingress_decision
     }
 
     /// Judged again, and still allowed.

@@ -111,6 +111,16 @@ impl BlockKey {
     pub const fn parts(&self) -> (u32, Address) {
         (self.prefix_length, self.address)
     }
+
+    /// Its length, of 128 bits.
+    pub const fn prefix_length(&self) -> u32 {
+        self.prefix_length
+    }
+
+    /// Its first address.
+    pub const fn address(&self) -> Address {
+        self.address
+    }
 }
 
 /// Value of the map `BLOCKS`: the identity of addresses whose longest prefix this is.
@@ -289,6 +299,26 @@ impl PolicyKey {
     pub const fn group(&self) -> u32 {
         self.group
     }
+
+    /// The number of its [`Side`].
+    pub const fn side(&self) -> u8 {
+        self.side
+    }
+
+    /// `None`: any.
+    pub const fn identity(&self) -> Option<u32> {
+        if self.identity == ANY_IDENTITY { None } else { Some(self.identity) }
+    }
+
+    /// `None`: any.
+    pub const fn protocol(&self) -> Option<u8> {
+        if self.protocol == 0 { None } else { Some(self.protocol) }
+    }
+
+    /// `None`: any.
+    pub const fn port(&self) -> Option<u16> {
+        if self.port == 0 { None } else { Some(self.port) }
+    }
 }
 
 /// Key of the LPM map `RANGES`: as [`PolicyKey`], with a block of ports as the last bits. The value is a [`Judgement`], too.
@@ -328,6 +358,28 @@ impl RangeKey {
     /// The group.
     pub const fn group(&self) -> u32 {
         self.group
+    }
+
+    /// The number of its [`Side`].
+    pub const fn side(&self) -> u8 {
+        self.side
+    }
+
+    /// `None`: any.
+    pub const fn identity(&self) -> Option<u32> {
+        if self.identity == ANY_IDENTITY { None } else { Some(self.identity) }
+    }
+
+    /// The IP protocol.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// The first port of the block and its last.
+    pub const fn ports(&self) -> (u16, u16) {
+        let first = u16::from_be_bytes(self.port);
+        let free = 16 - self.prefix_length.saturating_sub(Self::FIXED);
+        (first, first | ((1_u32 << free) - 1) as u16)
     }
 }
 

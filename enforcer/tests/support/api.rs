@@ -1,160 +1,166 @@
-//! The smallest API server that can list and watch, on loopback, and what stands in it.
+//! The smallest API server that the agent can live with: it lists, watches, and takes Events, on loopback.
 
 use std::{
     collections::HashMap,
-    process::{Child, Command, Stdio},
+    convert::Infallible,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures::{StreamExt, stream};
+use http::StatusCode;
 use serde_json::{Value, json};
-use signalbox_api::kernel::EnforcerStatus;
-use signalbox_enforcer::Enforcer;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::broadcast,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::broadcast};
 
-use super::Space;
-
-/// Lists and watches.
 #[derive(Clone)]
 pub struct Api {
-    objects: Arc<Mutex<HashMap<String, Vec<Value>>>>,
-    /// What it answers when it is asked for the resources of a group; what is not there it does not serve.
-    groups: HashMap<String, Value>,
-    /// Version, kind and event of all that was told.
-    told: Arc<Mutex<Vec<(u64, String, Value)>>>,
+    state: Arc<Mutex<Objects>>,
     news: broadcast::Sender<(String, Value)>,
+    /// What a POST of an Event is answered with.
+    pub refuses_events: Arc<std::sync::atomic::AtomicBool>,
+    pub url: String,
+}
+
+#[derive(Default)]
+struct Objects {
+    by_plural: HashMap<String, Vec<Value>>,
+    told: Vec<(u64, String, Value)>,
+    version: u64,
+    events: Vec<Value>,
 }
 
 impl Api {
-    /// Serves on loopback, and gives a client for it.
-    pub async fn start() -> (Self, kube::Client) {
-        Self::serving(HashMap::new()).await
-    }
-
-    /// The same with kinds that are no part of Kubernetes, by group and version.
-    pub async fn serving(groups: HashMap<String, Value>) -> (Self, kube::Client) {
-        let api = Self { objects: Arc::default(), groups, told: Arc::default(), news: broadcast::channel(1024).0 };
+    /// Serves on loopback until the runtime ends.
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let server = api.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(server.clone().answer(stream));
-            }
-        });
-        let url = format!("http://{address}").parse().expect("a URL");
-        let client = kube::Client::try_from(kube::Config::new(url)).expect("a client without TLS");
-        (api, client)
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let api = Self {
+            state: Arc::new(Mutex::new(Objects { version: 1, ..Objects::default() })),
+            news: broadcast::channel(4096).0,
+            refuses_events: Arc::default(),
+            url,
+        };
+        let router = Router::new()
+            .route("/api/v1/{plural}", get(list_core))
+            .route("/apis/{group}/{version}", get(missing))
+            .route("/apis/{group}/{version}/{plural}", get(list))
+            .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(take_event))
+            .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}", axum::routing::patch(take_event))
+            .with_state(api.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        api
     }
 
-    async fn answer(self, stream: TcpStream) -> std::io::Result<()> {
-        let mut stream = BufReader::new(stream);
-        let mut first = String::new();
-        stream.read_line(&mut first).await?;
-        let mut line = String::new();
-        while stream.read_line(&mut line).await? > 2 {
-            line.clear();
-        }
-        let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
-        if query.contains("watch=true") {
-            let seen =
-                query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
-            let (mut news, told) = {
-                // What was told before somebody watched is told then.
-                let told = self.told.lock().expect("no panic");
-                let later = told.iter().filter(|(version, kind, _)| *version > seen && *kind == plural);
-                (self.news.subscribe(), later.map(|(_, _, event)| event.clone()).collect::<Vec<_>>())
-            };
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n").await?;
-            for event in told {
-                stream.write_all(format!("{event}\n").as_bytes()).await?;
-            }
-            while let Ok((kind, event)) = news.recv().await {
-                if kind == plural {
-                    stream.write_all(format!("{event}\n").as_bytes()).await?;
-                }
-            }
-            return Ok(());
-        }
-        if path.matches('/').count() == 3 && path.starts_with("/apis/") {
-            let (status, body) = match self.groups.get(&path["/apis/".len()..]) {
-                Some(resources) => (
-                    "200 OK",
-                    json!({"kind": "APIResourceList", "groupVersion": &path["/apis/".len()..], "resources": resources}),
-                ),
-                None => (
-                    "404 Not Found",
-                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}),
-                ),
-            };
-            return respond(stream, status, &body.to_string()).await;
-        }
-        let items = self.objects.lock().expect("no panic").get(&plural).cloned().unwrap_or_default();
-        let kind = "List";
-        let body =
-            json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}).to_string();
-        respond(stream, "200 OK", &body).await
+    pub fn client(&self) -> kube::Client {
+        let config = kube::Config::new(self.url.parse().expect("a URL"));
+        kube::Client::try_from(config).expect("a client without TLS")
     }
 
-    pub fn put(&self, plural: &str, object: Value) {
-        self.objects.lock().expect("no panic").entry(plural.to_owned()).or_default().push(object);
+    /// A kubeconfig for programs.
+    pub fn kubeconfig(&self) -> String {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "t",
+            "clusters": [{"name": "t", "cluster": {"server": self.url}}],
+            "users": [{"name": "t", "user": {}}],
+            "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
+        })
+        .to_string()
     }
 
-    pub fn tell(&self, kind: &str, what: &str, mut policy: Value, version: u64) {
-        policy["metadata"]["resourceVersion"] = version.to_string().into();
-        let event = json!({"type": what, "object": policy});
-        let mut told = self.told.lock().expect("no panic");
-        told.push((version, kind.to_owned(), event.clone()));
-        let _nobody_watches_yet = self.news.send((kind.to_owned(), event));
+    /// Makes or replaces an object, and tells those who watch.
+    pub fn put(&self, plural: &str, mut object: Value) -> u64 {
+        let mut state = self.state.lock().expect("no panic");
+        state.version += 1;
+        let version = state.version;
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        object["metadata"]["uid"] = format!("uid-{}", name(&object)).into();
+        let objects = state.by_plural.entry(plural.to_owned()).or_default();
+        let before = objects.len();
+        objects.retain(|other| name(other) != name(&object));
+        let kind = if objects.len() == before { "ADDED" } else { "MODIFIED" };
+        objects.push(object.clone());
+        self.tell(&mut state, plural, kind, object);
+        version
+    }
+
+    pub fn remove(&self, plural: &str, namespace: &str, of: &str) -> u64 {
+        let mut state = self.state.lock().expect("no panic");
+        state.version += 1;
+        let version = state.version;
+        let objects = state.by_plural.entry(plural.to_owned()).or_default();
+        let at = objects.iter().position(|it| name(it) == format!("{namespace}/{of}")).expect("it is there");
+        let mut object = objects.remove(at);
+        object["metadata"]["resourceVersion"] = version.to_string().into();
+        self.tell(&mut state, plural, "DELETED", object);
+        version
+    }
+
+    /// The Events that were posted or patched.
+    pub fn events(&self) -> Vec<Value> {
+        self.state.lock().expect("no panic").events.clone()
+    }
+
+    fn tell(&self, state: &mut Objects, plural: &str, kind: &str, object: Value) {
+        let event = json!({"type": kind, "object": object});
+        state.told.push((state.version, plural.to_owned(), event.clone()));
+        let _nobody_watches_yet = self.news.send((plural.to_owned(), event));
     }
 }
 
-async fn respond(mut stream: BufReader<TcpStream>, status: &str, body: &str) -> std::io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await
+fn name(object: &Value) -> String {
+    let part = |part: &str| object["metadata"][part].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", part("namespace"), part("name"))
 }
 
-/// A process that stands for a pod's, in its namespace.
-pub struct Process(Child);
+async fn missing() -> (StatusCode, Json<Value>) {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+    (StatusCode::NOT_FOUND, Json(status))
+}
 
-impl Process {
-    pub fn new(space: &Space) -> Self {
-        let child = space.enter(|| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn());
-        Self(child.expect("sleep is installed"))
+async fn list_core(api: State<Api>, Path(plural): Path<String>, query: Query<HashMap<String, String>>) -> Response {
+    answer(&api, &plural, &query)
+}
+
+async fn list(
+    api: State<Api>,
+    Path((_, _, plural)): Path<(String, String, String)>,
+    query: Query<HashMap<String, String>>,
+) -> Response {
+    answer(&api, &plural, &query)
+}
+
+fn answer(api: &Api, plural: &str, query: &HashMap<String, String>) -> Response {
+    let state = api.state.lock().expect("no panic");
+    if query.get("watch").map(String::as_str) != Some("true") {
+        let items = state.by_plural.get(plural).cloned().unwrap_or_default();
+        let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": state.version.to_string()}, "items": items});
+        return Json(list).into_response();
     }
+    let seen: u64 = query.get("resourceVersion").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let missed: Vec<Value> = state
+        .told
+        .iter()
+        .filter(|(version, kind, _)| *version > seen && kind == plural)
+        .map(|(_, _, event)| event.clone())
+        .collect();
+    let plural = plural.to_owned();
+    let later = stream::unfold(api.news.subscribe(), |mut news| async move { Some((news.recv().await.ok()?, news)) });
+    let later = later.filter_map(move |(kind, event)| futures::future::ready((kind == plural).then_some(event)));
+    let lines = stream::iter(missed).chain(later).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
+    Body::from_stream(lines).into_response()
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _reaped = self.0.wait();
+async fn take_event(State(api): State<Api>, Json(event): Json<Value>) -> (StatusCode, Json<Value>) {
+    if api.refuses_events.load(std::sync::atomic::Ordering::Relaxed) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "message": "events is forbidden", "code": 403});
+        return (StatusCode::FORBIDDEN, Json(status));
     }
-}
-
-pub fn pod(namespace: &str, name: &str, address: &str) -> Value {
-    json!({
-        "metadata": {"namespace": namespace, "name": name, "labels": {"app": name}, "resourceVersion": "1"},
-        "spec": {"nodeName": "n", "containers": [{"name": "c"}]},
-        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
-    })
-}
-
-pub async fn until(enforcer: &Enforcer, what: &str, fits: impl Fn(&EnforcerStatus) -> bool) -> EnforcerStatus {
-    let mut status = enforcer.status();
-    let waited = timeout(Duration::from_secs(10), status.wait_for(|status| fits(status))).await;
-    match waited {
-        Ok(found) => found.expect("the enforcer lives").clone(),
-        Err(_) => panic!("{what}: {:#?}", enforcer.status().borrow().clone()),
-    }
+    api.state.lock().expect("no panic").events.push(event.clone());
+    (StatusCode::CREATED, Json(event))
 }

@@ -2,8 +2,10 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod agent;
 pub mod api;
 pub mod frame;
+pub mod told;
 
 use std::{
     fs::File,
