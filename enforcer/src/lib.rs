@@ -31,6 +31,8 @@ mod sys;
 mod uninstall;
 mod watch;
 
+use std::borrow::Cow;
+
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
 use tokio::{
     sync::{broadcast, watch as channel},
@@ -53,13 +55,27 @@ const EVENTS_KEPT: usize = 16_384;
 ///
 /// When the kernel programs are missing or refused, or when the node's namespace or an uplink does not exist.
 pub async fn start(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<Enforcer, Error> {
+    start_object(config, built_in_object().ok_or(Error::ObjectMissing)?.into(), client, shutdown).await
+}
+
+/// The same with another object than the one that is built in: of another version, say.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_object(
+    config: Config,
+    object: Cow<'static, [u8]>,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<Enforcer, Error> {
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
     let resync = config.resync;
     let sender = events.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
-        let mut datapath = datapath::Datapath::load(&config)?;
+        let mut datapath = datapath::Datapath::load_object(&config, &object)?;
         let (ring, names) = datapath.take_events()?;
         let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
         let counts = datapath.counts()?;

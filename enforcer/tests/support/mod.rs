@@ -2,7 +2,10 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod agent;
+pub mod api;
 pub mod frame;
+pub mod load;
 
 use std::{
     fs::File,
@@ -89,7 +92,7 @@ impl Space {
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn set(&self, file: &str, value: &str) {
+    pub fn set(&self, file: &str, value: &str) {
         self.enter(|| std::fs::write(file, value)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
@@ -268,7 +271,7 @@ impl Lab {
         lab
     }
 
-    fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
+    pub fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
         let node = &self.node;
         node.run(&format!("ip link add {veth} type veth peer name eth0 netns {}", pod.path().display()));
         node.run(&format!("ip addr add {GATEWAY}/32 dev {veth}"));
