@@ -2,10 +2,8 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
-pub mod agent;
-pub mod api;
+pub mod faults;
 pub mod frame;
-pub mod load;
 
 use std::{
     fs::File,

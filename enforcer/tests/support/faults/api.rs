@@ -14,7 +14,7 @@ use tokio::{
     sync::{broadcast, watch},
 };
 
-use super::Space;
+use crate::support::Space;
 
 /// A client without TLS.
 pub fn client(url: &str) -> kube::Client {

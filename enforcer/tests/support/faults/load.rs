@@ -15,7 +15,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Space;
+use crate::support::Space;
 
 /// A retransmitted SYN comes after a second: whoever waits longer lost one to a wrong verdict.
 const LOST: Duration = Duration::from_millis(950);
@@ -99,7 +99,7 @@ impl Load {
             let began = Instant::now();
             while !stop.load(Relaxed) && began.elapsed() < LONGEST {
                 let sent = Instant::now();
-                if !super::echo(&mut stream) {
+                if !crate::support::echo(&mut stream) {
                     tally.cut.fetch_add(1, Relaxed);
                     return;
                 }
@@ -151,7 +151,7 @@ impl Drop for Load {
 /// Whether a connection opens, and answers.
 fn opens(to: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(3)) else { return false };
-    stream.set_read_timeout(Some(Duration::from_secs(3))).is_ok() && super::echo(&mut stream)
+    stream.set_read_timeout(Some(Duration::from_secs(3))).is_ok() && crate::support::echo(&mut stream)
 }
 
 /// A server that sends back what it gets, for many connections: one thread, which waits in poll(2).
