@@ -12,6 +12,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ use aya::{
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
-    flow::{CountKey, Counts},
+    flow::{CountKey, Counts, Flow, FlowKey},
     plain,
     policy::{NodePortKey, PolicyKey, Unjudged},
 };
@@ -105,7 +106,7 @@ pub struct Datapath {
     foreign: BTreeSet<u32>,
     node: NodeAddresses,
     names: Arc<RwLock<Names>>,
-    unsettled: Option<Writes>,
+    unsettled: Option<Unsettled>,
     problems: Vec<String>,
     started: Instant,
     /// Where the coarse clock stood when this process started.
@@ -117,6 +118,14 @@ pub struct Datapath {
     /// Groups of a process before that no pod refers to any more.
     orphans: BTreeSet<u32>,
     legacy: Option<Legacy>,
+}
+
+/// What a change left behind, and the thread that waits until no program of the generation before runs any more: from the
+/// flip on, so that the next change need not.
+struct Unsettled {
+    after: Writes,
+    /// `None`: no thread could be started.
+    wait: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// What a process before left in force, until the first complete tables take its place.
@@ -437,7 +446,8 @@ impl Datapath {
         write(&self.names).set_groups(&plan.names);
         self.flip(plan.generation)?;
         self.planner.done(&plan);
-        self.unsettled = Some(plan.after);
+        let wait = thread::Builder::new().name("settle".to_owned()).spawn(sys::wait_for_readers);
+        self.unsettled = Some(Unsettled { after: plan.after, wait: wait.ok() });
         if let Some(legacy) = self.legacy.take() {
             self.orphans = legacy.groups;
             if self.pins.is_some() {
@@ -447,16 +457,24 @@ impl Datapath {
         Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() })
     }
 
-    /// Clears away what the last change left behind. Waits for the kernel, for milliseconds.
+    /// Whether [`Datapath::settle`] need not wait.
+    pub fn can_settle(&self) -> bool {
+        self.unsettled.as_ref().and_then(|unsettled| unsettled.wait.as_ref()).is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Clears away what the last change left behind. Waits for the kernel, for milliseconds after the change.
     ///
     /// # Errors
     ///
     /// When the kernel refuses a write.
     pub fn settle(&mut self) -> Result<(), Error> {
-        let Some(after) = self.unsettled.take() else {
+        let Some(Unsettled { after, wait }) = self.unsettled.take() else {
             return Ok(());
         };
-        sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        let waited = wait.and_then(|wait| wait.join().ok()).is_some_and(|waited| waited.is_ok());
+        if !waited {
+            sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        }
         let maps = &self.maps;
         // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
         let blocks = maps.blocks.update_fitting(&after.blocks)?;
@@ -516,6 +534,15 @@ impl Datapath {
     /// When the kernel refuses the read.
     pub fn lost_events(&self) -> Result<u64, Error> {
         self.maps.statistics.sum(STATISTIC_LOST_EVENTS)
+    }
+
+    /// How many flows the kernel knows, those that are cut or forgotten by now among them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn flows(&self) -> Result<usize, Error> {
+        Ok(self.maps.flows.entries::<FlowKey, Flow>()?.len())
     }
 
     /// Reads the kernel's counts, apart from the datapath.
@@ -798,6 +825,7 @@ pub struct Maps {
     /// `FOREIGN`.
     pub foreign: Table,
     unjudged: Table,
+    flows: Table,
     statistics: Table,
     counts: Table,
 }
@@ -816,6 +844,7 @@ impl Maps {
             node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
             foreign: open::<u32, u32>(ebpf, "FOREIGN")?,
             unjudged: open::<u32, Unjudged>(ebpf, "UNJUDGED")?,
+            flows: open::<FlowKey, Flow>(ebpf, "FLOWS")?,
             statistics: open::<u32, u64>(ebpf, "STATISTICS")?,
             counts: open::<CountKey, Counts>(ebpf, "COUNTS")?,
         })

@@ -42,6 +42,8 @@ pub mod telling;
 mod uninstall;
 mod watch;
 
+use std::borrow::Cow;
+
 use exposures::Exposures;
 use signalbox_api::kernel::{EnforcerStatus, Exposure, FlowEvent, VerdictCount};
 use tokio::{
@@ -66,6 +68,20 @@ const EVENTS_KEPT: usize = 16_384;
 ///
 /// When the kernel programs are missing or refused, or when the node's namespace or an uplink does not exist.
 pub async fn start(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<Enforcer, Error> {
+    start_object(config, built_in_object().ok_or(Error::ObjectMissing)?.into(), client, shutdown).await
+}
+
+/// The same with another object than the one that is built in: of another version, say.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_object(
+    config: Config,
+    object: Cow<'static, [u8]>,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<Enforcer, Error> {
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
@@ -77,7 +93,7 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let exposures = Exposures::default();
     let kept = exposures.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
-        let mut datapath = datapath::Datapath::load(&config)?;
+        let mut datapath = datapath::Datapath::load_object(&config, &object)?;
         let (ring, names) = datapath.take_events()?;
         let reader = events::EventReader::start_telling(ring, names, config.node.clone(), sender, telling)?;
         let (counts, sight) = (datapath.counts()?, datapath.sight()?);

@@ -291,7 +291,9 @@ impl Links {
                     Some(program_there) if attached.is_foreign || program_there == ours()? => {}
                     Some(_) => {
                         replace(stand, fd(ebpf, program)?, netns, *interface, program, hook)?;
-                        mended.push(format!("interface {interface}: another program had taken the place of {program}"));
+                        mended.push(format!(
+                            "interface {interface}: another program had been put in the place of {program}"
+                        ));
                     }
                     None if !netns.enter(|| if_indextoname(*interface).is_ok())? => {}
                     None => {

@@ -283,6 +283,10 @@ impl Core {
     }
 
     fn settle(&mut self) {
+        if !self.datapath.can_settle() {
+            // News must not wait for it.
+            return;
+        }
         self.unsettled = false;
         if let Err(error) = self.datapath.settle() {
             tracing::error!(%error, "leftovers of the last change could not be cleared away");

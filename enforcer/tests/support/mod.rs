@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod faults;
 pub mod frame;
 pub mod told;
 
@@ -92,7 +93,7 @@ impl Space {
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn set(&self, file: &str, value: &str) {
+    pub fn set(&self, file: &str, value: &str) {
         self.enter(|| std::fs::write(file, value)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
