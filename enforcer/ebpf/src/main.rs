@@ -9,7 +9,13 @@
 //! - [`hook`]: what the four programs do with all that; see docs/adr/0001.
 //! - [`maps`]: the tables.
 //! - `bench`: what the benches run beside the hooks; not in the object that is shipped.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, allow(internal_features), feature(core_intrinsics, asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    no_std,
+    no_main,
+    allow(internal_features),
+    feature(core_intrinsics, asm_experimental_arch)
+)]
 
 #[cfg(all(target_arch = "bpf", feature = "bench"))]
 mod bench;

@@ -37,9 +37,8 @@ pub fn find(context: &TcContext, moment: Moment, sender: u32) -> Found {
             if !header.has(48) || header.byte::<0>() >> 4 != 6 {
                 return Found::Nothing;
             }
-            let address = |at: Bytes| {
-                Address::from_v6_words([at.word::<0>(), at.word::<4>(), at.word::<8>(), at.word::<12>()])
-            };
+            let address =
+                |at: Bytes| Address::from_v6_words([at.word::<0>(), at.word::<4>(), at.word::<8>(), at.word::<12>()]);
             ask::<8, 24, 40>(&header, address, header.byte::<6>(), moment, sender)
         }
         _ => Found::Nothing,

@@ -96,8 +96,7 @@ impl Kernel {
         map: &str,
         entries: impl Iterator<Item = ([u8; K], [u8; V])>,
     ) -> Result<()> {
-        let mut map: HashMap<_, [u8; K], [u8; V]> =
-            self.ebpf.map_mut(map).context("no such map")?.try_into()?;
+        let mut map: HashMap<_, [u8; K], [u8; V]> = self.ebpf.map_mut(map).context("no such map")?.try_into()?;
         for (key, value) in entries {
             map.insert(key, value, 0)?;
         }
@@ -154,11 +153,9 @@ impl Kernel {
             [how.numbers, how.address, how.address_base, how.port, how.port_base, how.port_bits, how.counts_up.into()];
         self.cell("VARY", 0, words)?;
         // Each CPU begins elsewhere.
-        let mut sequence: PerCpuArray<_, [u64; 2]> =
-            self.ebpf.map_mut("SEQUENCE").context("SEQUENCE")?.try_into()?;
+        let mut sequence: PerCpuArray<_, [u64; 2]> = self.ebpf.map_mut("SEQUENCE").context("SEQUENCE")?.try_into()?;
         let cpus = nr_cpus().map_err(|(what, source)| anyhow::anyhow!("{what}: {source}"))?;
-        let starts: Vec<[u64; 2]> =
-            (1..=cpus as u64).map(|cpu| [cpu.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0]).collect();
+        let starts: Vec<[u64; 2]> = (1..=cpus as u64).map(|cpu| [cpu.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0]).collect();
         Ok(sequence.set(0, PerCpuValues::try_from(starts)?, 0)?)
     }
 

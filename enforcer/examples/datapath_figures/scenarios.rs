@@ -1,11 +1,6 @@
 //! What the programs do with a packet, held against an empty one in the same round.
 
-use std::{
-    net::IpAddr,
-    path::Path,
-    sync::Barrier,
-    thread,
-};
+use std::{net::IpAddr, path::Path, sync::Barrier, thread};
 
 use anyhow::{Context, Result};
 use nix::{
@@ -171,14 +166,11 @@ pub fn established(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> 
     for family in Family::BOTH {
         for count in [1_u32, 1_000, 100_000] {
             // The table is split between the CPUs, and these all come from one.
-            let mut kernel = Kernel::load(object, 524_288)?;
+            let mut kernel = Kernel::load(object, 262_144)?;
             kernel.pods(&[node.judged_pod(true)])?;
             let bits = 10;
             let ends = (0..count.max(2)).map(|number| Ends {
-                source: (
-                    Address::from(family.numbered(number >> bits)),
-                    1024 + (number & ((1 << bits) - 1)) as u16,
-                ),
+                source: (Address::from(family.numbered(number >> bits)), 1024 + (number & ((1 << bits) - 1)) as u16),
                 destination: (Address::from(family.local()), PORT),
             });
             kernel.flows(ends, (0, node.pod))?;
@@ -322,9 +314,10 @@ pub fn new_flows(node: &Node, object: &Path, rounds: u32) -> Result<Vec<New>> {
         for addresses in [10_u32, 1_000, 100_000] {
             let mut kernel = Kernel::load(object, FLOWS)?;
             kernel.pods(&[node.judged_pod(true)])?;
-            kernel.addresses((0..addresses).map(|number| {
-                (Address::from(family.numbered(number)), FIRST_IDENTITY + number % entries, 0)
-            }))?;
+            kernel.addresses(
+                (0..addresses)
+                    .map(|number| (Address::from(family.numbered(number)), FIRST_IDENTITY + number % entries, 0)),
+            )?;
             kernel.policy((0..entries).map(|number| {
                 let identity = Some(FIRST_IDENTITY + number);
                 let key = PolicyKey::new(POLICY_GROUP, Side::Ingress, identity, Some(6), Some(PORT));
@@ -397,9 +390,10 @@ pub fn denied(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> {
         rows.push(Row { name: format!("denied, one connection asked for again and again, {}", family.name()), ..row });
         // Blocks of 256 addresses, of a third of which the pod knows a rule, but for another port.
         let length = 120;
-        kernel.blocks((0..10_000).map(|number| {
-            (length, Address::from(family.numbered(number << 8)), FIRST_IDENTITY + number % 3000)
-        }))?;
+        kernel.blocks(
+            (0..10_000)
+                .map(|number| (length, Address::from(family.numbered(number << 8)), FIRST_IDENTITY + number % 3000)),
+        )?;
         let row = against_empty(node, &mut kernel, &opening, rounds, REPEAT)?;
         rows.push(Row { name: format!("the same with 10,000 blocks of addresses, {}", family.name()), ..row });
         let [source, _, source_port, _] = family.offsets();
@@ -414,7 +408,10 @@ pub fn denied(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> {
         })?;
         let many = Shot { program: "many_to_pod", ..opening };
         let row = against_empty(node, &mut kernel, &many, rounds, REPEAT)?;
-        rows.push(Row { name: format!("denied, drawn over 256,000 connections of 1,000 addresses, {}", family.name()), ..row });
+        rows.push(Row {
+            name: format!("denied, drawn over 256,000 connections of 1,000 addresses, {}", family.name()),
+            ..row
+        });
         kernel.drain();
     }
     Ok(rows)
