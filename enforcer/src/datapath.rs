@@ -594,6 +594,27 @@ impl Datapath {
         Ok(Trial { passes: run.return_value == NEXT, mark: behind[2], took: run.duration })
     }
 
+    /// How many instructions the kernel's verifier looked at, by program; it gives up at 1,000,000. Empty where the kernel is
+    /// older than 5.16 and does not tell.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel tells nothing of its programs.
+    pub fn verified_instructions(&self) -> Result<Vec<(&'static str, u32)>, Error> {
+        let mut found = Vec::new();
+        for program in Role::PROGRAMS {
+            let classifier: &SchedClassifier = self
+                .ebpf
+                .program(program)
+                .ok_or(Error::Mismatch { kind: "program", name: program })?
+                .try_into()
+                .map_err(|source| Error::Program { program, source })?;
+            let info = classifier.info().map_err(|source| Error::Program { program, source })?;
+            found.extend(info.verified_instruction_count().map(|count| (program, count)));
+        }
+        Ok(found)
+    }
+
     /// Detaches everything, also what is pinned.
     ///
     /// # Errors

@@ -166,7 +166,7 @@ pub fn established(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> 
     for family in Family::BOTH {
         for count in [1_u32, 1_000, 100_000] {
             // The table is split between the CPUs, and these all come from one.
-            let mut kernel = Kernel::load(object, 524_288)?;
+            let mut kernel = Kernel::load(object, 262_144)?;
             kernel.pods(&[node.judged_pod(true)])?;
             let bits = 10;
             let ends = (0..count.max(2)).map(|number| Ends {

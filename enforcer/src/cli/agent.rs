@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, answer};
+use crate::{AttachPreference, Config, Error, Limits, Mode, answer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +14,8 @@ Examples:
       enforce on this node; the cluster's API is that of the pod this runs in
   signalbox-enforcer --node worker-1 --kubeconfig /etc/kubernetes/kubelet.conf --uplink eth0 --uplink eth1
       the same on a host with two uplinks
+  signalbox-enforcer --node worker-1 --uplink eth0 --mode strict
+      shut new pods until their policies are in
   signalbox-enforcer --node worker-1 --attach clsact --flows 262144
       with filters instead of tcx links, and room for more connections";
 
@@ -36,6 +38,15 @@ pub(super) struct Args {
     /// How the programs are attached
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Attach::Auto)]
     attach: Attach,
+    /// What becomes of a new pod until its policies are in
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = NewPods::Standard)]
+    mode: NewPods,
+    /// Where programs and tables are pinned, so that they outlive the agent, on a bpf file system
+    #[arg(long, value_name = "PATH", default_value = Config::PINS, conflicts_with = "no_pins")]
+    pins: PathBuf,
+    /// Pin nothing: enforcement ends with the agent
+    #[arg(long)]
+    no_pins: bool,
     /// Room for addresses of pods
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().addresses)]
     addresses: u32,
@@ -66,6 +77,14 @@ enum Attach {
     Clsact,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum NewPods {
+    /// It is open, and what passes is counted
+    Standard,
+    /// It is shut, but for its own node; see docs/adr/0009 for what else on the node that shuts
+    Strict,
+}
+
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -92,6 +111,11 @@ impl Args {
                 Attach::Tcx => AttachPreference::Tcx,
                 Attach::Clsact => AttachPreference::Clsact,
             },
+            mode: match self.mode {
+                NewPods::Standard => Mode::Standard,
+                NewPods::Strict => Mode::Strict,
+            },
+            pins: (!self.no_pins).then(|| self.pins.clone()),
             limits: Limits {
                 addresses: self.addresses,
                 blocks: self.blocks,

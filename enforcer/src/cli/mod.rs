@@ -1,6 +1,6 @@
 //! The command line. Each subcommand is a file.
 //!
-//! - [`agent`]: enforces. The others ask an agent that runs: [`client`] carries their questions, [`table`] sets their answers.
+//! - [`agent`]: enforces; [`uninstall`]: takes away what it left. The others ask an agent that runs: [`client`] carries their questions, [`table`] sets their answers.
 
 mod agent;
 mod client;
@@ -10,6 +10,7 @@ mod policy;
 mod status;
 mod table;
 mod trace;
+mod uninstall;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,7 @@ enum Command {
     Events(events::Args),
     Policy(policy::Args),
     Trace(trace::Args),
+    Uninstall(uninstall::Args),
 }
 
 /// How an answer is printed.
@@ -81,6 +83,7 @@ pub fn run() -> ExitCode {
         Some(Command::Events(args)) => ask(events::run(args)),
         Some(Command::Policy(args)) => ask(policy::run(args)),
         Some(Command::Trace(args)) => ask(trace::run(args)),
+        Some(Command::Uninstall(args)) => uninstall::run(args),
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["run", "status", "flows", "events", "policy", "trace"] {
+        for name in ["run", "status", "flows", "events", "policy", "trace", "uninstall"] {
             let found = command.find_subcommand_mut(name).expect("the subcommand exists");
             let help = found.render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
