@@ -545,6 +545,15 @@ impl Datapath {
         Ok(self.maps.flows.entries::<FlowKey, Flow>()?.len())
     }
 
+    /// How many entries the policies have in the kernel, ranges of ports left out.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn policy_entries(&self) -> Result<usize, Error> {
+        Ok(self.maps.policy.entries::<PolicyKey, signalbox_enforcer_common::policy::Judgement>()?.len())
+    }
+
     /// Reads the kernel's counts, apart from the datapath.
     ///
     /// # Errors

@@ -101,7 +101,8 @@ impl Bench {
                 .into_iter()
                 .map(|name| (name, dump(name)))
                 .collect();
-        let (mut identities, mut groups) = (Numbers::default(), Numbers::default());
+        // The world, the node, and "any" are themselves; groups are numbered from 1.
+        let (mut identities, mut groups) = (Numbers::above(1), Numbers::above(0));
         // Where a number stands: in an entry's key or value, at which byte, and what it numbers.
         for (name, in_key, at, is_group) in [
             ("ADDRESSES", false, 0, false),
@@ -137,18 +138,23 @@ impl Bench {
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Numbers in the order in which they are met.
-#[derive(Default)]
-struct Numbers(HashMap<u32, u32>);
+struct Numbers {
+    fixed: u32,
+    known: HashMap<u32, u32>,
+}
 
 impl Numbers {
+    fn above(fixed: u32) -> Self {
+        Self { fixed, known: HashMap::new() }
+    }
+
     fn renew(&mut self, bytes: &mut [u8]) {
         let number = u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
-        // The world, the node, and "any" are themselves.
-        if number < 2 || number == u32::MAX {
+        if number <= self.fixed || number == u32::MAX {
             return;
         }
-        let next = 100 + u32::try_from(self.0.len()).expect("a few");
-        bytes.copy_from_slice(&self.0.entry(number).or_insert(next).to_ne_bytes());
+        let next = 100 + u32::try_from(self.known.len()).expect("a few");
+        bytes.copy_from_slice(&self.known.entry(number).or_insert(next).to_ne_bytes());
     }
 }
 

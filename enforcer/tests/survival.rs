@@ -172,6 +172,34 @@ fn another_limit_takes_effect_with_a_restart() {
     set_folder(&config);
 }
 
+/// What 10,000 pods and 1,000 policies come to, and once more, since a process that takes over writes all groups anew.
+#[test]
+fn eighty_thousand_entries_fit_twice() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Auto);
+    let many = |name: &str| {
+        let ports: Vec<_> = (10_000..50_000).map(|port| json!({"port": port})).chain([json!({"port": 9000})]).collect();
+        policy(name, &["Ingress"], json!({"ingress": [{"ports": ports}]}))
+    };
+    let mut generation = 0;
+    for _ in 0..2 {
+        let mut gate = start(&lab, &config);
+        let began = Instant::now();
+        let applied = gate.policies(&[many("one/many"), many("two/many")]);
+        println!("compiled and written in {:?}", began.elapsed());
+        assert_eq!(applied.problems, [] as [String; 0]);
+        assert!(applied.generation > generation);
+        generation = applied.generation;
+        let began = Instant::now();
+        gate.datapath.settle().expect("settled");
+        println!("settled in {:?}", began.elapsed());
+        assert_eq!(gate.datapath.policy_entries().expect("the kernel tells"), 80_002, "and no entry of before");
+        assert!(lab.a.reaches(POD_B, 9000) && lab.b.connect(POD_A, 9001, PATIENCE / 20).is_err());
+    }
+}
+
 /// The interface's number and the address may be somebody else's by the time the next process starts.
 #[test]
 fn a_pod_whose_interface_is_gone_is_forgotten_with_its_address() {
