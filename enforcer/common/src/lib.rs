@@ -24,8 +24,10 @@ pub use plain::Plain;
 pub const CONTROL_GENERATION: u32 = 0;
 /// Index in the map `CONTROL` of the coarse clock: seconds, written by user space.
 pub const CONTROL_CLOCK: u32 = 1;
+/// Index in the map `CONTROL` of the mode: 1 lets everything pass and only reports what would be denied.
+pub const CONTROL_AUDIT: u32 = 2;
 /// Cells of the map `CONTROL`.
-pub const CONTROL_CELLS: u32 = 2;
+pub const CONTROL_CELLS: u32 = 3;
 
 /// Index in the map `STATISTICS` of the events that the ring buffer had no room for.
 pub const STATISTIC_LOST_EVENTS: u32 = 0;
@@ -33,8 +35,10 @@ pub const STATISTIC_LOST_EVENTS: u32 = 0;
 pub const STATISTIC_SUPPRESSED_EVENTS: u32 = 1;
 /// Index in the map `STATISTICS` of flows that found no room in the flow table.
 pub const STATISTIC_FLOW_INSERT_FAILED: u32 = 2;
+/// Index in the map `STATISTICS` of verdicts that found no room in the map `VERDICTS`.
+pub const STATISTIC_UNCOUNTED: u32 = 3;
 /// Cells of the map `STATISTICS`.
-pub const STATISTIC_CELLS: u32 = 3;
+pub const STATISTIC_CELLS: u32 = 4;
 
 /// Bit in `skb->mark`: a live entry covers this reply; the egress hook lets it pass. See docs/adr/0001.
 pub const MARK_REPLY: u32 = 0x0010_0000;

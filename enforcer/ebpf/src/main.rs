@@ -4,12 +4,15 @@
 //! - [`packet`]: what a packet is: addresses, ports, fragments, ICMP errors.
 //! - [`endpoint`]: who is at its ends.
 //! - [`judge`]: what the policies say.
+//! - [`audit`]: what policies in audit would say.
 //! - [`conntrack`]: flows that were judged before.
 //! - [`report`]: events and counts.
 //! - [`hook`]: what the four programs do with all that; see docs/adr/0001.
 //! - [`maps`]: the tables.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, allow(internal_features), feature(core_intrinsics))]
 
+#[cfg(target_arch = "bpf")]
+mod audit;
 #[cfg(target_arch = "bpf")]
 mod conntrack;
 #[cfg(target_arch = "bpf")]
