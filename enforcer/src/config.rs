@@ -25,6 +25,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// Which way of attaching to choose.
     pub attach: AttachPreference,
+    /// Everything is let pass: what would be denied is counted and reported only.
+    pub audit: bool,
     /// Capacity of the kernel's maps.
     pub limits: Limits,
     /// How long an idle pause may last before the enforcer compares links and tables with the node again.
@@ -38,6 +40,7 @@ impl Default for Config {
             netns: None,
             uplinks: Vec::new(),
             attach: AttachPreference::Auto,
+            audit: false,
             limits: Limits::default(),
             resync: Duration::from_secs(2),
         }

@@ -9,6 +9,7 @@
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
@@ -22,6 +23,7 @@ pub mod events;
 mod frame;
 mod group;
 mod links;
+pub mod metrics;
 pub mod names;
 pub mod netns;
 mod object;
@@ -56,7 +58,7 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
-    let resync = config.resync;
+    let (resync, audit) = (config.resync, config.audit);
     let (desk, questions) = telling::Desk::new();
     let told = telling::Told::default();
     let telling = told.clone();
@@ -68,9 +70,11 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
         let (counts, sight) = (datapath.counts()?, datapath.sight()?);
         Ok((run::Core::new(config.node, datapath, reader, status_sender), counts, sight))
     });
-    let (core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
+    let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
+    let meters = metrics::Meters::default();
+    core.meters = meters.clone();
     let updates = watch::updates(&client);
-    let answers = Answers { desk, told, sight, status: status.clone(), audit: false, shutdown: shutdown.clone() };
+    let answers = Answers { desk, told, meters, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
     let running = tokio::spawn(run::run(core, updates, questions, resync, shutdown));
     Ok(Enforcer { handle: Handle { events, status, counts, answers }, running })
 }

@@ -14,6 +14,8 @@ Examples:
       enforce on this node; the cluster's API is that of the pod this runs in
   signalbox-enforcer --node worker-1 --kubeconfig /etc/kubernetes/kubelet.conf --uplink eth0 --uplink eth1
       the same on a host with two uplinks
+  signalbox-enforcer --node worker-1 --uplink eth0 --audit
+      see what the policies would deny, before they do
   signalbox-enforcer --node worker-1 --attach clsact --flows 262144
       with filters instead of tcx links, and room for more connections";
 
@@ -36,6 +38,9 @@ pub(super) struct Args {
     /// How the programs are attached
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Attach::Auto)]
     attach: Attach,
+    /// Let everything pass, and only report what would be denied
+    #[arg(long)]
+    audit: bool,
     /// Room for addresses of pods
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().addresses)]
     addresses: u32,
@@ -92,6 +97,7 @@ impl Args {
                 Attach::Tcx => AttachPreference::Tcx,
                 Attach::Clsact => AttachPreference::Clsact,
             },
+            audit: self.audit,
             limits: Limits {
                 addresses: self.addresses,
                 blocks: self.blocks,
