@@ -235,6 +235,8 @@ pub enum FlowState {
     Live,
     /// It is judged again with its next packet: the tables have changed since its last one.
     Unconfirmed,
+    /// Its packets pass since the node is in audit: they would be denied.
+    Audited,
     /// It was allowed once, and is not any more.
     Cut,
     /// It was silent for so long that its next packet is judged as that of a new flow.

@@ -14,8 +14,8 @@ use std::{
 use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION,
     policy::{
-        AddressValue, BlockKey, BlockValue, Judgement, NO_IDENTITY, NodePortKey, PodState, PodValue, PolicyKey,
-        RangeKey,
+        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NO_IDENTITY, NodePortKey, PodState, PodValue,
+        PolicyKey, RangeKey,
     },
 };
 
@@ -187,6 +187,23 @@ pub fn read(maps: &Maps, generation: u32, attached: &HashSet<u32>) -> Result<Fou
         found.image.blocks.insert(block.parts(), identity);
     }
     maps.blocks.update_all(&changed)?;
+
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    for (interface, value) in maps.audits.entries::<u32, AuditValue>()? {
+        let version = |generation| (value.group(generation), value.flags(generation));
+        let audit = version(generation);
+        if audit.0 == 0 || !attached.contains(&interface) {
+            gone.push(interface);
+            continue;
+        }
+        if version(other) != audit {
+            changed.push((interface, AuditValue::new([audit; 2])));
+        }
+        found.groups.insert(audit.0);
+        found.image.audits.insert(interface, audit);
+    }
+    maps.audits.update_all(&changed)?;
+    maps.audits.delete_all(&gone)?;
 
     let policy = maps.policy.entries::<PolicyKey, Judgement>()?;
     found.groups.extend(policy.iter().map(|(key, _)| key.group()));

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     datapath::sight::{Sight, Statistics},
     error::Error,
+    metrics::{self, Meters, Reading},
     run::ask::{End, NoAnswer, TraceQuestion},
     telling::{Desk, Told},
 };
@@ -49,6 +50,7 @@ const ENTRIES: usize = 8;
 pub struct Answers {
     pub(crate) desk: Desk,
     pub(crate) told: Told,
+    pub(crate) meters: Meters,
     pub(crate) sight: Sight,
     pub(crate) status: watch::Receiver<EnforcerStatus>,
     pub(crate) audit: bool,
@@ -93,7 +95,11 @@ impl Answers {
     }
 
     fn monitored(self) -> Router {
-        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(self)
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(self)
     }
 
     fn all(self) -> Router {
@@ -132,6 +138,18 @@ async fn ready(State(answers): State<Answers>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }
 
+async fn metrics(State(answers): State<Answers>) -> Result<impl IntoResponse, Refusal> {
+    let (rows, conditions) = answers.desk.ask(|core| (core.pod_rows(), core.conditions())).await?;
+    let missing = rows.iter().filter(|row| row.interface.is_none()).count() as u64;
+    let read = |sight: &Sight| Ok((sight.fill()?, sight.statistics()?, sight.verdicts()?));
+    let (maps, statistics, verdicts) = answers.look(read).await?;
+    let events = answers.tally(&statistics);
+    let status = answers.status.borrow().clone();
+    let audit = answers.audit;
+    let reading = Reading { status, missing, events, statistics, maps, verdicts, conditions, audit };
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&answers.meters, reading)?))
+}
+
 async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refusal> {
     let (mut local_pods, conditions) = answers.desk.ask(|core| (core.pod_rows(), core.conditions())).await?;
     let read = |sight: &Sight| Ok((sight.fill()?, sight.statistics()?, sight.gates()?));
@@ -157,7 +175,8 @@ async fn flows(State(answers): State<Answers>, question: Asked<ListQuestion>) ->
     let is_asked_for = |flow: &LiveFlow| {
         let is_of_pod =
             question.pod.is_none() || flow.source_pod == question.pod || flow.destination_pod == question.pod;
-        is_of_pod && (question.all || matches!(flow.state, FlowState::Live | FlowState::Unconfirmed))
+        is_of_pod
+            && (question.all || matches!(flow.state, FlowState::Live | FlowState::Unconfirmed | FlowState::Audited))
     };
     let mut flows = answers.look(Sight::flows).await?;
     flows.retain(is_asked_for);

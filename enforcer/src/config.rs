@@ -39,6 +39,8 @@ pub struct Config {
     pub attach: AttachPreference,
     /// What becomes of a new pod until its policies are in.
     pub mode: Mode,
+    /// Everything is let pass: what would be denied is counted and reported only.
+    pub audit: bool,
     /// Capacity of the kernel's maps.
     pub limits: Limits,
     /// Where maps and links are pinned, so that they outlive the process: a folder on a bpf file system, [`Config::PINS`] for
@@ -61,6 +63,7 @@ impl Default for Config {
             uplinks: Vec::new(),
             attach: AttachPreference::Auto,
             mode: Mode::Standard,
+            audit: false,
             limits: Limits::default(),
             pins: None,
             resync: Duration::from_secs(2),

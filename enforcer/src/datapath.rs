@@ -1,9 +1,10 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
 //!
-//! [`sight`] reads the tables, [`rehearsal`] asks the programs about packets that nobody sent.
+//! [`sight`] reads the tables, [`verdicts`] keeps counts of them, [`rehearsal`] asks the programs about packets that nobody sent.
 
 pub mod rehearsal;
 pub mod sight;
+pub mod verdicts;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -24,8 +25,9 @@ use aya::{
 };
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
-    Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
-    flow::{CountKey, Counts, Flow, FlowKey},
+    Address, CONTROL_AUDIT, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT,
+    STATISTIC_LOST_EVENTS,
+    flow::{CountKey, Counts, Flow, FlowKey, VerdictKey},
     plain,
     policy::{NodePortKey, PolicyKey, Unjudged},
 };
@@ -106,6 +108,7 @@ pub struct Datapath {
     foreign: BTreeSet<u32>,
     node: NodeAddresses,
     names: Arc<RwLock<Names>>,
+    ledger: verdicts::Ledger,
     unsettled: Option<Unsettled>,
     problems: Vec<String>,
     started: Instant,
@@ -203,6 +206,7 @@ impl Datapath {
             foreign: BTreeSet::new(),
             node: NodeAddresses::default(),
             names: Arc::default(),
+            ledger: verdicts::Ledger::default(),
             unsettled: None,
             problems: Vec::new(),
             started: Instant::now(),
@@ -213,6 +217,7 @@ impl Datapath {
             orphans: BTreeSet::new(),
             legacy: None,
         };
+        datapath.maps.control.update(&CONTROL_AUDIT, &u32::from(config.audit))?;
         datapath.resume(past)?;
         datapath.tick()?;
         let mode = match config.mode {
@@ -434,8 +439,17 @@ impl Datapath {
     ///
     /// When the kernel refuses a write for another reason than lack of room; the tables in force stay in force.
     pub fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
+        self.apply_audited(tables, None)
+    }
+
+    /// The same with the tables that the policies in audit are in as well, whose identities are those of `tables`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Datapath::apply`].
+    pub fn apply_audited(&mut self, tables: &Tables, audit: Option<&Tables>) -> Result<Applied, Error> {
         self.settle()?;
-        let mut plan = self.planner.plan(tables, &self.interfaces);
+        let mut plan = self.planner.plan_audited(tables, audit, &self.interfaces);
         if plan.is_empty() && self.planner.generation() != 0 && self.legacy.is_none() {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
@@ -479,6 +493,7 @@ impl Datapath {
         // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
         let blocks = maps.blocks.update_fitting(&after.blocks)?;
         maps.addresses.update_fitting(&after.addresses)?;
+        maps.audits.update_fitting(&after.audits)?;
         maps.pods.update_fitting(&after.pods)?;
         if !blocks.is_empty() {
             self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
@@ -486,9 +501,11 @@ impl Datapath {
         maps.addresses.delete_all(&after.gone_addresses)?;
         maps.blocks.delete_all(&after.gone_blocks)?;
         maps.pods.delete_all(&after.gone_pods)?;
+        maps.audits.delete_all(&after.gone_audits)?;
         for (group, content) in &after.gone_groups {
             self.remove_group(*group, content)?;
         }
+        self.keep_verdicts()?;
         let orphans = std::mem::take(&mut self.orphans);
         if orphans.is_empty() { Ok(()) } else { adopt::remove_groups(&self.maps, &orphans) }
     }
@@ -677,6 +694,10 @@ impl Datapath {
             unfit.extend(doubtful(GroupContent::names_peers));
         }
         unfit.into_iter().for_each(|group| plan.mark_unfit(group));
+        if !self.maps.audits.update_fitting(&plan.before.audits)?.is_empty() {
+            self.problems
+                .push("the kernel's table of pods in audit is full: what they would deny is not told".to_owned());
+        }
         missing.pods = self.maps.pods.update_fitting(&plan.before.pods)?;
         for (what, is_full) in [
             ("addresses of pods", !missing.addresses.is_empty()),
@@ -852,6 +873,9 @@ pub struct Maps {
     pub node_addresses: Table,
     /// `NODE_PORTS`.
     pub node_ports: Table,
+    /// `AUDITS`.
+    pub audits: Table,
+    verdicts: Table,
     /// `FOREIGN`.
     pub foreign: Table,
     unjudged: Table,
@@ -862,7 +886,9 @@ pub struct Maps {
 
 impl Maps {
     fn open(ebpf: &Ebpf) -> Result<Self, Error> {
-        use signalbox_enforcer_common::policy::{AddressValue, BlockKey, BlockValue, Judgement, PodValue, RangeKey};
+        use signalbox_enforcer_common::policy::{
+            AddressValue, AuditValue, BlockKey, BlockValue, Judgement, PodValue, RangeKey,
+        };
         Ok(Self {
             control: open::<u32, u32>(ebpf, "CONTROL")?,
             pods: open::<u32, PodValue>(ebpf, "PODS")?,
@@ -870,6 +896,8 @@ impl Maps {
             blocks: open::<BlockKey, BlockValue>(ebpf, "BLOCKS")?,
             policy: open::<PolicyKey, Judgement>(ebpf, "POLICY")?,
             ranges: open::<RangeKey, Judgement>(ebpf, "RANGES")?,
+            audits: open::<u32, AuditValue>(ebpf, "AUDITS")?,
+            verdicts: open::<VerdictKey, u64>(ebpf, "VERDICTS")?,
             node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
             node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
             foreign: open::<u32, u32>(ebpf, "FOREIGN")?,
@@ -886,7 +914,12 @@ fn open<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Table, Error> {
     let mismatch = Error::Mismatch { kind: "map", name };
     let data = match ebpf.map(name) {
         Some(
-            Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data),
+            Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::HashMap(data)
+            | Map::PerCpuHashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data),
         ) => data,
         Some(_) | None => return Err(mismatch),
     };

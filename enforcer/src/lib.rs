@@ -12,6 +12,7 @@
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
@@ -29,6 +30,7 @@ mod frame;
 mod group;
 mod interfaces;
 mod links;
+pub mod metrics;
 pub mod names;
 pub mod netns;
 mod newcomers;
@@ -85,7 +87,7 @@ pub async fn start_object(
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
-    let resync = config.resync;
+    let (resync, audit) = (config.resync, config.audit);
     let (desk, questions) = telling::Desk::new();
     let told = telling::Told::default();
     let telling = told.clone();
@@ -99,8 +101,10 @@ pub async fn start_object(
         let (counts, sight) = (datapath.counts()?, datapath.sight()?);
         Ok((run::Core::new(config, datapath, reader, status_sender, kept), counts, sight))
     });
-    let (core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
-    let answers = Answers { desk, told, sight, status: status.clone(), audit: false, shutdown: shutdown.clone() };
+    let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
+    let meters = metrics::Meters::default();
+    core.meters = meters.clone();
+    let answers = Answers { desk, told, meters, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
     let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };
     let running = tokio::spawn(run::run(core, news, resync, shutdown));
     Ok(Enforcer { handle: Handle { events, status, counts, exposures, answers }, running })

@@ -28,6 +28,7 @@ use crate::{
     events::EventReader,
     exposures::Exposures,
     interfaces,
+    metrics::Meters,
     netns::Netns,
     newcomers::Newcomers,
     store::{Kind, Store, Update, key},
@@ -59,6 +60,8 @@ pub struct Core {
     store: Store,
     identities: IdentityAllocator,
     tables: Tables,
+    /// The same with the policies in audit, where there are any.
+    audited: Option<Tables>,
     pods: HashMap<PodRef, (Vec<IpAddr>, Found)>,
     missing: HashMap<PodRef, Instant>,
     newcomers: Newcomers,
@@ -75,6 +78,8 @@ pub struct Core {
     mend_failure: Option<String>,
     /// What the tables were compiled from.
     cluster: Cluster,
+    /// What is counted as it happens.
+    pub meters: Meters,
     /// Loaded when the first question needs it.
     rehearsal: Option<Rehearsal>,
 }
@@ -96,6 +101,7 @@ impl Core {
             store: Store::default(),
             identities: IdentityAllocator::default(),
             tables: Tables::default(),
+            audited: None,
             pods: HashMap::new(),
             missing: HashMap::new(),
             newcomers,
@@ -110,6 +116,7 @@ impl Core {
             mends: 0,
             mend_failure: None,
             cluster: Cluster::default(),
+            meters: Meters::default(),
             rehearsal: None,
         }
     }
@@ -155,10 +162,7 @@ impl Core {
             return;
         }
         self.failure = None;
-        let cluster = Cluster::from_objects(self.store.objects());
-        self.problems = cluster.unknowns().to_vec();
-        self.tables = cluster.compile_with(&self.node, &mut self.identities);
-        self.cluster = cluster;
+        self.compile();
         let result = if self.datapath.is_adopted() {
             // Pods that are enforced already must be known to the first tables: without them these would let go of the pods.
             self.release().and_then(|()| self.look_for_pods(since)).and_then(|()| self.apply(since))
@@ -167,6 +171,7 @@ impl Core {
             self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since))
         };
         if let Err(error) = result {
+            self.meters.errors.inc();
             tracing::error!(%error, "the kernel could not be brought up to date; it is tried again");
             self.failure = Some(error.to_string());
             self.publish(None);
@@ -188,6 +193,7 @@ impl Core {
             self.release()
         });
         if let Err(error) = result {
+            self.meters.errors.inc();
             tracing::error!(%error, "the node could not be looked at; it is tried again");
             self.failure = Some(error.to_string());
         }
@@ -289,6 +295,7 @@ impl Core {
         }
         self.unsettled = false;
         if let Err(error) = self.datapath.settle() {
+            self.meters.errors.inc();
             tracing::error!(%error, "leftovers of the last change could not be cleared away");
             self.failure = Some(error.to_string());
         }
@@ -307,13 +314,29 @@ impl Core {
         Ok(())
     }
 
+    /// Makes the tables of what is known, and beside them those with the policies in audit.
+    fn compile(&mut self) {
+        let all = Cluster::from_objects(self.store.objects());
+        self.problems = all.unknowns().to_vec();
+        if self.store.has_audits() {
+            let enforced = Cluster::from_objects(self.store.enforced_objects());
+            let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
+            (self.tables, self.audited) = (tables, Some(audited));
+            self.cluster = enforced;
+        } else {
+            (self.tables, self.audited) = (all.compile_with(&self.node, &mut self.identities), None);
+            self.cluster = all;
+        }
+    }
+
     fn apply(&mut self, since: Instant) -> Result<(), Error> {
         let before = self.status.borrow().generation;
-        let applied = self.datapath.apply(&self.tables)?;
+        let applied = self.datapath.apply_audited(&self.tables, self.audited.as_ref())?;
         self.unsettled = true;
         self.problems.extend(applied.problems);
         let took = (applied.generation != before).then(|| since.elapsed());
         if let Some(took) = took {
+            self.meters.apply.observe(took.as_secs_f64());
             tracing::info!(
                 generation = applied.generation,
                 resource_version = self.store.policies_version(),

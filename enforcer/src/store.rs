@@ -148,6 +148,16 @@ impl Store {
         self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
     }
 
+    /// What the engine reads, without the policies that are in audit.
+    pub fn enforced_objects(&self) -> impl Iterator<Item = &Value> {
+        self.objects().filter(|object| !is_in_audit(object))
+    }
+
+    /// Whether any policy is in audit.
+    pub fn has_audits(&self) -> bool {
+        self.objects().any(is_in_audit)
+    }
+
     /// All objects of a kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(move |((other, _), _)| *other == kind).map(|(_, object)| object)
@@ -219,6 +229,15 @@ impl Store {
 /// An object's `resourceVersion`, where it is a number.
 fn version(object: &Value) -> Option<u64> {
     object["metadata"]["resourceVersion"].as_str()?.parse().ok()
+}
+
+/// The annotation that puts one policy into audit: it isolates and denies nothing, and what it would deny is reported.
+pub const AUDIT: &str = "signalbox.dev/audit";
+
+/// Whether a policy is in audit. Any other value than `true` is none: what is doubtful is enforced.
+fn is_in_audit(object: &Value) -> bool {
+    let is_policy = object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"));
+    is_policy && object["metadata"]["annotations"][AUDIT] == "true"
 }
 
 /// `namespace/name`.

@@ -175,6 +175,77 @@ async fn a_trace_asks_both_and_leaves_nothing_behind() {
     assert_eq!(agent.json(&["flows", "--denied"]).0, json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_reads_metrics_and_readiness() {
+    if !can_run() {
+        return;
+    }
+    let scene = scene(&[]).await;
+    let (lab, agent) = (&scene.lab, &scene.agent);
+    let rules = json!({"ingress": [{"from": [{"namespaceSelector": {}}], "ports": [{"port": 9000}]}]});
+    let version = scene.api.put("networkpolicies", policy("two/some", &["Ingress"], rules));
+    agent.until_in_force(version);
+    for _ in 0..3 {
+        assert!(lab.a.reaches(POD_B, 9000));
+    }
+    assert!(!lab.outside.reaches(POD_B, 9000));
+    assert_eq!(agent.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(agent.get("/readyz"), (200, "ok\n".to_owned()));
+    let (status, text) = agent.get("/metrics");
+    assert_eq!(status, 200);
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}\n{text}"))
+    };
+    let verdicts = |verdict: &str, by: &str| {
+        value(&format!(
+            "signalbox_node_verdicts_total{{kind=\"NetworkPolicy\",namespace=\"two\",policy=\"some\",direction=\"ingress\",verdict=\"{verdict}\",by=\"{by}\"}}"
+        ))
+    };
+    assert_eq!(verdicts("allowed", "rule"), 3.0);
+    assert!(verdicts("denied", "isolation") >= 1.0);
+    assert_eq!(value("signalbox_node_pods{state=\"bound\"}"), 2.0);
+    assert_eq!(value("signalbox_node_pods{state=\"missing\"}"), 0.0);
+    assert_eq!(value("signalbox_node_map_entries{map=\"PODS\"}"), 2.0);
+    assert_eq!(value("signalbox_node_events_total{outcome=\"lost\"}"), 0.0);
+    assert!(value("signalbox_node_apply_seconds_count") >= 2.0 && value("signalbox_node_generation") >= 2.0);
+    assert!(value("signalbox_node_apply_seconds_sum") > 0.0);
+    assert_eq!(agent.get("/v1/status").0, 404, "pods and policies are told at the socket only");
+    println!("{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_come_as_lines() {
+    if !can_run() {
+        return;
+    }
+    let scene = scene(&[]).await;
+    let (lab, agent) = (&scene.lab, &scene.agent);
+    let all = policy("two/some", &["Ingress"], json!({"ingress": [{"from": [{"namespaceSelector": {}}]}]}));
+    let version = scene.api.put("networkpolicies", all);
+    agent.until_in_force(version);
+    let mut command = std::process::Command::new(support::agent::BINARY);
+    command.args(["events", "-n", "3", "--socket"]).arg(&agent.socket).stdout(std::process::Stdio::piped());
+    let mut follower = Process(command.spawn().expect("the binary runs"));
+    // Its question is on its way: only what comes after it is told.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut stream = lab.a.connect(POD_B, 9000, std::time::Duration::from_secs(1)).expect("allowed");
+    assert!(support::echo(&mut stream));
+    assert!(!lab.outside.reaches(POD_B, 9000));
+    let version = scene.api.put("networkpolicies", policy("two/some", &["Ingress"], json!({})));
+    agent.until_in_force(version);
+    assert!(!support::echo_soon(&mut stream), "cut");
+    let mut text = String::new();
+    let mut out = follower.0.stdout.take().expect("piped");
+    std::io::Read::read_to_string(&mut out, &mut text).expect("text");
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["kind"].as_str()).collect();
+    assert_eq!(kinds, ["new-flow", "denied", "cut"], "{text}");
+    assert_eq!(events[0]["rule"]["policy"]["name"], "some");
+    assert_eq!(events[2]["source_pod"], "one/a", "{text}");
+    println!("{text}");
+}
+
 #[test]
 fn without_an_agent_the_remedy_is_named() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -33,8 +33,10 @@ pub const CONTROL_GENERATION: u32 = 0;
 pub const CONTROL_CLOCK: u32 = 1;
 /// Index in the map `CONTROL` of what becomes of pods that are not known yet: [`MODE_STANDARD`] or [`MODE_STRICT`].
 pub const CONTROL_MODE: u32 = 2;
+/// Index in the map `CONTROL` of the audit: 1 lets everything pass and only reports what would be denied.
+pub const CONTROL_AUDIT: u32 = 3;
 /// Cells of the map `CONTROL`.
-pub const CONTROL_CELLS: u32 = 3;
+pub const CONTROL_CELLS: u32 = 4;
 
 /// In the map `CONTROL`: a new pod is open until its policies are in.
 pub const MODE_STANDARD: u32 = 0;
@@ -47,8 +49,10 @@ pub const STATISTIC_LOST_EVENTS: u32 = 0;
 pub const STATISTIC_SUPPRESSED_EVENTS: u32 = 1;
 /// Index in the map `STATISTICS` of flows that found no room in the flow table.
 pub const STATISTIC_FLOW_INSERT_FAILED: u32 = 2;
+/// Index in the map `STATISTICS` of verdicts that found no room in the map `VERDICTS`.
+pub const STATISTIC_UNCOUNTED: u32 = 3;
 /// Cells of the map `STATISTICS`.
-pub const STATISTIC_CELLS: u32 = 3;
+pub const STATISTIC_CELLS: u32 = 4;
 
 /// Bit in `skb->mark`: a live entry covers this reply; the egress hook lets it pass. See docs/adr/0001.
 pub const MARK_REPLY: u32 = 0x0010_0000;

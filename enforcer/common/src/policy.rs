@@ -173,6 +173,8 @@ impl PodState {
     pub const INGRESS_JUDGED: u32 = 1 << 6;
     /// Some policy has a word on connections out of it.
     pub const EGRESS_JUDGED: u32 = 1 << 7;
+    /// Policies in audit select it: what they would deny is in the map `AUDITS`.
+    pub const AUDITED: u32 = 1 << 16;
 
     /// A known pod: its flags, its group, and its address and identity of each family. Without an address the identity
     /// does not matter.
@@ -259,6 +261,47 @@ pub struct Unjudged {
     pub passed: u64,
     /// Dropped, in strict mode.
     pub dropped: u64,
+}
+
+/// Value of the map `AUDITS`, keyed by the index of the pod's host interface: what the pod would be if the policies in audit were
+/// enforced like all others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditValue {
+    groups: [u32; 2],
+    flags: [u32; 2],
+}
+
+impl AuditValue {
+    /// Both versions: group and flags, which are [`PodState`]'s.
+    pub const fn new(versions: [(u32, u32); 2]) -> Self {
+        Self { groups: [versions[0].0, versions[1].0], flags: [versions[0].1, versions[1].1] }
+    }
+
+    /// The group in a generation; 0: none.
+    #[inline(always)]
+    pub const fn group(&self, generation: u32) -> u32 {
+        if version(generation) == 0 { self.groups[0] } else { self.groups[1] }
+    }
+
+    /// The flags in a generation.
+    #[inline(always)]
+    pub const fn flags(&self, generation: u32) -> u32 {
+        if version(generation) == 0 { self.flags[0] } else { self.flags[1] }
+    }
+
+    /// The same with other flags where the group is this one.
+    pub const fn with_flag(&self, group: u32, flag: u32) -> Self {
+        let mut value = *self;
+        let mut at = 0;
+        while at < 2 {
+            if value.groups[at] == group {
+                value.flags[at] |= flag;
+            }
+            at += 1;
+        }
+        value
+    }
 }
 
 /// Key of the map `POLICY`, whose value is a [`Judgement`].

@@ -4,14 +4,16 @@
 use aya_ebpf::programs::TcContext;
 use signalbox_enforcer_common::{
     MARK_REPLY, MARK_REPLY_OF_UNKNOWN,
+    flow::Event,
     policy::{NodePortKey, PodState},
     verdict::{Action, Reason},
 };
 
 use crate::{
+    audit,
     conntrack::{self, ANYONE, Case, Found},
     endpoint::{Endpoint, local_interface},
-    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, scratch},
+    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, is_audit, scratch},
     newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
@@ -117,6 +119,7 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
     if case.judge() {
         conntrack::remember(case, moment);
         report::allowed(case, moment.generation);
+        audit::consider(case, moment);
         pass_fragments(packet, moment);
         return NEXT;
     }
@@ -124,7 +127,7 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
         // Its node always reaches a pod, and so the pod may go on answering.
         return NEXT;
     }
-    drop_denied(case, moment)
+    drop_denied(packet, case, moment)
 }
 
 /// A packet of a pod whose tables are not in yet. `packet`: if it could be read.
@@ -245,13 +248,14 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
     if case.judge() {
         conntrack::remember(case, moment);
         report::allowed(case, moment.generation);
+        audit::consider(case, moment);
         pass_fragments(packet, moment);
         return NEXT;
     }
     if mark & MARK_REPLY_OF_UNKNOWN != 0 {
         return NEXT;
     }
-    drop_denied(case, moment)
+    drop_denied(packet, case, moment)
 }
 
 /// Who is at the ends, at an egress hook.
@@ -333,9 +337,16 @@ fn marked(context: &TcContext, bit: u32) -> i32 {
     NEXT
 }
 
-/// The policies deny.
+/// The policies deny: the packet ends here, unless the node is in audit.
 #[inline(always)]
-fn drop_denied(case: &Case, moment: Moment) -> i32 {
+fn drop_denied(packet: &Packet, case: &Case, moment: Moment) -> i32 {
+    if is_audit() {
+        // Remembered, so that neither its replies nor its next packets are told as well.
+        conntrack::remember(case, moment);
+        report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
+        pass_fragments(packet, moment);
+        return NEXT;
+    }
     report::denied(case, moment.generation, false);
     DROP
 }
@@ -354,6 +365,10 @@ fn refuse(case: &mut Case, moment: Moment, reason: Reason, judged: bool) -> i32 
         Action::Pass => NEXT,
         Action::Drop => {
             case.verdict.reason = reason as u8;
+            if is_audit() {
+                report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
+                return NEXT;
+            }
             report::denied(case, moment.generation, false);
             DROP
         }

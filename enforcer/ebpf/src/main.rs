@@ -4,6 +4,7 @@
 //! - [`packet`]: what a packet is: addresses, ports, fragments, ICMP errors.
 //! - [`endpoint`]: who is at its ends.
 //! - [`judge`]: what the policies say.
+//! - [`audit`]: what policies in audit would say.
 //! - [`conntrack`]: flows that were judged before; [`quick`]: the short way for most of their packets.
 //! - [`newcomer`]: pods that are not known yet.
 //! - [`report`]: events and counts.
@@ -18,6 +19,8 @@
     feature(core_intrinsics, asm_experimental_arch)
 )]
 
+#[cfg(target_arch = "bpf")]
+mod audit;
 #[cfg(all(target_arch = "bpf", feature = "bench"))]
 mod bench;
 #[cfg(target_arch = "bpf")]

@@ -4,12 +4,12 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
 };
 use signalbox_enforcer_common::{
-    Address, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
-    flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, Unjudged},
+    Address, CONTROL_AUDIT, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
+    flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
+    policy::{AddressValue, AuditValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, Unjudged},
 };
 
 use crate::{conntrack::Case, packet::Packet};
@@ -70,6 +70,14 @@ pub static LIMITS: LruHashMap<LimitKey, Limit> = LruHashMap::with_max_entries(81
 #[map]
 pub static COUNTS: LruHashMap<CountKey, Counts> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Local pods that policies in audit select, by the index of their host interface.
+#[map]
+pub static AUDITS: HashMap<u32, AuditValue> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Verdicts counted by what decided. User space takes away what belongs to groups that are gone.
+#[map]
+pub static VERDICTS: PerCpuHashMap<VerdictKey, u64> = PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
 /// What the kernel counts of itself.
 #[map]
 pub static STATISTICS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATISTIC_CELLS, 0);
@@ -118,6 +126,16 @@ impl Moment {
         let now = CONTROL.get_ptr(CONTROL_CLOCK)?;
         // SAFETY: pointers into an array map stay valid while the program runs; user space writes whole words.
         unsafe { Some(Self { generation: generation.read_volatile(), now: now.read_volatile() }) }
+    }
+}
+
+/// Whether everything is let pass, and denials are only reported. Asked only where something is to be denied.
+#[inline(always)]
+pub fn is_audit() -> bool {
+    match CONTROL.get_ptr(CONTROL_AUDIT) {
+        // SAFETY: a pointer into an array map stays valid while the program runs; user space writes whole words.
+        Some(cell) => unsafe { cell.read_volatile() != 0 },
+        None => false,
     }
 }
 

@@ -16,6 +16,8 @@ Examples:
       the same on a host with two uplinks
   signalbox-enforcer --node worker-1 --uplink eth0 --mode strict
       shut new pods until their policies are in
+  signalbox-enforcer --node worker-1 --uplink eth0 --audit
+      see what the policies would deny, before they do
   signalbox-enforcer --node worker-1 --attach clsact --flows 262144
       with filters instead of tcx links, and room for more connections";
 
@@ -47,6 +49,9 @@ pub(super) struct Args {
     /// Pin nothing: enforcement ends with the agent
     #[arg(long)]
     no_pins: bool,
+    /// Let everything pass, and only report what would be denied
+    #[arg(long)]
+    audit: bool,
     /// Room for addresses of pods
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().addresses)]
     addresses: u32,
@@ -116,11 +121,13 @@ impl Args {
                 NewPods::Strict => Mode::Strict,
             },
             pins: (!self.no_pins).then(|| self.pins.clone()),
+            audit: self.audit,
             limits: Limits {
                 addresses: self.addresses,
                 blocks: self.blocks,
                 policies: self.policies,
                 flows: self.flows,
+                ..Limits::default()
             },
             ..Config::default()
         }

@@ -71,6 +71,7 @@ fn print(list: &FlowList) {
         let state = match flow.state {
             FlowState::Live => "live",
             FlowState::Unconfirmed => "unconfirmed",
+            FlowState::Audited => "audited",
             FlowState::Cut => "cut",
             FlowState::Stale => "stale",
         };
@@ -98,6 +99,7 @@ fn rules(flow: &LiveFlow) -> String {
     match (rules.is_empty(), flow.state) {
         (false, _) => rules.join(", "),
         (true, FlowState::Live) => "no rule needed".to_owned(),
+        (true, FlowState::Audited) => "nothing: it would be denied".to_owned(),
         (true, _) => format!("not known: judged in generation {}", flow.generation),
     }
 }

@@ -62,7 +62,7 @@ fn print(report: &NodeReport) {
     let events = &report.events;
     fact("EVENTS", format!("{} told, {} left out, {} lost", events.told, events.suppressed, events.lost));
     facts.print();
-    let mut pods = Table::new(&["\nPOD", "INTERFACE", "INGRESS", "EGRESS"]);
+    let mut pods = Table::new(&["POD", "INTERFACE", "INGRESS", "EGRESS"]);
     for row in &report.local_pods {
         let interface = row.interface.map_or_else(|| "not found".to_owned(), |interface| interface.to_string());
         let gate = |side: fn(&signalbox_api::node::Gate) -> Rest| match &row.gate {
@@ -72,19 +72,19 @@ fn print(report: &NodeReport) {
         };
         pods.row([row.pod.clone(), interface, gate(|gate| gate.ingress), gate(|gate| gate.egress)]);
     }
-    pods.print();
-    let mut maps = Table::new(&["\nTABLE", "ENTRIES", "OF", "FULL"]);
+    pods.print_apart();
+    let mut maps = Table::new(&["TABLE", "ENTRIES", "OF", "FULL"]);
     for map in &report.maps {
         let full = format!("{:.1} %", map.entries as f64 * 100.0 / map.capacity.max(1) as f64);
         maps.row([map.name.clone(), map.entries.to_string(), map.capacity.to_string(), full]);
     }
-    maps.print();
-    let mut conditions = Table::new(&["\nNOT ENFORCED ENTIRELY", "FIELD", "REASON", "MESSAGE"]);
+    maps.print_apart();
+    let mut conditions = Table::new(&["NOT ENFORCED ENTIRELY", "FIELD", "REASON", "MESSAGE"]);
     for condition in &report.conditions {
         let path = if condition.path.is_empty() { "-".to_owned() } else { condition.path.clone() };
         conditions.row([condition.object.clone(), path, condition.reason.clone(), condition.message.clone()]);
     }
-    conditions.print();
+    conditions.print_apart();
     if !status.problems.is_empty() {
         anstream::println!("\nPROBLEMS");
         for problem in &status.problems {

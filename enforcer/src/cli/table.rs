@@ -23,6 +23,13 @@ impl Table {
         }
     }
 
+    /// The same with an empty line before.
+    pub fn print_apart(&self) {
+        if self.rows.len() > 1 {
+            anstream::print!("\n{}", self.text());
+        }
+    }
+
     fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| {

@@ -13,20 +13,22 @@ use ipnet::IpNet;
 use signalbox_api::{
     flow::Protocol,
     node::{
-        Action, DecisionReport, EntryReport, FlowState, Gate, LiveFlow, MapFill, NodeEvent, PodReport, Rest, SideReport,
+        Action, AuditReport, DecisionReport, EntryReport, FlowState, Gate, LiveFlow, MapFill, NodeEvent, PodReport,
+        Rest, SideReport,
     },
 };
 use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION, Plain, STATISTIC_CELLS, STATISTIC_FLOW_INSERT_FAILED,
-    STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS,
+    STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS, STATISTIC_UNCOUNTED,
     flow::{Event, Flow, FlowKey},
     policy::{
-        AddressValue, BlockKey, BlockValue, Judgement, NO_IDENTITY, PodState, PodValue, PolicyKey, RangeKey, Side,
+        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NO_IDENTITY, PodState, PodValue, PolicyKey,
+        RangeKey, Side,
     },
 };
 use signalbox_policy::tables;
 
-use super::Datapath;
+use super::{Datapath, verdicts::Ledger};
 use crate::{
     error::Error,
     group::{Decided, GroupContent, SideContent},
@@ -42,12 +44,13 @@ const PEERS_NAMED: usize = 4;
 pub struct Sight {
     maps: Arc<HashMap<String, Seen>>,
     names: Arc<RwLock<Names>>,
+    pub(super) ledger: Ledger,
 }
 
 /// A map that is read.
-struct Seen {
-    fd: OwnedFd,
-    layout: Layout,
+pub(super) struct Seen {
+    pub(super) fd: OwnedFd,
+    pub(super) layout: Layout,
     /// Arrays are always full.
     is_filled: bool,
 }
@@ -55,6 +58,8 @@ struct Seen {
 /// What the kernel counts of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// Verdicts that found no room in the table of verdicts.
+    pub uncounted: u64,
     /// Events that the ring buffer had no room for.
     pub lost: u64,
     /// Events left out by the limit per flow.
@@ -91,7 +96,7 @@ impl Datapath {
             let fd = data.fd().as_fd().try_clone_to_owned().map_err(error)?;
             maps.insert(name.to_owned(), Seen { fd, layout, is_filled });
         }
-        Ok(Sight { maps: Arc::new(maps), names: Arc::clone(&self.names) })
+        Ok(Sight { maps: Arc::new(maps), names: Arc::clone(&self.names), ledger: self.ledger.clone() })
     }
 
     /// Addresses at which the node itself listens, and which no Service has.
@@ -146,6 +151,7 @@ impl Sight {
             lost: sum(STATISTIC_LOST_EVENTS)?,
             suppressed: sum(STATISTIC_SUPPRESSED_EVENTS)?,
             unremembered: sum(STATISTIC_FLOW_INSERT_FAILED)?,
+            uncounted: sum(STATISTIC_UNCOUNTED)?,
         })
     }
 
@@ -217,6 +223,15 @@ impl Sight {
         let peers = self.peers(generation)?;
         let side = |side| self.side(&state, state.group(), side, &peers, most);
         let (ingress, egress) = (side(Side::Ingress)?, side(Side::Egress)?);
+        let audited = self.entries::<u32, AuditValue>("AUDITS")?.into_iter().find(|(at, _)| *at == interface);
+        let audit = match audited.filter(|_| state.has(PodState::AUDITED)) {
+            None => None,
+            Some((_, value)) => {
+                let (group, state) = (value.group(generation), state.with_flags(value.flags(generation)));
+                let side = |side| self.side(&state, group, side, &peers, most);
+                Some(AuditReport { group, ingress: side(Side::Ingress)?, egress: side(Side::Egress)? })
+            }
+        };
         let (v4, v6) = state.addresses();
         let addresses = [v4, v6].into_iter().filter(|address| *address != Address::UNSPECIFIED);
         Ok(Some(PodReport {
@@ -228,7 +243,7 @@ impl Sight {
             unfit: state.has(PodState::UNFIT),
             ingress,
             egress,
-            audit: None,
+            audit,
         }))
     }
 
@@ -308,7 +323,7 @@ impl Sight {
         Ok(peers)
     }
 
-    fn names(&self) -> RwLockReadGuard<'_, Names> {
+    pub(super) fn names(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -328,7 +343,7 @@ impl Sight {
         sys::entries(map.fd.as_fd(), map.layout.capacity).map_err(|source| Error::Map { map: name, source })
     }
 
-    fn map(&self, name: &'static str) -> Result<&Seen, Error> {
+    pub(super) fn map(&self, name: &'static str) -> Result<&Seen, Error> {
         self.maps.get(name).ok_or(Error::Mismatch { kind: "map", name })
     }
 }
@@ -346,13 +361,16 @@ fn live_flow(
     let is_confirmed = flow.generation() == generation;
     // The number of a decision counts in the set of policies that judged: that of the pod, if it was the same generation.
     let rule = |interface: u32, side, decision| {
-        let group = groups.get(&interface).filter(|_| is_confirmed && interface != 0)?;
+        let is_allowed = !flow.has(Flow::AUDITED);
+        let group = groups.get(&interface).filter(|_| is_confirmed && is_allowed && interface != 0)?;
         names.rule(*group, side, decision)
     };
     let state = if flow.has(Flow::CUT) {
         FlowState::Cut
     } else if flow.is_stale(now, key.protocol()) {
         FlowState::Stale
+    } else if flow.has(Flow::AUDITED) {
+        FlowState::Audited
     } else if is_confirmed {
         FlowState::Live
     } else {

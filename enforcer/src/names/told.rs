@@ -71,10 +71,11 @@ pub fn side_of(byte: u8) -> Option<Side> {
 }
 
 fn kind_of(event: &Event) -> EventKind {
-    match (event.reason, event.cut) {
-        (0, _) => EventKind::NewFlow,
-        (_, 0) => EventKind::Denied,
-        (_, _) => EventKind::Cut,
+    match (event.reason, event.audit, event.cut) {
+        (0, ..) => EventKind::NewFlow,
+        (_, 0, 0) => EventKind::Denied,
+        (_, 0, _) => EventKind::Cut,
+        (..) => EventKind::WouldBeDenied,
     }
 }
 

@@ -7,7 +7,7 @@ use signalbox_api::{
     flow,
     node::{Cause, Condition, Opinion, PodRow, TraceReport, TraceStep},
 };
-use signalbox_enforcer_common::{MARK_REPLY, MARK_REPLY_OF_UNKNOWN};
+use signalbox_enforcer_common::{MARK_REPLY, MARK_REPLY_OF_UNKNOWN, flow::Event};
 use signalbox_policy::{
     Connection, Family, Party, PodRef, Protocol, Route, Side, Verdict,
     evaluate::{Endpoint, Judgement},
@@ -165,7 +165,7 @@ impl Core {
         let Some(packet) = frame::opening(report.source, report.destination, question.protocol) else {
             return Err(NoAnswer::NoFamily { from: from.name, to: to.name });
         };
-        let kernel = self.rehearse(&packet, &ways, &mut report.steps)?;
+        let kernel = self.rehearse(&packet, &ways, &mut report.steps, &mut report.notes)?;
         let judged = self.tables.judge(
             if from.is_node { Endpoint::LocalNode } else { Endpoint::Address(source) },
             Endpoint::Address(destination),
@@ -252,7 +252,13 @@ impl Core {
         })
     }
 
-    fn rehearse(&mut self, packet: &[u8], ways: &[Way<'_>], steps: &mut Vec<TraceStep>) -> Result<Opinion, NoAnswer> {
+    fn rehearse(
+        &mut self,
+        packet: &[u8],
+        ways: &[Way<'_>],
+        steps: &mut Vec<TraceStep>,
+        notes: &mut Vec<String>,
+    ) -> Result<Opinion, NoAnswer> {
         let mut rehearsal = match self.rehearsal.take() {
             Some(rehearsal) => rehearsal,
             None => Rehearsal::load(&self.datapath)?,
@@ -270,8 +276,20 @@ impl Core {
                 break;
             }
         }
-        let event = rehearsal.events().pop();
+        let events = rehearsal.events();
         self.rehearsal = Some(rehearsal);
+        for event in events.iter().filter(|event| event.audit == Event::POLICY_IN_AUDIT) {
+            let named = self.datapath.told(&self.node, event);
+            let sentence = sentence(false, named.direction, &named.cause);
+            notes.push(format!("with the policies in audit it would be {sentence}"));
+        }
+        let event = events.into_iter().find(|event| event.audit != Event::POLICY_IN_AUDIT);
+        if event.is_some_and(|event| event.audit == Event::NODE_IN_AUDIT) {
+            notes.push(
+                "the node is in audit: what would be denied is let pass, and the kernel's verdict is shown".to_owned(),
+            );
+            passes = false;
+        }
         let named = event.map(|event| self.datapath.told(&self.node, &event));
         let (cause, direction) = named.map(|event| (event.cause, event.direction)).unwrap_or_default();
         let sentence = match (passes, event.is_some()) {

@@ -119,3 +119,35 @@ pub fn entries_one_by_one<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32
     }
     Ok(found)
 }
+
+/// All entries of a hash map with a count for each CPU: the sums.
+pub fn sums<K: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, u64)>> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| source)?;
+    let (mut here, mut next) = (vec![0_u8; size_of::<K>()], vec![0_u8; size_of::<K>()]);
+    let mut found: Vec<(K, u64)> = Vec::new();
+    let mut seen = 0_u64;
+    while seen <= u64::from(capacity) {
+        let mut attributes = ElementAttributes {
+            map_fd: fd(map),
+            key: if seen == 0 { 0 } else { address(here.as_ptr()) },
+            value: address(next.as_mut_ptr()),
+            ..ElementAttributes::default()
+        };
+        // SAFETY: both keys are as large as the map's.
+        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
+            Ok(()) => seen += 1,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+            Err(error) => return Err(error),
+        }
+        let Some(key) = plain::from_bytes::<K>(&next) else { break };
+        let mut values = vec![0_u64; cpus];
+        match super::lookup(map, &key, &mut values) {
+            Ok(()) => found.push((key, values.iter().sum())),
+            // It has gone meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+        here.copy_from_slice(&next);
+    }
+    Ok(found)
+}
