@@ -23,6 +23,9 @@ pub struct NodeReport {
     pub local_pods: Vec<PodRow>,
     /// Policies that are not enforced entirely.
     pub conditions: Vec<Condition>,
+    /// What the agent cannot do besides enforcing, one sentence each: it may not write Events, for example.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// How full one of the kernel's tables is.

@@ -33,6 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conditions::Silence,
     datapath::sight::{Sight, Statistics},
     error::Error,
     metrics::{self, Meters, Reading},
@@ -51,6 +52,7 @@ pub struct Answers {
     pub(crate) desk: Desk,
     pub(crate) told: Told,
     pub(crate) meters: Meters,
+    pub(crate) silence: Silence,
     pub(crate) sight: Sight,
     pub(crate) status: watch::Receiver<EnforcerStatus>,
     pub(crate) audit: bool,
@@ -159,7 +161,8 @@ async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refu
     }
     let events = answers.tally(&statistics);
     let status = answers.status.borrow().clone();
-    Ok(Json(NodeReport { status, audit: answers.audit, maps, events, local_pods, conditions }))
+    let notices = answers.silence.reason().into_iter().collect();
+    Ok(Json(NodeReport { notices, status, audit: answers.audit, maps, events, local_pods, conditions }))
 }
 
 #[derive(Deserialize)]

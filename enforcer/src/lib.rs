@@ -9,12 +9,14 @@
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
 //! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 pub mod answer;
 pub mod cli;
+pub mod conditions;
 pub mod config;
 pub mod datapath;
 mod discover;
@@ -58,6 +60,7 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
+    let node = config.node.clone();
     let (resync, audit) = (config.resync, config.audit);
     let (desk, questions) = telling::Desk::new();
     let told = telling::Told::default();
@@ -73,8 +76,12 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
     let meters = metrics::Meters::default();
     core.meters = meters.clone();
+    let silence = conditions::Silence::default();
+    let told_of = (silence.clone(), meters.clone());
+    tokio::spawn(conditions::write(client.clone(), node, core.noted.subscribe(), told_of, shutdown.clone()));
     let updates = watch::updates(&client);
-    let answers = Answers { desk, told, meters, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
+    let answers =
+        Answers { desk, told, meters, silence, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
     let running = tokio::spawn(run::run(core, updates, questions, resync, shutdown));
     Ok(Enforcer { handle: Handle { events, status, counts, answers }, running })
 }

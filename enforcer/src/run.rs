@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use signalbox_api::kernel::EnforcerStatus;
 use signalbox_policy::{
-    Cluster, IdentityAllocator, PodRef,
+    Cluster, IdentityAllocator, PodRef, Problem,
     tables::{LocalPod, Tables},
 };
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conditions::News,
     datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
     discover::{self, Found, View},
     error::Error,
@@ -58,6 +59,10 @@ pub struct Core {
     unsettled: bool,
     /// What the tables were compiled from.
     cluster: Cluster,
+    /// What was not understood, field by field.
+    unknowns: Vec<Problem>,
+    /// Where policies that are not enforced entirely are told.
+    pub noted: watch::Sender<News>,
     /// What is counted as it happens.
     pub meters: Meters,
     /// Loaded when the first question needs it.
@@ -82,6 +87,8 @@ impl Core {
             status,
             unsettled: false,
             cluster: Cluster::default(),
+            unknowns: Vec::new(),
+            noted: watch::channel(News::default()).0,
             meters: Meters::default(),
             rehearsal: None,
         }
@@ -167,6 +174,7 @@ impl Core {
     fn compile(&mut self) {
         let all = Cluster::from_objects(self.store.objects());
         self.problems = all.unknowns().to_vec();
+        self.unknowns = all.problems().to_vec();
         if self.store.has_audits() {
             let enforced = Cluster::from_objects(self.store.enforced_objects());
             let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
@@ -183,6 +191,7 @@ impl Core {
         let applied = self.datapath.apply_audited(&self.tables, self.audited.as_ref())?;
         self.unsettled = true;
         self.problems.extend(applied.problems);
+        self.note();
         let took = (applied.generation != before).then(|| since.elapsed());
         if let Some(took) = took {
             self.meters.apply.observe(took.as_secs_f64());

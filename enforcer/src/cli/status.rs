@@ -85,6 +85,12 @@ fn print(report: &NodeReport) {
         conditions.row([condition.object.clone(), path, condition.reason.clone(), condition.message.clone()]);
     }
     conditions.print_apart();
+    if !report.notices.is_empty() {
+        anstream::println!("\nNOTICES");
+        for notice in &report.notices {
+            anstream::println!("{notice}");
+        }
+    }
     if !status.problems.is_empty() {
         anstream::println!("\nPROBLEMS");
         for problem in &status.problems {

@@ -26,7 +26,7 @@ use signalbox_enforcer_common::{
         RangeKey, Side,
     },
 };
-use signalbox_policy::tables;
+use signalbox_policy::{PodRef, PolicyRef, tables};
 
 use super::{Datapath, verdicts::Ledger};
 use crate::{
@@ -107,6 +107,15 @@ impl Datapath {
     /// An uplink: the first, where there are several.
     pub fn uplink(&self) -> Option<u32> {
         self.uplinks.iter().copied().min()
+    }
+
+    /// Pods whose policies did not fit into the kernel's tables, and these policies.
+    pub fn unfit(&self) -> Vec<(PodRef, Vec<PolicyRef>)> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let pod_at = |interface| self.interfaces.iter().find(|(_, at)| **at == interface).map(|(pod, _)| pod.clone());
+        let policies = |group| names.group(group).map(|content| content.policies()).unwrap_or_default();
+        let unfit = self.planner.unfit();
+        unfit.filter_map(|(interface, group)| Some((pod_at(interface)?, policies(group)))).collect()
     }
 
     /// An event in words.
