@@ -12,6 +12,7 @@
 //! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
 //! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
+//! - [`rights`]: what the agent needs of the kernel, and gives up.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 pub mod answer;
@@ -30,6 +31,7 @@ pub mod names;
 pub mod netns;
 mod object;
 mod plan;
+pub mod rights;
 pub mod run;
 mod store;
 mod sys;

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, answer};
+use crate::{AttachPreference, Config, Error, Limits, answer, rights};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,6 +71,9 @@ enum Attach {
     Clsact,
 }
 
+/// The exit status where kernel or rights do not suffice: to start it again does not help.
+const NOT_SUFFICIENT: u8 = 3;
+
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -82,6 +85,8 @@ enum Failure {
     Client(Box<kube::Error>),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+    #[error(transparent)]
+    Rights(#[from] rights::Error),
     #[error(transparent)]
     Enforcer(#[from] Error),
 }
@@ -111,6 +116,12 @@ impl Args {
 
 pub(super) fn run(args: Args) -> ExitCode {
     log();
+    // There are no other threads yet: those that come have no more rights than this one.
+    let lowered = rights::check(args.config().attach).and_then(|()| rights::keep_only_what_is_needed());
+    if let Err(error) = lowered {
+        complain(&Failure::Rights(error));
+        return ExitCode::from(NOT_SUFFICIENT);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -136,6 +147,11 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     // What may fail for reasons of this machine comes before anything is attached.
     let monitor = answer::listen_for_monitor(args.listen).await?;
     let enforcer = crate::start(args.config(), client, shutdown.clone()).await?;
+    if let Err(error) = rights::confine() {
+        shutdown.cancel();
+        enforcer.stopped().await;
+        return Err(error.into());
+    }
     let answers = enforcer.handle().answers();
     let monitored = tokio::spawn(answers.clone().serve_monitor(monitor, shutdown.clone()));
     let answered = answers.serve_socket(args.socket, shutdown.clone()).await;
