@@ -37,6 +37,7 @@ use crate::{
     datapath::sight::{Sight, Statistics},
     error::Error,
     metrics::{self, Meters, Reading},
+    run::Core,
     run::ask::{End, NoAnswer, TraceQuestion},
     telling::{Desk, Told},
 };
@@ -71,13 +72,13 @@ enum Refusal {
 }
 
 impl Answers {
-    /// Serves at a socket of its own until the shutdown. Only the user that the agent runs as may connect.
+    /// Serves at a socket of its own until the shutdown, and removes it then.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made, or another agent answers there.
-    pub async fn serve_socket(self, path: PathBuf, shutdown: CancellationToken) -> Result<(), Error> {
-        let listener = listen(&path).await.map_err(|source| Error::Socket { path: path.clone(), source })?;
+    /// When it cannot accept connections.
+    pub async fn serve_socket(self, socket: Socket, shutdown: CancellationToken) -> Result<(), Error> {
+        let Socket { listener, path } = socket;
         let ended = axum::serve(listener, self.all()).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         // Whoever asks now is told that no agent runs.
         if let Err(error) = fs::remove_file(&path) {
@@ -153,7 +154,8 @@ async fn metrics(State(answers): State<Answers>) -> Result<impl IntoResponse, Re
 }
 
 async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refusal> {
-    let (mut local_pods, conditions) = answers.desk.ask(|core| (core.pod_rows(), core.conditions())).await?;
+    let ask = |core: &mut Core| (core.pod_rows(), core.conditions(), core.policies_in_audit());
+    let (mut local_pods, conditions, policies_in_audit) = answers.desk.ask(ask).await?;
     let read = |sight: &Sight| Ok((sight.fill()?, sight.statistics()?, sight.gates()?));
     let (maps, statistics, gates) = answers.look(read).await?;
     for row in &mut local_pods {
@@ -162,7 +164,16 @@ async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refu
     let events = answers.tally(&statistics);
     let status = answers.status.borrow().clone();
     let notices = answers.silence.reason().into_iter().collect();
-    Ok(Json(NodeReport { notices, status, audit: answers.audit, maps, events, local_pods, conditions }))
+    Ok(Json(NodeReport {
+        notices,
+        policies_in_audit,
+        status,
+        audit: answers.audit,
+        maps,
+        events,
+        local_pods,
+        conditions,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -283,6 +294,25 @@ fn end(text: &str) -> Result<End, Refusal> {
     }
     let unreadable = || Refusal::BadRequest(format!("{text:?} is neither namespace/name of a pod nor an address"));
     pod_ref(text).map(End::Pod).ok_or_else(unreadable)
+}
+
+/// The agent's own socket.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Makes the agent's own socket. Only the user that it runs as may connect.
+///
+/// # Errors
+///
+/// When it cannot be made, or another agent answers there.
+pub async fn listen_at(path: PathBuf) -> Result<Socket, Error> {
+    match listen(&path).await {
+        Ok(listener) => Ok(Socket { listener, path }),
+        Err(source) => Err(Error::Socket { path, source }),
+    }
 }
 
 /// A socket that nobody else may connect to.

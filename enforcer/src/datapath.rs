@@ -23,7 +23,7 @@ use aya::{
 };
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
-    Address, CONTROL_AUDIT, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_LOST_EVENTS,
+    Address, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts, VerdictKey},
     plain,
     policy::{NodePortKey, PolicyKey},
@@ -103,6 +103,8 @@ pub struct Datapath {
     names: Arc<RwLock<Names>>,
     ledger: verdicts::Ledger,
     unsettled: Option<Writes>,
+    /// Flows must be judged again although no table changes.
+    is_stale: bool,
     problems: Vec<String>,
     started: Instant,
 }
@@ -144,10 +146,11 @@ impl Datapath {
             names: Arc::default(),
             ledger: verdicts::Ledger::default(),
             unsettled: None,
+            is_stale: false,
             problems: Vec::new(),
             started: Instant::now(),
         };
-        datapath.maps.control.update(&CONTROL_AUDIT, &u32::from(config.audit))?;
+        datapath.set_audit(config.audit)?;
         datapath.tick()?;
         for uplink in &config.uplinks {
             let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
@@ -225,7 +228,7 @@ impl Datapath {
     pub fn apply_audited(&mut self, tables: &Tables, audit: Option<&Tables>) -> Result<Applied, Error> {
         self.settle()?;
         let mut plan = self.planner.plan_audited(tables, audit, &self.interfaces);
-        if plan.is_empty() && self.planner.generation() != 0 {
+        if plan.is_empty() && self.planner.generation() != 0 && !self.is_stale {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
         self.problems.clear();
@@ -234,6 +237,7 @@ impl Datapath {
         self.report_unfit(&plan);
         write(&self.names).set_groups(&plan.names);
         self.flip(plan.generation)?;
+        self.is_stale = false;
         self.planner.done(&plan);
         self.unsettled = Some(plan.after);
         Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() })

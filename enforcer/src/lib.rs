@@ -77,7 +77,7 @@ pub async fn start(config: Config, client: kube::Client, shutdown: CancellationT
     });
     let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
     let meters = metrics::Meters::default();
-    core.meters = meters.clone();
+    (core.meters, core.is_audit) = (meters.clone(), audit);
     let silence = conditions::Silence::default();
     let told_of = (silence.clone(), meters.clone());
     tokio::spawn(conditions::write(client.clone(), node, core.noted.subscribe(), told_of, shutdown.clone()));

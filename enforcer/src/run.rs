@@ -63,6 +63,8 @@ pub struct Core {
     unknowns: Vec<Problem>,
     /// Where policies that are not enforced entirely are told.
     pub noted: watch::Sender<News>,
+    /// Everything is let pass.
+    pub is_audit: bool,
     /// What is counted as it happens.
     pub meters: Meters,
     /// Loaded when the first question needs it.
@@ -89,6 +91,7 @@ impl Core {
             cluster: Cluster::default(),
             unknowns: Vec::new(),
             noted: watch::channel(News::default()).0,
+            is_audit: false,
             meters: Meters::default(),
             rehearsal: None,
         }
@@ -175,7 +178,7 @@ impl Core {
         let all = Cluster::from_objects(self.store.objects());
         self.problems = all.unknowns().to_vec();
         self.unknowns = all.problems().to_vec();
-        if self.store.has_audits() {
+        if self.store.audited().next().is_some() {
             let enforced = Cluster::from_objects(self.store.enforced_objects());
             let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
             (self.tables, self.audited) = (tables, Some(audited));
@@ -262,6 +265,9 @@ impl Core {
         let mut problems = self.problems.clone();
         problems.extend(self.store.problems());
         problems.extend(self.failure.clone());
+        if self.is_audit {
+            problems.push("this node is in audit: nothing is denied, what would be is only reported".to_owned());
+        }
         let mut late: Vec<&PodRef> =
             self.missing.iter().filter(|(_, since)| since.elapsed() > PATIENCE).map(|(pod, _)| pod).collect();
         late.sort();

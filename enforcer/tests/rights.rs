@@ -84,6 +84,7 @@ async fn with_the_least_of_rights_it_enforces() {
     );
     let mut wrapped = Command::new("unshare");
     wrapped.args(["--mount", "sh", "-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+    wrapped.env("SIGNALBOX_ENFORCER_SOCKET", &prepared.socket);
     let mut agent = prepared.begin(wrapped);
 
     // Every thread has these rights and no others, no way to more, and a filter of calls.

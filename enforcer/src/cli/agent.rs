@@ -145,6 +145,7 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     end_when_told(&shutdown).map_err(Failure::Runtime)?;
     let client = client(args.kubeconfig.as_deref()).await?;
     // What may fail for reasons of this machine comes before anything is attached.
+    let socket = answer::listen_at(args.socket.clone()).await?;
     let monitor = answer::listen_for_monitor(args.listen).await?;
     let enforcer = crate::start(args.config(), client, shutdown.clone()).await?;
     if let Err(error) = rights::confine() {
@@ -154,7 +155,7 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     }
     let answers = enforcer.handle().answers();
     let monitored = tokio::spawn(answers.clone().serve_monitor(monitor, shutdown.clone()));
-    let answered = answers.serve_socket(args.socket, shutdown.clone()).await;
+    let answered = answers.serve_socket(socket, shutdown.clone()).await;
     // Without its socket it would enforce unseen: it ends instead, and says why.
     shutdown.cancel();
     enforcer.stopped().await;

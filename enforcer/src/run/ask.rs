@@ -105,6 +105,11 @@ impl Core {
         rows
     }
 
+    /// Policies that are in audit: `Kind namespace/name`.
+    pub fn policies_in_audit(&self) -> Vec<String> {
+        self.store.audited().map(policy_name).collect()
+    }
+
     /// The interface of a pod of this node; `None`: not of this node, or not found.
     pub fn interface_of(&self, pod: &PodRef) -> Option<u32> {
         self.datapath.bound().get(pod).copied()
@@ -153,9 +158,11 @@ impl Core {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let mut news = News::default();
         for object in self.store.objects() {
-            let Some(kind) = object["kind"].as_str().filter(|kind| kind.ends_with("NetworkPolicy")) else { continue };
+            if !object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy")) {
+                continue;
+            }
             news.present.extend(text(&object["metadata"]["uid"]));
-            let name = format!("{kind} {}", key(object).trim_start_matches('/'));
+            let name = policy_name(object);
             let reference = || ObjectReference {
                 api_version: text(&object["apiVersion"]),
                 kind: text(&object["kind"]),
@@ -359,6 +366,12 @@ impl Core {
         };
         Ok(Opinion { allowed: Some(passes), direction, cause, sentence })
     }
+}
+
+/// Kind and name, as the engine's problems name objects.
+fn policy_name(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    format!("{kind} {}", key(object).trim_start_matches('/'))
 }
 
 /// The first family that both have.
