@@ -15,6 +15,9 @@ pub struct NodeReport {
     pub status: EnforcerStatus,
     /// Everything is let pass: what a policy would deny is reported only.
     pub audit: bool,
+    /// Policies that are in audit: they decide nothing, and what they would deny is reported.
+    #[serde(default)]
+    pub policies_in_audit: Vec<String>,
     /// The kernel's tables and how full they are.
     pub maps: Vec<MapFill>,
     /// What was told of verdicts, and what was left out.
@@ -23,6 +26,9 @@ pub struct NodeReport {
     pub local_pods: Vec<PodRow>,
     /// Policies that are not enforced entirely.
     pub conditions: Vec<Condition>,
+    /// What the agent cannot do besides enforcing, one sentence each: it may not write Events, for example.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// How full one of the kernel's tables is.

@@ -33,9 +33,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conditions::Silence,
     datapath::sight::{Sight, Statistics},
     error::Error,
     metrics::{self, Meters, Reading},
+    run::Core,
     run::ask::{End, NoAnswer, TraceQuestion},
     telling::{Desk, Told},
 };
@@ -51,6 +53,7 @@ pub struct Answers {
     pub(crate) desk: Desk,
     pub(crate) told: Told,
     pub(crate) meters: Meters,
+    pub(crate) silence: Silence,
     pub(crate) sight: Sight,
     pub(crate) status: watch::Receiver<EnforcerStatus>,
     pub(crate) audit: bool,
@@ -69,13 +72,13 @@ enum Refusal {
 }
 
 impl Answers {
-    /// Serves at a socket of its own until the shutdown. Only the user that the agent runs as may connect.
+    /// Serves at a socket of its own until the shutdown, and removes it then.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made, or another agent answers there.
-    pub async fn serve_socket(self, path: PathBuf, shutdown: CancellationToken) -> Result<(), Error> {
-        let listener = listen(&path).await.map_err(|source| Error::Socket { path: path.clone(), source })?;
+    /// When it cannot accept connections.
+    pub async fn serve_socket(self, socket: Socket, shutdown: CancellationToken) -> Result<(), Error> {
+        let Socket { listener, path } = socket;
         let ended = axum::serve(listener, self.all()).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         // Whoever asks now is told that no agent runs.
         if let Err(error) = fs::remove_file(&path) {
@@ -151,7 +154,8 @@ async fn metrics(State(answers): State<Answers>) -> Result<impl IntoResponse, Re
 }
 
 async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refusal> {
-    let (mut local_pods, conditions) = answers.desk.ask(|core| (core.pod_rows(), core.conditions())).await?;
+    let ask = |core: &mut Core| (core.pod_rows(), core.conditions(), core.policies_in_audit());
+    let (mut local_pods, conditions, policies_in_audit) = answers.desk.ask(ask).await?;
     let read = |sight: &Sight| Ok((sight.fill()?, sight.statistics()?, sight.gates()?));
     let (maps, statistics, gates) = answers.look(read).await?;
     for row in &mut local_pods {
@@ -159,7 +163,17 @@ async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refu
     }
     let events = answers.tally(&statistics);
     let status = answers.status.borrow().clone();
-    Ok(Json(NodeReport { status, audit: answers.audit, maps, events, local_pods, conditions }))
+    let notices = answers.silence.reason().into_iter().collect();
+    Ok(Json(NodeReport {
+        notices,
+        policies_in_audit,
+        status,
+        audit: answers.audit,
+        maps,
+        events,
+        local_pods,
+        conditions,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -280,6 +294,25 @@ fn end(text: &str) -> Result<End, Refusal> {
     }
     let unreadable = || Refusal::BadRequest(format!("{text:?} is neither namespace/name of a pod nor an address"));
     pod_ref(text).map(End::Pod).ok_or_else(unreadable)
+}
+
+/// The agent's own socket.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Makes the agent's own socket. Only the user that it runs as may connect.
+///
+/// # Errors
+///
+/// When it cannot be made, or another agent answers there.
+pub async fn listen_at(path: PathBuf) -> Result<Socket, Error> {
+    match listen(&path).await {
+        Ok(listener) => Ok(Socket { listener, path }),
+        Err(source) => Err(Error::Socket { path, source }),
+    }
 }
 
 /// A socket that nobody else may connect to.

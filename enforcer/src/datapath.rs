@@ -25,8 +25,7 @@ use aya::{
 };
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
-    Address, CONTROL_AUDIT, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT,
-    STATISTIC_LOST_EVENTS,
+    Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts, Flow, FlowKey, VerdictKey},
     plain,
     policy::{NodePortKey, PolicyKey, Unjudged},
@@ -110,6 +109,8 @@ pub struct Datapath {
     names: Arc<RwLock<Names>>,
     ledger: verdicts::Ledger,
     unsettled: Option<Unsettled>,
+    /// Flows must be judged again although no table changes.
+    is_stale: bool,
     problems: Vec<String>,
     started: Instant,
     /// Where the coarse clock stood when this process started.
@@ -208,6 +209,7 @@ impl Datapath {
             names: Arc::default(),
             ledger: verdicts::Ledger::default(),
             unsettled: None,
+            is_stale: false,
             problems: Vec::new(),
             started: Instant::now(),
             clock: 0,
@@ -217,8 +219,8 @@ impl Datapath {
             orphans: BTreeSet::new(),
             legacy: None,
         };
-        datapath.maps.control.update(&CONTROL_AUDIT, &u32::from(config.audit))?;
         datapath.resume(past)?;
+        datapath.set_audit(config.audit)?;
         datapath.tick()?;
         let mode = match config.mode {
             Mode::Standard => MODE_STANDARD,
@@ -450,7 +452,8 @@ impl Datapath {
     pub fn apply_audited(&mut self, tables: &Tables, audit: Option<&Tables>) -> Result<Applied, Error> {
         self.settle()?;
         let mut plan = self.planner.plan_audited(tables, audit, &self.interfaces);
-        if plan.is_empty() && self.planner.generation() != 0 && self.legacy.is_none() {
+        let is_new = self.legacy.is_some() || self.is_stale;
+        if plan.is_empty() && self.planner.generation() != 0 && !is_new {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
         self.problems.clear();
@@ -459,6 +462,7 @@ impl Datapath {
         self.report_unfit(&plan);
         write(&self.names).set_groups(&plan.names);
         self.flip(plan.generation)?;
+        self.is_stale = false;
         self.planner.done(&plan);
         let wait = thread::Builder::new().name("settle".to_owned()).spawn(sys::wait_for_readers);
         self.unsettled = Some(Unsettled { after: plan.after, wait: wait.ok() });

@@ -12,13 +12,16 @@
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
 //! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
+//! - [`rights`]: what the agent needs of the kernel, and gives up.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
 mod adopt;
 pub mod answer;
 pub mod cli;
+pub mod conditions;
 pub mod config;
 pub mod datapath;
 mod discover;
@@ -37,6 +40,7 @@ mod newcomers;
 mod object;
 mod pins;
 mod plan;
+pub mod rights;
 pub mod run;
 mod store;
 mod sys;
@@ -87,6 +91,7 @@ pub async fn start_object(
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
+    let node = config.node.clone();
     let (resync, audit) = (config.resync, config.audit);
     let (desk, questions) = telling::Desk::new();
     let told = telling::Told::default();
@@ -103,8 +108,12 @@ pub async fn start_object(
     });
     let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
     let meters = metrics::Meters::default();
-    core.meters = meters.clone();
-    let answers = Answers { desk, told, meters, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
+    (core.meters, core.is_audit) = (meters.clone(), audit);
+    let silence = conditions::Silence::default();
+    let told_of = (silence.clone(), meters.clone());
+    tokio::spawn(conditions::write(client.clone(), node, core.noted.subscribe(), told_of, shutdown.clone()));
+    let answers =
+        Answers { desk, told, meters, silence, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
     let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };
     let running = tokio::spawn(run::run(core, news, resync, shutdown));
     Ok(Enforcer { handle: Handle { events, status, counts, exposures, answers }, running })

@@ -34,12 +34,21 @@ pub struct Meters {
     pub apply: Histogram,
     /// What went wrong, and is tried again.
     pub errors: Counter,
+    /// Events on policies that were written.
+    pub condition_events: Counter,
+    /// Those that the API did not take.
+    pub condition_events_refused: Counter,
 }
 
 impl Default for Meters {
     fn default() -> Self {
         // From half a millisecond to eight seconds.
-        Self { apply: Histogram::new(exponential_buckets(0.000_5, 2.0, 15)), errors: Counter::default() }
+        Self {
+            apply: Histogram::new(exponential_buckets(0.000_5, 2.0, 15)),
+            errors: Counter::default(),
+            condition_events: Counter::default(),
+            condition_events_refused: Counter::default(),
+        }
     }
 }
 
@@ -78,6 +87,16 @@ pub fn text(meters: &Meters, reading: Reading) -> Result<String, Error> {
         meters.apply.clone(),
     );
     registry.register("errors", "Failures that are tried again", meters.errors.clone());
+    registry.register(
+        "condition_events",
+        "Kubernetes Events that were written on policies",
+        meters.condition_events.clone(),
+    );
+    registry.register(
+        "condition_events_refused",
+        "Kubernetes Events on policies that the API did not take",
+        meters.condition_events_refused.clone(),
+    );
     registry.register_collector(Box::new(reading));
     let mut text = String::new();
     text::encode(&mut text, &registry).map_err(|_| Error::Worker)?;

@@ -168,6 +168,12 @@ impl Planner {
         self.generation
     }
 
+    /// Interfaces of pods whose group did not fit, and the group.
+    pub fn unfit(&self) -> impl Iterator<Item = (u32, u32)> {
+        let pods = self.image.pods.iter().filter(|(_, state)| state.has(PodState::UNFIT));
+        pods.map(|(interface, state)| (*interface, state.group()))
+    }
+
     /// The groups that the kernel may judge by.
     pub fn groups_in_use(&self) -> HashSet<u32> {
         let pods = self.image.pods.values().map(PodState::group);

@@ -11,7 +11,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt};
 use signalbox_api::kernel::{EnforcerStatus, Exposure};
 use signalbox_policy::{
-    Cluster, IdentityAllocator, PodRef,
+    Cluster, IdentityAllocator, PodRef, Problem,
     tables::{LocalPod, Tables},
 };
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conditions,
     config::{Config, Mode},
     datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
     discover::{self, Found, View},
@@ -78,6 +79,12 @@ pub struct Core {
     mend_failure: Option<String>,
     /// What the tables were compiled from.
     cluster: Cluster,
+    /// What was not understood, field by field.
+    unknowns: Vec<Problem>,
+    /// Where policies that are not enforced entirely are told.
+    pub noted: watch::Sender<conditions::News>,
+    /// Everything is let pass.
+    pub is_audit: bool,
     /// What is counted as it happens.
     pub meters: Meters,
     /// Loaded when the first question needs it.
@@ -116,6 +123,9 @@ impl Core {
             mends: 0,
             mend_failure: None,
             cluster: Cluster::default(),
+            unknowns: Vec::new(),
+            noted: watch::channel(conditions::News::default()).0,
+            is_audit: false,
             meters: Meters::default(),
             rehearsal: None,
         }
@@ -318,7 +328,8 @@ impl Core {
     fn compile(&mut self) {
         let all = Cluster::from_objects(self.store.objects());
         self.problems = all.unknowns().to_vec();
-        if self.store.has_audits() {
+        self.unknowns = all.problems().to_vec();
+        if self.store.audited().next().is_some() {
             let enforced = Cluster::from_objects(self.store.enforced_objects());
             let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
             (self.tables, self.audited) = (tables, Some(audited));
@@ -334,6 +345,7 @@ impl Core {
         let applied = self.datapath.apply_audited(&self.tables, self.audited.as_ref())?;
         self.unsettled = true;
         self.problems.extend(applied.problems);
+        self.note();
         let took = (applied.generation != before).then(|| since.elapsed());
         if let Some(took) = took {
             self.meters.apply.observe(took.as_secs_f64());
@@ -424,6 +436,9 @@ impl Core {
         let mut problems = self.problems.clone();
         problems.extend(self.store.problems());
         problems.extend(self.failure.iter().chain(&self.mend_failure).cloned());
+        if self.is_audit {
+            problems.push("this node is in audit: nothing is denied, what would be is only reported".to_owned());
+        }
         let mut late: Vec<&PodRef> =
             self.missing.iter().filter(|(_, since)| since.elapsed() > PATIENCE).map(|(pod, _)| pod).collect();
         late.sort();

@@ -153,9 +153,9 @@ impl Store {
         self.objects().filter(|object| !is_in_audit(object))
     }
 
-    /// Whether any policy is in audit.
-    pub fn has_audits(&self) -> bool {
-        self.objects().any(is_in_audit)
+    /// The policies that are in audit.
+    pub fn audited(&self) -> impl Iterator<Item = &Value> {
+        self.objects().filter(|object| is_in_audit(object))
     }
 
     /// All objects of a kind.

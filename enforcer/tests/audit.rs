@@ -42,6 +42,7 @@ async fn a_node_in_audit_lets_everything_pass() {
     let version = api.put("networkpolicies", policy("two/shut", &["Ingress", "Egress"], json!({})));
     let status = agent.until_in_force(version);
     assert_eq!(status["audit"], true);
+    assert!(status["problems"].to_string().contains("in audit"), "whoever reads the status is told: {status:#}");
     let mut stream = lab.a.connect(POD_B, 9000, std::time::Duration::from_secs(1)).expect("it is let pass");
     assert!(support::echo(&mut stream), "there and back");
     assert!(lab.a.reaches_udp(POD_B, 9000) && lab.a.pings(POD_B) && lab.a.reaches(OUTSIDE, 9000));
@@ -72,7 +73,8 @@ async fn one_policy_in_audit_decides_nothing_and_tells_what_it_would_deny() {
     let from_one = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "one"}}});
     let trial = policy("two/trial", &["Ingress"], json!({"ingress": [{"from": [from_one]}]}));
     let version = api.put("networkpolicies", in_audit(trial.clone()));
-    agent.until_in_force(version);
+    let status = agent.until_in_force(version);
+    assert_eq!(status["policies_in_audit"], json!(["NetworkPolicy two/trial"]));
     assert!(lab.a.reaches(POD_B, 9000), "its rule allows it");
     assert_eq!(kinds(&agent), []);
     assert!(lab.outside.reaches(POD_B, 9000), "let pass");

@@ -108,6 +108,15 @@ async fn commands_tell_what_the_kernel_does() {
         println!("$ signalbox-enforcer {}\n{text}", words.join(" "));
         assert!(text.contains(part), "{words:?}:\n{text}");
     }
+    // Two agents would undo each other's work: the second one does not touch anything.
+    let (_folder, mut second) = Agent::prepare(lab, &scene.api, &[]);
+    second.env("SIGNALBOX_ENFORCER_SOCKET", &agent.socket);
+    let output = second.output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("another agent answers there"), "{text}");
+    assert_eq!(agent.json(&["status"]).1, Some(0), "the first one goes on");
+    assert!(!lab.outside.reaches(POD_B, 9000));
+
     assert!(scene.agent.process.end().success());
     assert!(!scene.agent.socket.exists(), "the socket goes with the agent");
     assert!(scene.lab.outside.reaches(POD_B, 9000), "nothing is left behind");

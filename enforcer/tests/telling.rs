@@ -12,7 +12,7 @@ use signalbox_enforcer::{
     events::EventReader,
     telling::Told,
 };
-use signalbox_policy::{Cluster, Protocol};
+use signalbox_policy::{Cluster, Protocol, tables::Tables};
 use support::{Lab, POD_A, POD_B, can_run, frame::Frame, pod_ref, policy};
 use tokio::sync::broadcast;
 
@@ -22,6 +22,7 @@ struct Silent {
     datapath: Datapath,
     sight: Sight,
     way: Way<'static>,
+    tables: Tables,
 }
 
 impl Silent {
@@ -44,10 +45,11 @@ impl Silent {
             ["one", "two"].map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})),
         );
         objects.extend(policies.iter().cloned());
-        datapath.apply(&Cluster::from_objects(&objects).compile("n")).expect("written");
+        let tables = Cluster::from_objects(&objects).compile("n");
+        datapath.apply(&tables).expect("written");
         let sight = datapath.sight().expect("the maps can be read");
         let way = Way { program: "to_pod", interface: interfaces[1], came_by: interfaces[0], mark: 0 };
-        Self { lab, datapath, sight, way }
+        Self { lab, datapath, sight, way, tables }
     }
 
     /// Sends the first packet of a flow from each of these ports, so many times; how many passed.
@@ -180,6 +182,37 @@ fn every_table_is_known_to_be_read_or_written_by_the_programs() {
     let fill = node.sight.fill().expect("maps");
     let shared: Vec<&str> = fill.iter().map(|map| map.name.as_str()).filter(|name| !own.contains(name)).collect();
     assert_eq!(shared, ["ADDRESSES", "AUDITS", "BLOCKS", "NODE_ADDRESSES", "NODE_PORTS", "PODS", "POLICY", "RANGES"]);
+}
+
+/// What audit has let pass is judged like anything else as soon as the node enforces again, although no table changes.
+#[test]
+fn the_end_of_audit_judges_what_it_let_pass() {
+    if !can_run() {
+        return;
+    }
+    let mut node = Silent::new(&[isolating()], true);
+    let tables = node.tables.clone();
+    let go_on = |node: &Silent| {
+        let mut frame = Frame {
+            source: (POD_A.parse().expect("an address"), 10_000),
+            destination: (POD_B.parse().expect("an address"), 81),
+            protocol: Protocol::Udp,
+            with_options: false,
+        }
+        .bytes();
+        frame.truncate(14 + 20 + 12);
+        node.lab.node.enter(|| node.datapath.try_packet(&frame, node.way, 1)).expect("the program runs").passes
+    };
+    assert!(go_on(&node) && go_on(&node), "let pass");
+    assert_eq!(node.sight.flows().expect("flows")[0].state, signalbox_api::node::FlowState::Audited);
+    let generation = node.datapath.generation();
+    node.datapath.set_audit(true).expect("written");
+    node.datapath.apply(&tables).expect("written");
+    assert_eq!(node.datapath.generation(), generation, "nothing has changed");
+    node.datapath.set_audit(false).expect("written");
+    node.datapath.apply(&tables).expect("written");
+    assert!(!go_on(&node), "its flow does not live on");
+    assert_eq!(node.denied(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, Mode, answer};
+use crate::{AttachPreference, Config, Error, Limits, Mode, answer, rights};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,6 +90,9 @@ enum NewPods {
     Strict,
 }
 
+/// The exit status where kernel or rights do not suffice: to start it again does not help.
+const NOT_SUFFICIENT: u8 = 3;
+
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -101,6 +104,8 @@ enum Failure {
     Client(Box<kube::Error>),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+    #[error(transparent)]
+    Rights(#[from] rights::Error),
     #[error(transparent)]
     Enforcer(#[from] Error),
 }
@@ -136,6 +141,12 @@ impl Args {
 
 pub(super) fn run(args: Args) -> ExitCode {
     log();
+    // There are no other threads yet: those that come have no more rights than this one.
+    let lowered = rights::check(args.config().attach).and_then(|()| rights::keep_only_what_is_needed());
+    if let Err(error) = lowered {
+        complain(&Failure::Rights(error));
+        return ExitCode::from(NOT_SUFFICIENT);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -159,11 +170,17 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     end_when_told(&shutdown).map_err(Failure::Runtime)?;
     let client = client(args.kubeconfig.as_deref()).await?;
     // What may fail for reasons of this machine comes before anything is attached.
+    let socket = answer::listen_at(args.socket.clone()).await?;
     let monitor = answer::listen_for_monitor(args.listen).await?;
     let enforcer = crate::start(args.config(), client, shutdown.clone()).await?;
+    if let Err(error) = rights::confine() {
+        shutdown.cancel();
+        enforcer.stopped().await;
+        return Err(error.into());
+    }
     let answers = enforcer.handle().answers();
     let monitored = tokio::spawn(answers.clone().serve_monitor(monitor, shutdown.clone()));
-    let answered = answers.serve_socket(args.socket, shutdown.clone()).await;
+    let answered = answers.serve_socket(socket, shutdown.clone()).await;
     // Without its socket it would enforce unseen: it ends instead, and says why.
     shutdown.cancel();
     enforcer.stopped().await;

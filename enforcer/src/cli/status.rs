@@ -61,6 +61,9 @@ fn print(report: &NodeReport) {
     fact("PODS", status.pods.to_string());
     let events = &report.events;
     fact("EVENTS", format!("{} told, {} left out, {} lost", events.told, events.suppressed, events.lost));
+    if !report.policies_in_audit.is_empty() {
+        fact("IN AUDIT", report.policies_in_audit.join(", "));
+    }
     facts.print();
     let mut pods = Table::new(&["POD", "INTERFACE", "INGRESS", "EGRESS"]);
     for row in &report.local_pods {
@@ -85,6 +88,12 @@ fn print(report: &NodeReport) {
         conditions.row([condition.object.clone(), path, condition.reason.clone(), condition.message.clone()]);
     }
     conditions.print_apart();
+    if !report.notices.is_empty() {
+        anstream::println!("\nNOTICES");
+        for notice in &report.notices {
+            anstream::println!("{notice}");
+        }
+    }
     if !status.problems.is_empty() {
         anstream::println!("\nPROBLEMS");
         for problem in &status.problems {

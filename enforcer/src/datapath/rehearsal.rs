@@ -21,7 +21,8 @@ use super::{Datapath, Trial, Way};
 use crate::{error::Error, links::Role, object, sys};
 
 /// Tables that the programs write: here they are others than those of real traffic.
-pub const OWN: [&str; 8] = ["VERDICTS", "FLOWS", "FRAGMENTS", "LIMITS", "COUNTS", "STATISTICS", "EVENTS", "SCRATCH"];
+pub const OWN: [&str; 9] =
+    ["UNJUDGED", "VERDICTS", "FLOWS", "FRAGMENTS", "LIMITS", "COUNTS", "STATISTICS", "EVENTS", "SCRATCH"];
 
 /// The programs for questions.
 pub struct Rehearsal {

@@ -18,7 +18,7 @@ use signalbox_api::{
     },
 };
 use signalbox_enforcer_common::{
-    Address, CONTROL_CLOCK, CONTROL_GENERATION, Plain, STATISTIC_CELLS, STATISTIC_FLOW_INSERT_FAILED,
+    Address, CONTROL_AUDIT, CONTROL_CLOCK, CONTROL_GENERATION, Plain, STATISTIC_CELLS, STATISTIC_FLOW_INSERT_FAILED,
     STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS, STATISTIC_UNCOUNTED,
     flow::{Event, Flow, FlowKey},
     policy::{
@@ -26,7 +26,7 @@ use signalbox_enforcer_common::{
         RangeKey, Side,
     },
 };
-use signalbox_policy::tables;
+use signalbox_policy::{PodRef, PolicyRef, tables};
 
 use super::{Datapath, verdicts::Ledger};
 use crate::{
@@ -107,6 +107,32 @@ impl Datapath {
     /// An uplink: the first, where there are several.
     pub fn uplink(&self) -> Option<u32> {
         self.uplinks.iter().copied().min()
+    }
+
+    /// Lets everything pass and only reports, or enforces again. Flows that were let pass are judged again from the next
+    /// [`Datapath::apply`] on, also where it changes no table.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn set_audit(&mut self, audit: bool) -> Result<(), Error> {
+        let (mut known, wanted) = ([0_u32], u32::from(audit));
+        let control = &self.maps.control;
+        sys::lookup(control.fd(), &CONTROL_AUDIT, &mut known).map_err(|source| control.error(source))?;
+        if known[0] != wanted {
+            control.update(&CONTROL_AUDIT, &wanted)?;
+            self.is_stale = true;
+        }
+        Ok(())
+    }
+
+    /// Pods whose policies did not fit into the kernel's tables, and these policies.
+    pub fn unfit(&self) -> Vec<(PodRef, Vec<PolicyRef>)> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let pod_at = |interface| self.interfaces.iter().find(|(_, at)| **at == interface).map(|(pod, _)| pod.clone());
+        let policies = |group| names.group(group).map(|content| content.policies()).unwrap_or_default();
+        let unfit = self.planner.unfit();
+        unfit.filter_map(|(interface, group)| Some((pod_at(interface)?, policies(group)))).collect()
     }
 
     /// An event in words.

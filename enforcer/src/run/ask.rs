@@ -1,7 +1,11 @@
 //! Answers that need all that the loop knows.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use signalbox_api::{
     flow,
@@ -15,6 +19,7 @@ use signalbox_policy::{
 
 use super::Core;
 use crate::{
+    conditions::{News, Noted},
     datapath::{Way, rehearsal::Rehearsal},
     error::Error,
     frame,
@@ -24,6 +29,9 @@ use crate::{
 
 /// The port that an asked-about connection comes from: one of those that systems give out.
 const SOURCE_PORT: u16 = 49_152;
+
+/// How many pods a condition names.
+const PODS_NAMED: usize = 5;
 
 /// Whom a question speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +105,11 @@ impl Core {
         rows
     }
 
+    /// Policies that are in audit: `Kind namespace/name`.
+    pub fn policies_in_audit(&self) -> Vec<String> {
+        self.store.audited().map(policy_name).collect()
+    }
+
     /// The interface of a pod of this node; `None`: not of this node, or not found.
     pub fn interface_of(&self, pod: &PodRef) -> Option<u32> {
         self.datapath.bound().get(pod).copied()
@@ -104,13 +117,68 @@ impl Core {
 
     /// Policies that are not enforced as they are written.
     pub fn conditions(&self) -> Vec<Condition> {
-        let not_understood = self.cluster.problems().iter().map(|problem| Condition {
+        let not_understood = self.unknowns.iter().map(|problem| Condition {
             object: problem.object.clone(),
             path: problem.path.clone(),
             reason: "NotUnderstood".to_owned(),
-            message: problem.to_string(),
+            message: format!(
+                "{problem}: what it may allow is not allowed, and what it may deny is denied (docs/adr/0006)"
+            ),
         });
-        not_understood.collect()
+        let mut pods: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (pod, policies) in self.datapath.unfit() {
+            for policy in policies {
+                pods.entry(policy.to_string()).or_default().push(pod.to_string());
+            }
+        }
+        let unfit = pods.into_iter().map(|(object, mut pods)| {
+            pods.sort();
+            let count = pods.len();
+            pods.truncate(PODS_NAMED);
+            let more = if count > pods.len() { format!(" and {} more", count - pods.len()) } else { String::new() };
+            Condition {
+                object,
+                path: String::new(),
+                reason: "MapFull".to_owned(),
+                message: format!(
+                    "it does not fit into the kernel's tables, so that {}{more} deny all that their policies judge: raise the limit --policies",
+                    pods.join(", ")
+                ),
+            }
+        });
+        not_understood.chain(unfit).collect()
+    }
+
+    /// Tells of conditions on policies, where they have changed.
+    pub(super) fn note(&self) {
+        let conditions = self.conditions();
+        if conditions.is_empty() && self.noted.borrow().noted.is_empty() {
+            return;
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let mut news = News::default();
+        for object in self.store.objects() {
+            if !object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy")) {
+                continue;
+            }
+            news.present.extend(text(&object["metadata"]["uid"]));
+            let name = policy_name(object);
+            let reference = || ObjectReference {
+                api_version: text(&object["apiVersion"]),
+                kind: text(&object["kind"]),
+                name: text(&object["metadata"]["name"]),
+                namespace: text(&object["metadata"]["namespace"]),
+                uid: text(&object["metadata"]["uid"]),
+                ..ObjectReference::default()
+            };
+            let about = conditions.iter().filter(|condition| condition.object == name);
+            news.noted.extend(about.map(|condition| Noted { object: reference(), condition: condition.clone() }));
+        }
+        self.noted.send_if_modified(|known| {
+            let changed = known.noted != news.noted;
+            *known = news;
+            changed
+        });
     }
 
     /// What engine and kernel say of a connection.
@@ -298,6 +366,12 @@ impl Core {
         };
         Ok(Opinion { allowed: Some(passes), direction, cause, sentence })
     }
+}
+
+/// Kind and name, as the engine's problems name objects.
+fn policy_name(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    format!("{kind} {}", key(object).trim_start_matches('/'))
 }
 
 /// The first family that both have.

@@ -97,9 +97,8 @@ impl Agent {
             .arg(lab.node.path())
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            .arg("--socket")
-            .arg(&socket)
             .args(more)
+            .env("SIGNALBOX_ENFORCER_SOCKET", &socket)
             .stdin(Stdio::null());
         (Prepared { socket, listen, folder }, command)
     }
