@@ -75,6 +75,7 @@ struct Attached {
 /// The programs that stand on interfaces.
 #[derive(Debug)]
 pub struct Links {
+    preference: AttachPreference,
     mode: AttachMode,
     attached: HashMap<u32, Attached>,
 }
@@ -89,7 +90,7 @@ impl Links {
             AttachPreference::Auto if has_tcx => AttachMode::Tcx,
             AttachPreference::Auto => AttachMode::Clsact,
         };
-        Self { mode, attached: HashMap::new() }
+        Self { preference, mode, attached: HashMap::new() }
     }
 
     /// Which way of attaching is in use; `None` while nothing is attached.
@@ -104,10 +105,22 @@ impl Links {
     ///
     /// When the node's namespace cannot be looked at.
     pub fn adopt(&mut self, pins: &Pins, netns: &Netns) -> Result<(), Error> {
+        let links: Vec<_> =
+            std::iter::once(pins.own()).chain(pins.others()).flat_map(|set| pins::links(&set)).collect();
+        let filters = netns.enter(|| filters::list(&interfaces()?))??;
+        // Both at once would judge every packet twice, and each by tables of its own.
+        let found = match (links.is_empty(), filters.is_empty()) {
+            (false, true) => AttachMode::Tcx,
+            (true, false) => AttachMode::Clsact,
+            (true, true) | (false, false) => self.mode,
+        };
+        if found != self.mode && self.preference != AttachPreference::Auto {
+            return Err(Error::AttachedOtherwise { found });
+        }
+        self.mode = found;
         match self.mode {
             AttachMode::Tcx => {
-                let others = pins.others();
-                for link in std::iter::once(pins.own()).chain(others).flat_map(|set| pins::links(&set)) {
+                for link in links {
                     let Some((role, program, _)) = Role::of_program(&link.program) else { continue };
                     let open = sys::open_pin(&link.path).and_then(|fd| sys::link_facts(fd.as_fd()).map(|it| (fd, it)));
                     match open {
@@ -129,8 +142,7 @@ impl Links {
                 }
             }
             AttachMode::Clsact => {
-                let found = netns.enter(|| filters::list(&interfaces()?))??;
-                for ((interface, hook), filter) in found {
+                for ((interface, hook), filter) in filters {
                     match Role::of_program(&filter.name) {
                         Some((role, program, its)) if its == hook => self.take(interface, role, program, Stand::Filter),
                         Some(_) | None => {}
