@@ -199,7 +199,7 @@ fn a_change_that_was_half_done_never_comes_into_force() {
     let identity = words(&of_a["value"])[..4].join(" ");
     let (none, nowhere) = ("255 255 255 255", "0 0 0 0");
     let versions = |current: &str, coming: &str| {
-        if generation % 2 == 0 { format!("{current} {coming}") } else { format!("{coming} {current}") }
+        if generation.is_multiple_of(2) { format!("{current} {coming}") } else { format!("{coming} {current}") }
     };
     let interface = words(&of_a["value"])[8..12].join(" ");
     for (address, identities, interfaces) in [
