@@ -187,6 +187,9 @@ impl Core {
             tracing::error!(%error, "leftovers of the last change could not be cleared away");
             self.failure = Some(error.to_string());
         }
+        if self.datapath.takes_new_room() {
+            self.reconcile(Instant::now());
+        }
     }
 
     /// Lets go of pods that are gone, or are not what they were.

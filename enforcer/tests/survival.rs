@@ -172,6 +172,31 @@ fn another_limit_takes_effect_with_a_restart() {
     set_folder(&config);
 }
 
+/// Old and new policies stand in the maps together for a moment: what does not fit beside the old ones denies, and comes in
+/// when they are gone.
+#[test]
+fn policies_that_fit_only_once_are_tried_again_when_the_old_ones_are_gone() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Auto);
+    let config = Config { limits: Limits { policies: 48, ..Limits::default() }, ..config };
+    let ports: Vec<_> = (8990..9020).map(|port| json!({"port": port})).collect();
+    let policies = [policy("two/large", &["Ingress"], json!({"ingress": [{"ports": ports}]}))];
+    let mut gate = start(&lab, &config);
+    assert_eq!(gate.policies(&policies).problems, [] as [String; 0]);
+    assert!(lab.a.reaches(POD_B, 9000));
+    drop(gate);
+    let mut gate = start(&lab, &config);
+    assert!(lab.a.reaches(POD_B, 9000), "nothing has changed yet");
+    assert!(!gate.policies(&policies).problems.is_empty(), "thirty beside thirty do not fit into 48");
+    assert!(!lab.a.reaches(POD_B, 9000), "so it denies");
+    gate.datapath.settle().expect("settled");
+    assert!(gate.datapath.takes_new_room() && !gate.datapath.takes_new_room());
+    assert_eq!(gate.policies(&policies).problems, [] as [String; 0]);
+    assert!(lab.a.reaches(POD_B, 9000));
+}
+
 /// A process that ends in the middle of a change leaves the coming version of some values behind: it must not come into force
 /// with the next change.
 #[test]
