@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -24,7 +24,7 @@ use crate::{
     error::Error,
     pins::{self, Pins},
     plan::Image,
-    sys,
+    sys::{self, MapFacts},
 };
 
 /// What a set of maps says of itself.
@@ -39,12 +39,14 @@ pub struct Clock {
 impl Clock {
     /// Of the set in a folder; nothing where it has no such map. `CONTROL` is the same in all layouts.
     pub fn of(set: &Path) -> Self {
-        let Ok(control) = sys::open_pin(&set.join("maps/CONTROL")) else {
-            return Self::default();
-        };
+        sys::open_pin(&set.join("maps/CONTROL")).map(|control| Self::read(control.as_fd())).unwrap_or_default()
+    }
+
+    /// Of the map `CONTROL`.
+    fn read(control: BorrowedFd<'_>) -> Self {
         let read = |cell: u32| {
             let mut value = [0_u32];
-            sys::lookup(control.as_fd(), &cell, &mut value).map(|()| value[0]).unwrap_or_default()
+            sys::lookup(control, &cell, &mut value).map(|()| value[0]).unwrap_or_default()
         };
         Self { generation: read(CONTROL_GENERATION), now: read(CONTROL_CLOCK) }
     }
@@ -61,16 +63,20 @@ pub enum Past {
     Other(Clock),
 }
 
-/// Looks at what is pinned, and removes what is not in force. `is_attached`: some program of another process stands; its maps.
+/// Looks at what is pinned, and removes what is not in force. `is_attached`: a program of another process stands, and uses the
+/// maps `in_force`.
 ///
 /// # Errors
 ///
 /// When the file system refuses.
-pub fn look_back(pins: &Pins, is_attached: bool, in_force: &[std::os::fd::OwnedFd]) -> Result<Past, Error> {
-    recover(pins, in_force)?;
+pub fn look_back(pins: &Pins, is_attached: bool, in_force: &[OwnedFd]) -> Result<Past, Error> {
+    let facts: Vec<(&OwnedFd, MapFacts)> =
+        in_force.iter().filter_map(|fd| Some((fd, sys::map_facts(fd.as_fd()).ok()?))).collect();
+    recover(pins, &facts)?;
     let own = Clock::of(&pins.own());
     let newest = pins.others().iter().map(|set| Clock::of(set)).max_by_key(|clock| clock.generation);
-    let newest = newest.unwrap_or_default();
+    let standing = facts.iter().find(|(_, facts)| facts.name == "CONTROL").map(|(fd, _)| Clock::read(fd.as_fd()));
+    let newest = newest.into_iter().chain(standing).max_by_key(|clock| clock.generation).unwrap_or_default();
     if own.generation != 0 && own.generation >= newest.generation && pins.missing_maps().is_empty() {
         return Ok(Past::Own(own));
     }
@@ -85,9 +91,8 @@ pub fn look_back(pins: &Pins, is_attached: bool, in_force: &[std::os::fd::OwnedF
 }
 
 /// Pins maps again whose pins somebody has removed, as long as a program holds them.
-fn recover(pins: &Pins, in_force: &[std::os::fd::OwnedFd]) -> Result<(), Error> {
+fn recover(pins: &Pins, facts: &[(&OwnedFd, MapFacts)]) -> Result<(), Error> {
     let missing: Vec<String> = pins.missing_maps().into_iter().map(str::to_owned).collect();
-    let facts: Vec<_> = in_force.iter().filter_map(|fd| Some((fd, sys::map_facts(fd.as_fd()).ok()?))).collect();
     let is_own = pins.maps().filter(|name| *name != "FLOWS").any(|name| {
         let id = sys::open_pin(&pins.map(name)).and_then(|fd| sys::map_facts(fd.as_fd())).map(|facts| facts.id);
         id.is_ok_and(|id| facts.iter().any(|(_, facts)| facts.id == id))
@@ -96,7 +101,10 @@ fn recover(pins: &Pins, in_force: &[std::os::fd::OwnedFd]) -> Result<(), Error> 
         return Ok(());
     }
     for name in missing {
-        if let Some((fd, _)) = facts.iter().find(|(_, facts)| facts.name == name) {
+        // Flows of another capacity are not the ones that are missing.
+        let fits =
+            |facts: &MapFacts| facts.name == name && (name != "FLOWS" || facts.capacity == pins.flows_capacity());
+        if let Some((fd, _)) = facts.iter().find(|(_, facts)| fits(facts)) {
             let path = pins.map(&name);
             tracing::warn!(map = name, "its pin had been removed; it is pinned again");
             sys::pin(fd.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;

@@ -121,6 +121,7 @@ pub struct Datapath {
     uplinks: HashSet<u32>,
     /// Groups of a process before that no pod refers to any more.
     orphans: BTreeSet<u32>,
+    has_new_room: bool,
     legacy: Option<Legacy>,
 }
 
@@ -217,6 +218,7 @@ impl Datapath {
             pinned,
             uplinks: HashSet::new(),
             orphans: BTreeSet::new(),
+            has_new_room: false,
             legacy: None,
         };
         datapath.resume(past)?;
@@ -511,7 +513,17 @@ impl Datapath {
         }
         self.keep_verdicts()?;
         let orphans = std::mem::take(&mut self.orphans);
-        if orphans.is_empty() { Ok(()) } else { adopt::remove_groups(&self.maps, &orphans) }
+        if !orphans.is_empty() {
+            adopt::remove_groups(&self.maps, &orphans)?;
+            self.has_new_room = !self.problems.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Whether [`Datapath::apply`] should be called again, since what did not fit beside the tables of the process before may
+    /// fit now that these are gone. Says so once.
+    pub fn takes_new_room(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_room)
     }
 
     /// Tells the kernel what the node itself listens to.

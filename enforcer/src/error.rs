@@ -105,6 +105,12 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// What a process before left in force is attached in another way.
+    #[error("programs are attached by {found:?} already: leave the choice to the enforcer, or uninstall first")]
+    AttachedOtherwise {
+        /// How.
+        found: signalbox_api::kernel::AttachMode,
+    },
     /// An uplink does not exist.
     #[error("the node has no interface {0}: name its uplinks as `ip link` shows them")]
     NoSuchUplink(String),

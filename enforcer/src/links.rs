@@ -75,8 +75,24 @@ struct Attached {
 /// The programs that stand on interfaces.
 #[derive(Debug)]
 pub struct Links {
+    preference: AttachPreference,
     mode: AttachMode,
     attached: HashMap<u32, Attached>,
+    /// Looks so far: see [`due`].
+    looks: usize,
+}
+
+/// Filters are asked for interface by interface. Where there are many, a look is at a third of them, so that all are looked at
+/// in three looks, which the caller makes within a second.
+const FILTERS_AT_ONCE: usize = 64;
+const PARTS: usize = 3;
+
+/// The interfaces that are due at one look.
+fn due(mut interfaces: Vec<u32>, look: usize) -> Vec<u32> {
+    if interfaces.len() > FILTERS_AT_ONCE {
+        interfaces.retain(|interface| *interface as usize % PARTS == look % PARTS);
+    }
+    interfaces
 }
 
 impl Links {
@@ -89,7 +105,7 @@ impl Links {
             AttachPreference::Auto if has_tcx => AttachMode::Tcx,
             AttachPreference::Auto => AttachMode::Clsact,
         };
-        Self { mode, attached: HashMap::new() }
+        Self { preference, mode, attached: HashMap::new(), looks: 0 }
     }
 
     /// Which way of attaching is in use; `None` while nothing is attached.
@@ -104,10 +120,22 @@ impl Links {
     ///
     /// When the node's namespace cannot be looked at.
     pub fn adopt(&mut self, pins: &Pins, netns: &Netns) -> Result<(), Error> {
+        let links: Vec<_> =
+            std::iter::once(pins.own()).chain(pins.others()).flat_map(|set| pins::links(&set)).collect();
+        let filters = netns.enter(|| filters::list(&interfaces()?))??;
+        // Both at once would judge every packet twice, and each by tables of its own.
+        let found = match (links.is_empty(), filters.is_empty()) {
+            (false, true) => AttachMode::Tcx,
+            (true, false) => AttachMode::Clsact,
+            (true, true) | (false, false) => self.mode,
+        };
+        if found != self.mode && self.preference != AttachPreference::Auto {
+            return Err(Error::AttachedOtherwise { found });
+        }
+        self.mode = found;
         match self.mode {
             AttachMode::Tcx => {
-                let others = pins.others();
-                for link in std::iter::once(pins.own()).chain(others).flat_map(|set| pins::links(&set)) {
+                for link in links {
                     let Some((role, program, _)) = Role::of_program(&link.program) else { continue };
                     let open = sys::open_pin(&link.path).and_then(|fd| sys::link_facts(fd.as_fd()).map(|it| (fd, it)));
                     match open {
@@ -129,8 +157,7 @@ impl Links {
                 }
             }
             AttachMode::Clsact => {
-                let found = netns.enter(|| filters::list(&interfaces()?))??;
-                for ((interface, hook), filter) in found {
+                for ((interface, hook), filter) in filters {
                     match Role::of_program(&filter.name) {
                         Some((role, program, its)) if its == hook => self.take(interface, role, program, Stand::Filter),
                         Some(_) | None => {}
@@ -268,11 +295,16 @@ impl Links {
         let mut mended = Vec::new();
         let pinned: Option<BTreeSet<PathBuf>> =
             pins.map(|pins| pins::links(&pins.own()).into_iter().map(|link| link.path).collect());
-        let standing = match self.mode {
-            AttachMode::Tcx => HashMap::new(),
-            AttachMode::Clsact => netns.enter(|| filters::list(&self.interfaces()))??,
+        self.looks = self.looks.wrapping_add(1);
+        let (looked_at, standing) = match self.mode {
+            AttachMode::Tcx => (self.interfaces(), HashMap::new()),
+            AttachMode::Clsact => {
+                let due = due(self.interfaces(), self.looks);
+                let found = netns.enter(|| filters::list(&due))??;
+                (due, found)
+            }
         };
-        for (interface, attached) in &mut self.attached {
+        for (interface, attached) in self.attached.iter_mut().filter(|(interface, _)| looked_at.contains(interface)) {
             for (program, hook) in attached.role.programs() {
                 let Some(stand) = attached.stands.get_mut(program) else { continue };
                 let ours = || -> Result<u32, Error> {
@@ -456,4 +488,21 @@ fn move_pin(from: &Path, to: &Path) -> Result<(), Error> {
 /// Whether an interface is going away just now.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_filters_are_looked_at_every_time_and_many_within_three() {
+        let few: Vec<u32> = (2..40).collect();
+        assert_eq!(due(few.clone(), 7), few);
+        let many: Vec<u32> = (2..400).collect();
+        for start in [0, 1, usize::MAX - 3] {
+            let mut seen: Vec<u32> = (start..start + PARTS).flat_map(|look| due(many.clone(), look)).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, many);
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub struct Schema {
     pub set: String,
     /// The name of the flows' file.
     pub flows: String,
+    /// How many flows there is room for.
+    pub flows_capacity: u32,
     /// The maps that are pinned, but for the flows.
     pub maps: BTreeSet<String>,
 }
@@ -67,6 +69,7 @@ impl Schema {
         }
         Ok(Self {
             set: format!("{:016x}-{:016x}", schema.word, capacities.word),
+            flows_capacity: limits.flows,
             flows: format!("flows-{:016x}", flows.word),
             maps: maps.into_iter().map(|(name, _)| name.clone()).filter(|name| name != FLOWS).collect(),
         })
@@ -144,6 +147,11 @@ impl Pins {
     /// Where a map of the own set is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
         if name == FLOWS { self.root.join(&self.schema.flows) } else { self.own().join("maps").join(name) }
+    }
+
+    /// How many flows the own set has room for.
+    pub fn flows_capacity(&self) -> u32 {
+        self.schema.flows_capacity
     }
 
     /// Where a link is pinned.

@@ -72,7 +72,8 @@ pub struct Core {
     failure: Option<String>,
     status: watch::Sender<EnforcerStatus>,
     unsettled: bool,
-    started: Instant,
+    /// Since when all that is needed at the least is known.
+    ready_since: Option<Instant>,
     /// What was mended lately, and how often anything was.
     mended: Vec<(Instant, String)>,
     mends: u64,
@@ -118,7 +119,7 @@ impl Core {
             failure: None,
             status,
             unsettled: false,
-            started: Instant::now(),
+            ready_since: None,
             mended: Vec::new(),
             mends: 0,
             mend_failure: None,
@@ -139,10 +140,8 @@ impl Core {
     /// Whether enough is known to make tables of it. Where tables of a process before are in force, nothing is concluded from
     /// what may only be late.
     fn is_ready(&self) -> bool {
-        if self.datapath.is_adopted() && self.started.elapsed() < LEGACY_PATIENCE {
-            return self.store.is_complete();
-        }
-        self.store.is_ready()
+        let is_late = self.ready_since.is_some_and(|since| since.elapsed() >= LEGACY_PATIENCE);
+        if self.datapath.is_adopted() && !is_late { self.store.is_complete() } else { self.store.is_ready() }
     }
 
     /// Looks whether somebody has removed something, and puts it back.
@@ -167,6 +166,9 @@ impl Core {
 
     /// Makes the kernel as the cluster wants it. `since`: when the news arrived.
     fn reconcile(&mut self, since: Instant) {
+        if self.ready_since.is_none() && self.store.is_ready() {
+            self.ready_since = Some(Instant::now());
+        }
         if !self.is_ready() {
             self.publish(None);
             return;
@@ -309,6 +311,9 @@ impl Core {
             tracing::error!(%error, "leftovers of the last change could not be cleared away");
             self.failure = Some(error.to_string());
         }
+        if self.datapath.takes_new_room() {
+            self.reconcile(Instant::now());
+        }
     }
 
     /// Lets go of pods that are gone, or are not what they were.
@@ -415,7 +420,9 @@ impl Core {
     fn is_wanted(&self, pod: &LocalPod) -> bool {
         match self.pods.get(&pod.pod) {
             None => true,
-            Some((_, found)) => found.inode == HEIR && self.started.elapsed() < LEGACY_PATIENCE,
+            Some((_, found)) => {
+                found.inode == HEIR && self.ready_since.is_some_and(|since| since.elapsed() < LEGACY_PATIENCE)
+            }
         }
     }
 
@@ -564,7 +571,7 @@ pub async fn run(
         match worked.await {
             Ok(working) => core = Some(working),
             Err(error) => {
-                tracing::error!(%error, "the enforcer's worker ended; its programs went with it");
+                tracing::error!(%error, "the enforcer's worker ended; its programs went with it, unless they are pinned");
                 return;
             }
         }

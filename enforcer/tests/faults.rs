@@ -130,7 +130,7 @@ impl Bench {
     }
 
     fn load(&self) -> Load {
-        Load::start(&self.lab.a, &self.lab.outside, POD_B, 9000, 1000)
+        Load::start(&self.lab.a, &self.lab.outside, (&self.lab.b, POD_B), 9000, 1000)
     }
 }
 
@@ -267,6 +267,8 @@ fn an_api_that_is_away_or_slow_changes_nothing() {
     // Away again, and now the policies change.
     bench.api.set_slow(Duration::ZERO);
     bench.api.set_away(true);
+    // Connections that are open end a moment later.
+    pause(200);
     let policy = policy("two/only-a", &["Ingress"], json!({}));
     bench.api.tell("networkpolicies", "MODIFIED", policy, 7);
     pause(1000);

@@ -172,6 +172,120 @@ fn another_limit_takes_effect_with_a_restart() {
     set_folder(&config);
 }
 
+/// Old and new policies stand in the maps together for a moment: what does not fit beside the old ones denies, and comes in
+/// when they are gone.
+#[test]
+fn policies_that_fit_only_once_are_tried_again_when_the_old_ones_are_gone() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Auto);
+    let config = Config { limits: Limits { policies: 48, ..Limits::default() }, ..config };
+    let ports: Vec<_> = (8990..9020).map(|port| json!({"port": port})).collect();
+    let policies = [policy("two/large", &["Ingress"], json!({"ingress": [{"ports": ports}]}))];
+    let mut gate = start(&lab, &config);
+    assert_eq!(gate.policies(&policies).problems, [] as [String; 0]);
+    assert!(lab.a.reaches(POD_B, 9000));
+    drop(gate);
+    let mut gate = start(&lab, &config);
+    assert!(lab.a.reaches(POD_B, 9000), "nothing has changed yet");
+    assert!(!gate.policies(&policies).problems.is_empty(), "thirty beside thirty do not fit into 48");
+    assert!(!lab.a.reaches(POD_B, 9000), "so it denies");
+    gate.datapath.settle().expect("settled");
+    assert!(gate.datapath.takes_new_room() && !gate.datapath.takes_new_room());
+    assert_eq!(gate.policies(&policies).problems, [] as [String; 0]);
+    assert!(lab.a.reaches(POD_B, 9000));
+}
+
+/// A process that ends in the middle of a change leaves the coming version of some values behind: it must not come into force
+/// with the next change.
+#[test]
+fn a_change_that_was_half_done_never_comes_into_force() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Auto);
+    let mut gate = start(&lab, &config);
+    gate.policies(&[only_a()]);
+    gate.datapath.settle().expect("settled");
+    let generation = gate.datapath.generation();
+    drop(gate);
+    // As if the next generation were to give the outside the identity of one/a, and one/a none.
+    let map = set_folder(&config).join("maps/ADDRESSES");
+    let bytes = |address: &str| {
+        let v4: std::net::Ipv4Addr = address.parse().expect("an address");
+        v4.to_ipv6_mapped().octets().map(|byte| byte.to_string()).join(" ")
+    };
+    let output = std::process::Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(&map).output();
+    let rows: Vec<Value> = serde_json::from_slice(&output.expect("bpftool is installed").stdout).expect("JSON");
+    let byte = |value: &Value| u8::from_str_radix(&value.as_str().expect("hex")[2..], 16).expect("hex").to_string();
+    let words = |value: &Value| value.as_array().expect("bytes").iter().map(byte).collect::<Vec<_>>();
+    let of_a = rows.iter().find(|row| words(&row["key"]).join(" ") == bytes(POD_A)).expect("it is there");
+    let identity = words(&of_a["value"])[..4].join(" ");
+    let (none, nowhere) = ("255 255 255 255", "0 0 0 0");
+    let versions = |current: &str, coming: &str| {
+        if generation.is_multiple_of(2) { format!("{current} {coming}") } else { format!("{coming} {current}") }
+    };
+    let interface = words(&of_a["value"])[8..12].join(" ");
+    for (address, identities, interfaces) in [
+        (OUTSIDE, versions(none, &identity), versions(nowhere, nowhere)),
+        (POD_A, versions(&identity, none), versions(&interface, nowhere)),
+    ] {
+        let line = format!("{} value {identities} {interfaces}", bytes(address));
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut update = std::process::Command::new("bpftool");
+        update.args(["map", "update", "pinned"]).arg(&map).arg("key").args(words);
+        let output = update.output().expect("bpftool is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(lab.a.reaches(POD_B, 9000) && !lab.outside.reaches(POD_B, 9000), "nobody reads it yet");
+    let mut gate = start(&lab, &config);
+    gate.policies(&[only_a()]);
+    assert!(lab.a.reaches(POD_B, 9000), "still one/a");
+    assert!(!lab.outside.reaches(POD_B, 9000), "still nobody");
+}
+
+#[test]
+fn another_way_of_attaching_waits_for_an_uninstallation() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Clsact);
+    let mut gate = start(&lab, &config);
+    gate.policies(&[only_a()]);
+    drop(gate);
+    let tcx = Config { attach: AttachPreference::Tcx, ..config.clone() };
+    let refused = signalbox_enforcer::datapath::Datapath::load(&tcx).err().expect("filters are in force");
+    assert!(refused.to_string().contains("uninstall first"), "{refused}");
+    let mut gate = start(&lab, &Config { attach: AttachPreference::Auto, ..config.clone() });
+    gate.policies(&[only_a()]);
+    assert_eq!(gate.datapath.attach_mode(), Some(signalbox_api::kernel::AttachMode::Clsact), "as it was");
+    assert!(lab.a.reaches(POD_B, 9000) && !lab.outside.reaches(POD_B, 9000));
+}
+
+/// Another capacity of flows is another table of flows, with the policies as they are.
+#[test]
+fn another_limit_of_flows_takes_effect_and_cuts_nothing() {
+    if !can_run() {
+        return;
+    }
+    let (lab, _servers, _bpf, config) = set_up(AttachPreference::Auto);
+    let mut gate = start(&lab, &config);
+    gate.policies(&[only_a()]);
+    let mut kept = lab.a.connect(POD_B, 9000, PATIENCE).expect("the rule allows it");
+    assert!(echo(&mut kept));
+    drop(gate);
+    let config = Config { limits: Limits { flows: 1024, ..Limits::default() }, ..config };
+    let before = pinned(&config);
+    let mut gate = start(&lab, &config);
+    assert!(echo_soon(&mut kept) && !lab.outside.reaches(POD_B, 9000));
+    gate.policies(&[only_a()]);
+    assert!(echo_soon(&mut kept) && !lab.outside.reaches(POD_B, 9000));
+    let after = pinned(&config);
+    assert_eq!(after.len(), 2, "one set, and its flows: {after:?}");
+    assert_ne!(before, after);
+}
+
 /// What 10,000 pods and 1,000 policies come to, and once more, since a process that takes over writes all groups anew.
 #[test]
 fn eighty_thousand_entries_fit_twice() {

@@ -92,7 +92,7 @@ impl Agent {
         let listen = format!("127.0.0.1:{port}");
         let mut command = Command::new(BINARY);
         command
-            .args(["run", "--no-pins", "--node", "n", "--uplink", "up0", "--listen", &listen])
+            .args(["run", "--node", "n", "--uplink", "up0", "--listen", &listen])
             .arg("--netns")
             .arg(lab.node.path())
             .arg("--kubeconfig")

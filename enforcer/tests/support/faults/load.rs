@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -32,6 +32,10 @@ pub struct Tally {
     pub denied: AtomicU64,
     /// Connections that must not open, and did.
     pub leaked: AtomicU64,
+    /// Datagrams that must not arrive, sent one a millisecond: so short a gap in a gate shows.
+    pub sent: AtomicU64,
+    /// Those that did arrive.
+    pub arrived: AtomicU64,
     /// Round trips on connections that must live.
     pub echoes: AtomicU64,
     /// Connections that must live, and were cut.
@@ -45,7 +49,9 @@ impl Tally {
     pub fn assert_right(&self) {
         println!("{self:?}");
         let count = |cell: &AtomicU64| cell.load(Relaxed);
-        assert_eq!((count(&self.refused), count(&self.leaked), count(&self.cut)), (0, 0, 0), "{self:?}");
+        let wrong = [&self.refused, &self.leaked, &self.arrived, &self.cut].map(count);
+        assert_eq!(wrong, [0; 4], "{self:?}");
+        assert!(count(&self.sent) > 0, "{self:?}");
         assert!(count(&self.opened) > 0 && count(&self.denied) > 0 && count(&self.echoes) > 0, "{self:?}");
     }
 }
@@ -58,14 +64,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// `rate` connections a second from `allowed` that must open; as many as there is time for from `denied` that must not.
-    pub fn start(allowed: &Space, denied: &Space, to: &str, port: u16, rate: u32) -> Self {
+    /// `rate` connections a second from `allowed` to `target` that must open; from `denied` as many as there is time for, and a
+    /// datagram a millisecond, that must not.
+    pub fn start(allowed: &Space, denied: &Space, target: (&Space, &str), port: u16, rate: u32) -> Self {
         const THREADS: u32 = 4;
         const KEPT: usize = 16;
         for space in [allowed, denied] {
             space.set("/proc/sys/net/ipv4/ip_local_port_range", "10000 65000");
         }
-        let to = SocketAddr::new(to.parse().expect("an address"), port);
+        let to = SocketAddr::new(target.1.parse().expect("an address"), port);
+        let sink = SocketAddr::new(to.ip(), port + 1);
         let (stop, tally): (Arc<AtomicBool>, Arc<Tally>) = Default::default();
         let mut load = Self { stop, threads: Vec::new(), tally };
         // A veth's queue may take a second to open.
@@ -89,6 +97,18 @@ impl Load {
                 *next = Instant::now() + Duration::from_millis(5);
             });
         }
+        let socket = denied.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a free port");
+        load.thread(denied, move |tally, next| {
+            let sent = socket.send_to(b"x", sink);
+            tally.sent.fetch_add(u64::from(sent.is_ok()), Relaxed);
+            *next += Duration::from_millis(1);
+        });
+        let socket = target.0.enter(|| UdpSocket::bind(sink)).expect("a free port");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+        load.thread(target.0, move |tally, next| {
+            tally.arrived.fetch_add(u64::from(socket.recv(&mut [0; 8]).is_ok()), Relaxed);
+            *next = Instant::now();
+        });
         load
     }
 
