@@ -2,46 +2,20 @@
 
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::process::{Command, Output};
 
 use serde_json::json;
 use support::{
-    Echo, Lab, OUTSIDE, POD_A, POD_B, Space,
+    BpfFs, Echo, Lab, OUTSIDE, POD_A, POD_B, Space,
     agent::{Agent, BINARY, Process, furnish},
     api::Api,
     can_run, policy,
 };
 
-/// A folder on the bpf file system, that is emptied with the value.
-struct Pins<'a> {
-    path: PathBuf,
-    lab: &'a Lab,
-}
-
-impl<'a> Pins<'a> {
-    fn new(lab: &'a Lab) -> Self {
-        let name = format!("signalbox-test-leaving-{}", std::process::id());
-        Self { path: Path::new("/sys/fs/bpf").join(name), lab }
-    }
-
-    fn text(&self) -> &str {
-        self.path.to_str().expect("plain text")
-    }
-
-    fn uninstall(&self) -> Output {
-        let mut command = Command::new(BINARY);
-        command.args(["uninstall", "--pins", self.text(), "--netns"]).arg(self.lab.node.path());
-        command.output().expect("the binary runs")
-    }
-}
-
-impl Drop for Pins<'_> {
-    fn drop(&mut self) {
-        let _done_already = self.uninstall();
-    }
+fn uninstall(lab: &Lab, pins: &str) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(["uninstall", "--pins", pins, "--netns"]).arg(lab.node.path());
+    command.output().expect("the binary runs")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +24,9 @@ async fn it_goes_and_comes_back_and_only_uninstall_opens() {
         return;
     }
     let lab = Lab::new();
-    let pins = Pins::new(&lab);
+    let bpf = BpfFs::new();
+    let folder = bpf.pins();
+    let pins = folder.to_str().expect("plain text");
     let _servers = [&lab.a, &lab.b, &lab.outside].map(|space: &Space| Echo::new(space, 9000));
     let _pods = [&lab.a, &lab.b].map(Process::sleeping);
     let api = Api::start().await;
@@ -64,10 +40,10 @@ async fn it_goes_and_comes_back_and_only_uninstall_opens() {
         assert!(lab.outside.reaches(POD_A, 9000), "{when}: nobody isolates this one");
     };
     for mode in ["strict", "standard"] {
-        let mut agent = Agent::start(&lab, &api, &["--pins", pins.text(), "--mode", mode]);
+        let mut agent = Agent::start(&lab, &api, &["--pins", pins, "--mode", mode]);
         agent.until_in_force(version);
         check("the agent runs");
-        let refused = pins.uninstall();
+        let refused = uninstall(&lab, pins);
         assert!(!refused.status.success(), "an agent holds it: {refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("held by another enforcer"), "{refused:?}");
         check("nothing was uninstalled");
@@ -93,12 +69,12 @@ async fn it_goes_and_comes_back_and_only_uninstall_opens() {
             lab.node.run("ip link del vc");
         }
     }
-    let done = pins.uninstall();
+    let done = uninstall(&lab, pins);
     assert!(done.status.success(), "{done:?}");
     let text = String::from_utf8_lossy(&done.stdout);
     assert!(text.contains("detached: ") && text.contains("removed: "), "{text}");
     assert!(lab.outside.reaches(POD_B, 9000), "nothing enforces any more");
-    assert!(!pins.path.exists());
-    let again = pins.uninstall();
+    assert!(!folder.exists());
+    let again = uninstall(&lab, pins);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing"), "{again:?}");
 }

@@ -1,12 +1,13 @@
 //! Packets of every shape through the programs, by `BPF_PROG_TEST_RUN`: each row of the table from errors to verdicts, at
 //! the programs' entry, where a policy has a word and where none has. SEMANTICS.md, points 19, 20 and 22.
 
+#[path = "support/shapes.rs"]
+mod shapes;
 mod support;
-
-use std::net::IpAddr;
 
 use aya::maps::{MapData, RingBuf};
 use serde_json::{Value, json};
+use shapes::{error, ethernet, fragment, ip, network, options, packet, packet_with, sctp, tcp, udp};
 use signalbox_enforcer::{
     Config,
     datapath::{Datapath, NodeAddresses, Trial, Way},
@@ -153,106 +154,6 @@ fn pod(namespace: &str, name: &str, [v4, v6]: [&str; 2]) -> Value {
         "spec": {"nodeName": "n", "containers": [{"name": "c"}]},
         "status": {"phase": "Running", "podIP": v4, "podIPs": [{"ip": v4}, {"ip": v6}]},
     })
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-fn ethernet(kind: u16) -> Vec<u8> {
-    let mut bytes = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2];
-    bytes.extend(kind.to_be_bytes());
-    bytes
-}
-
-/// A header of either family, without Ethernet, and what follows it.
-fn network(from: &str, to: &str, protocol: u8, rest: &[u8]) -> Vec<u8> {
-    let length = |more: usize| u16::try_from(rest.len() + more).expect("packets are small").to_be_bytes();
-    let mut bytes = Vec::new();
-    match (ip(from), ip(to)) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let [high, low] = length(20);
-            bytes.extend([0x45, 0, high, low, 0x12, 0x34, 0, 0, 64, protocol, 0, 0]);
-            bytes.extend(from.octets());
-            bytes.extend(to.octets());
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            bytes.extend([0x60, 0, 0, 0]);
-            bytes.extend(length(0));
-            bytes.extend([protocol, 64]);
-            bytes.extend(from.octets());
-            bytes.extend(to.octets());
-        }
-        _ => panic!("one family: {from} {to}"),
-    }
-    bytes.extend(rest);
-    bytes
-}
-
-/// The same on the wire.
-fn packet(from: &str, to: &str, protocol: u8, rest: &[u8]) -> Vec<u8> {
-    let mut bytes = ethernet(if from.contains(':') { 0x86dd } else { 0x0800 });
-    bytes.extend(network(from, to, protocol, rest));
-    bytes
-}
-
-/// An IPv4 packet whose header has other bytes at places counted from its start.
-fn packet_with(from: &str, to: &str, protocol: u8, rest: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
-    let mut bytes = packet(from, to, protocol, rest);
-    for (at, byte) in changes {
-        bytes[14 + at] = *byte;
-    }
-    bytes
-}
-
-fn ports(from: u16, to: u16) -> Vec<u8> {
-    [from.to_be_bytes(), to.to_be_bytes()].concat()
-}
-
-fn tcp(from: u16, to: u16, flags: u8) -> Vec<u8> {
-    let mut bytes = ports(from, to);
-    bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-    bytes
-}
-
-fn udp(from: u16, to: u16) -> Vec<u8> {
-    let mut bytes = ports(from, to);
-    bytes.extend([0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    bytes
-}
-
-/// An INIT chunk.
-fn sctp(from: u16, to: u16) -> Vec<u8> {
-    let mut bytes = ports(from, to);
-    bytes.extend([0; 8]);
-    bytes.extend([1, 0, 0, 20]);
-    bytes.extend([0; 16]);
-    bytes
-}
-
-/// An ICMP error about a packet.
-fn error(kind: u8, about: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind, 0, 0, 0, 0, 0, 0, 0];
-    bytes.extend(about);
-    bytes
-}
-
-/// IPv6 destination options, so many times, before a header of `protocol`.
-fn options(count: usize, protocol: u8, rest: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for left in (0..count).rev() {
-        bytes.extend([if left == 0 { protocol } else { 60 }, 0, 1, 4, 0, 0, 0, 0]);
-    }
-    bytes.extend(rest);
-    bytes
-}
-
-/// IPv6's fragment header: offset in bytes, and whether more follow.
-fn fragment(protocol: u8, offset: u16, more: bool, rest: &[u8]) -> Vec<u8> {
-    let [high, low] = (offset | u16::from(more)).to_be_bytes();
-    let mut bytes = vec![protocol, 0, high, low, 0, 0, 0, 7];
-    bytes.extend(rest);
-    bytes
 }
 
 /// What nobody can judge, and the reason that is given. An outer IP header that is cut short cannot be run by hand, since the
@@ -539,5 +440,76 @@ fn a_port_that_is_used_again_is_judged_again() {
         assert_eq!(bench.run(&back(ACK), From::Outside).mark, 0);
         // The first one again.
         assert!(bench.run(&there(SYN), From::AToB).passes && bench.run(&back(ACK), From::BToA).passes);
+    }
+}
+
+/// Packets of the usual shape go a shorter way through the programs than those with options or extension headers: both must
+/// come to the same.
+#[test]
+fn the_short_way_says_what_the_long_way_says() {
+    if !can_run() {
+        return;
+    }
+    for (a, b) in [(POD_A, POD_B), (A6, B6)] {
+        let mut bench = Bench::new(true);
+        let shape = |long: bool, from: &str, to: &str, protocol: u8, rest: &[u8]| match (long, from.contains(':')) {
+            (false, _) => packet(from, to, protocol, rest),
+            (true, true) => packet(from, to, 60, &options(1, protocol, rest)),
+            (true, false) => packet_with(from, to, protocol, &[&[1, 1, 1, 0], rest].concat(), &[(0, 0x46)]),
+        };
+        let mut answers = |long: bool| {
+            bench.next_generation();
+            let port = if long { 43_000 } else { 44_000 };
+            let there = |flags| shape(long, a, b, TCP, &tcp(port, 80, flags));
+            let back = |flags| shape(long, b, a, TCP, &tcp(80, port, flags));
+            let ask = shape(long, a, b, UDP, &udp(port, 53));
+            let tell = shape(long, b, a, UDP, &udp(53, port));
+            let say = shape(long, a, b, SCTP, &sctp(port, 5000));
+            let mut all = Vec::new();
+            let mut round = |bench: &Bench, opening: bool| {
+                if opening {
+                    bench.run(&there(SYN), From::AToB);
+                    bench.run(&ask, From::AToB);
+                    bench.run(&say, From::AToB);
+                }
+                let places = [
+                    (there(ACK), From::A),
+                    (there(ACK), From::AToB),
+                    (back(ACK), From::B),
+                    (back(ACK), From::BToA),
+                    (back(SYN | ACK), From::B),
+                    (there(ACK), From::Outside),
+                    (back(SYN), From::BToA),
+                    (ask.clone(), From::A),
+                    (ask.clone(), From::AToB),
+                    (tell.clone(), From::B),
+                    (tell.clone(), From::BToA),
+                    (say.clone(), From::AToB),
+                ];
+                all.push(places.map(|(packet, from)| bench.run(&packet, from)).map(|trial| (trial.passes, trial.mark)));
+            };
+            round(&bench, false);
+            round(&bench, true);
+            round(&bench, false);
+            bench.next_generation();
+            round(&bench, false);
+            // The rules go, and come back: what was cut is judged anew.
+            let rules = std::mem::take(&mut bench.policies[1]["spec"]["ingress"]);
+            bench.next_generation();
+            round(&bench, false);
+            round(&bench, false);
+            bench.policies[1]["spec"]["ingress"] = rules;
+            bench.next_generation();
+            round(&bench, false);
+            all
+        };
+        let (short, long) = (answers(false), answers(true));
+        assert_eq!(short, long, "{a} and {b}");
+        let of = |round: usize, at: usize| short[round][at];
+        assert!(of(2, 3).0 && !of(5, 1).0 && of(6, 1).0, "known, cut, allowed again: {short:?}");
+        assert!(
+            of(2, 2).1 != 0 && of(2, 9).1 != 0 && of(4, 2).1 == 0,
+            "replies are marked while a flow lives: {short:?}"
+        );
     }
 }

@@ -172,12 +172,11 @@ impl Kernel {
             repeat,
             ..TestRunOptions::default()
         };
-        let began = clock_gettime(ClockId::ThreadCPUTime);
+        let began = thread_time();
         let run = program.test_run(options)?;
-        let ended = clock_gettime(ClockId::ThreadCPUTime);
+        let nanoseconds = thread_time() - began;
         let expected = if shot.passes { NEXT } else { DROP };
         ensure!(run.return_value == expected, "{}: {:#x}", shot.program, run.return_value);
-        let nanoseconds = (ended.tv_sec - began.tv_sec) as f64 * 1e9 + (ended.tv_nsec - began.tv_nsec) as f64;
         Ok(nanoseconds / f64::from(repeat))
     }
 
@@ -195,6 +194,12 @@ impl Kernel {
         let map: PerCpuArray<_, u64> = self.ebpf.map("STATISTICS").context("STATISTICS")?.try_into()?;
         Ok(map.get(&cell, 0)?.iter().sum())
     }
+}
+
+/// Nanoseconds that this thread has had a CPU for, in the kernel and outside.
+pub fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// Addresses and ports of a flow, as the one who opened it sends.

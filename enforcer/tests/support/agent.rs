@@ -98,6 +98,7 @@ impl Agent {
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(more)
+            .args((!more.contains(&"--pins")).then_some("--no-pins"))
             .env("SIGNALBOX_ENFORCER_SOCKET", &socket)
             .stdin(Stdio::null());
         (Prepared { socket, listen, folder }, command)
