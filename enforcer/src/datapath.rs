@@ -1,4 +1,5 @@
-//! The kernel's side: programs, maps, links. Knows no Kubernetes.
+//! The kernel's side: programs, maps, links. Knows no Kubernetes. Longer than a file should be: the maps at its end are written
+//! by nobody else, and their writes must be read beside the order in which they happen.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
