@@ -20,7 +20,7 @@ use signalbox_enforcer_common::{
 };
 
 use crate::{
-    datapath::{Maps, NodeAddresses},
+    datapath::{NodeAddresses, maps::Maps},
     error::Error,
     pins::{self, Pins},
     plan::Image,
