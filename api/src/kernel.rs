@@ -76,6 +76,24 @@ pub struct EnforcerStatus {
     pub problems: Vec<String>,
     /// Events that the ring buffer had no room for, since the start.
     pub lost_events: u64,
+    /// How often something was put back that somebody else had removed from the kernel, since the start.
+    #[serde(default)]
+    pub mended: u64,
+}
+
+/// How long a new pod had an interface, and no policies in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// `namespace/name`.
+    pub pod: String,
+    /// Whether it was shut meanwhile (strict mode), and not open.
+    pub shut: bool,
+    /// From the moment the interface was seen to the flip of the generation that holds the pod, in microseconds.
+    pub us: u64,
+    /// Packets, from it and for it, that passed meanwhile without a judgement.
+    pub passed: u64,
+    /// Packets, from it and for it, that were dropped meanwhile. What its own node sends it is in neither number.
+    pub dropped: u64,
 }
 
 /// Counts of verdicts, kept by the kernel.

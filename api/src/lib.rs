@@ -5,6 +5,7 @@
 //! - [`state`]: the whole picture that a browser starts from, and the events that change it.
 //! - [`probe`]: the lines that the server and the probe agent in a pod write to each other.
 //! - [`kernel`]: what the enforcer reports: verdicts on flows, and its own condition.
+//! - [`node`]: what an enforcer answers about its own node.
 //! - [`rest`]: answers of the REST API that are nothing but answers.
 //! - [`error`]: the one shape of an error that the REST API answers with.
 //!
@@ -14,6 +15,7 @@ pub mod cell;
 pub mod error;
 pub mod flow;
 pub mod kernel;
+pub mod node;
 pub mod probe;
 pub mod rest;
 pub mod state;

@@ -1,43 +1,58 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
+//!
+//! [`maps`] are what it writes to, [`sight`] reads the tables, [`verdicts`] keeps counts of them, [`rehearsal`] asks the programs about packets that nobody sent.
+
+pub(crate) mod maps;
+pub mod rehearsal;
+pub mod sight;
+pub mod verdicts;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     net::IpAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, RingBuf},
+    maps::{MapData, RingBuf},
     programs::{SchedClassifier, TestRun, TestRunOptions},
-    util::nr_cpus,
 };
 use signalbox_api::kernel::{AttachMode, VerdictCount};
 use signalbox_enforcer_common::{
-    Address, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_LOST_EVENTS,
-    flow::{CountKey, Counts},
+    Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
+    flow::{CountKey, Counts, Flow, FlowKey},
     plain,
-    policy::{NodePortKey, PolicyKey},
+    policy::{NodePortKey, PolicyKey, Unjudged},
 };
 use signalbox_policy::{PodRef, tables::Tables};
 
 use crate::{
-    config::Config,
+    adopt::{self, Past},
+    config::{Config, Mode},
+    discover::View,
     error::Error,
     group::GroupContent,
     links::{Links, Role},
     names::Names,
     netns::Netns,
     object,
-    plan::{Missing, Plan, Planner, Writes},
+    pins::{Pins, Schema},
+    plan::{Image, Missing, Plan, Planner, Writes},
     sys,
 };
+use maps::{Maps, is_full};
 
 /// Capacity of the map `COUNTS`, as the object has it.
 const COUNTS_CAPACITY: u32 = 16_384;
+
+/// TC_ACT_UNSPEC, which hands a packet on to the next program: links and filters do the same with it.
+const NEXT: u32 = u32::MAX;
 
 /// What the node itself listens to, so that a pod's packets for it are judged at the pod's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +96,7 @@ pub struct Trial {
     pub took: Duration,
 }
 
-/// Programs, maps and links of one node. Everything ends with it: nothing is pinned.
+/// Programs, maps and links of one node. Everything ends with it, unless it is pinned.
 pub struct Datapath {
     ebpf: Ebpf,
     maps: Maps,
@@ -89,29 +104,84 @@ pub struct Datapath {
     links: Links,
     planner: Planner,
     interfaces: HashMap<PodRef, u32>,
+    awaited: BTreeSet<u32>,
+    foreign: BTreeSet<u32>,
     node: NodeAddresses,
     names: Arc<RwLock<Names>>,
-    unsettled: Option<Writes>,
+    ledger: verdicts::Ledger,
+    unsettled: Option<Unsettled>,
+    /// Flows must be judged again although no table changes.
+    is_stale: bool,
     problems: Vec<String>,
     started: Instant,
+    /// Where the coarse clock stood when this process started.
+    clock: u32,
+    pins: Option<Pins>,
+    /// What is pinned, by name, to be pinned again.
+    pinned: Vec<(String, OwnedFd)>,
+    uplinks: HashSet<u32>,
+    /// Groups of a process before that no pod refers to any more.
+    orphans: BTreeSet<u32>,
+    has_new_room: bool,
+    legacy: Option<Legacy>,
+}
+
+/// What a change left behind, and the thread that waits until no program of the generation before runs any more: from the
+/// flip on, so that the next change need not.
+struct Unsettled {
+    after: Writes,
+    /// `None`: no thread could be started.
+    wait: Option<JoinHandle<io::Result<()>>>,
+}
+
+/// What a process before left in force, until the first complete tables take its place.
+#[derive(Debug)]
+struct Legacy {
+    /// Groups of unknown content.
+    groups: BTreeSet<u32>,
+    /// Addresses of local pods, and the interface that each had.
+    heirs: HashMap<IpAddr, u32>,
 }
 
 impl Datapath {
-    /// Loads the programs and attaches them to the uplinks. Everything passes until the first [`Datapath::apply`].
+    /// Loads the programs and attaches them to the uplinks. Everything that is there passes until the first
+    /// [`Datapath::apply`].
     ///
     /// # Errors
     ///
     /// When the programs are missing or refused, or when namespace or uplinks do not exist.
     pub fn load(config: &Config) -> Result<Self, Error> {
-        let object = object::object().ok_or(Error::ObjectMissing)?;
+        Self::load_object(config, object::object().ok_or(Error::ObjectMissing)?)
+    }
+
+    /// The same with another object than the one that is built in: of another version, say. Where something is pinned,
+    /// it is taken over; see docs/adr/0008.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::load`].
+    pub fn load_object(config: &Config, object: &[u8]) -> Result<Self, Error> {
         let netns = Netns::open(config.netns.as_deref())?;
-        let limits = &config.limits;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("ADDRESSES", limits.addresses)
-            .map_max_entries("BLOCKS", limits.blocks)
-            .map_max_entries("POLICY", limits.policies)
-            .map_max_entries("FLOWS", limits.flows)
-            .load(object)?;
+        let mut links = Links::new(config.attach);
+        let pins = match &config.pins {
+            Some(root) => Some(Pins::open(root, Schema::of(object, &config.limits)?)?),
+            None => None,
+        };
+        let mut past = Past::Nothing;
+        if let Some(pins) = &pins {
+            links.adopt(pins, &netns)?;
+            past = adopt::look_back(pins, links.has_foreign(), &links.foreign_maps(&netns))?;
+            pins.make_folders()?;
+        }
+        let mut loader = EbpfLoader::new();
+        for (map, limit) in config.limits.all() {
+            loader.map_max_entries(map, limit);
+        }
+        for map in pins.iter().flat_map(Pins::maps) {
+            let path = pins.as_ref().map(|pins| pins.map(map)).unwrap_or_default();
+            loader.map_pin_path(map, path);
+        }
+        let mut ebpf = loader.load(object)?;
         for program in Role::PROGRAMS {
             let classifier: &mut SchedClassifier = ebpf
                 .program_mut(program)
@@ -121,26 +191,142 @@ impl Datapath {
             classifier.load().map_err(|source| Error::Program { program, source })?;
         }
         let maps = Maps::open(&ebpf)?;
+        let pinned = match &pins {
+            Some(pins) => pins
+                .maps()
+                .map(|name| Ok((name.to_owned(), open_pin(&pins.map(name))?)))
+                .collect::<Result<_, Error>>()?,
+            None => Vec::new(),
+        };
         let mut datapath = Self {
             ebpf,
             maps,
             netns,
-            links: Links::new(config.attach),
+            links,
             planner: Planner::default(),
             interfaces: HashMap::new(),
+            awaited: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             node: NodeAddresses::default(),
             names: Arc::default(),
+            ledger: verdicts::Ledger::default(),
             unsettled: None,
+            is_stale: false,
             problems: Vec::new(),
             started: Instant::now(),
+            clock: 0,
+            pins,
+            pinned,
+            uplinks: HashSet::new(),
+            orphans: BTreeSet::new(),
+            has_new_room: false,
+            legacy: None,
         };
+        datapath.resume(past)?;
+        datapath.set_audit(config.audit)?;
         datapath.tick()?;
+        let mode = match config.mode {
+            Mode::Standard => MODE_STANDARD,
+            Mode::Strict => MODE_STRICT,
+        };
+        datapath.maps.control.update(&CONTROL_MODE, &mode)?;
+        if datapath.foreign.is_empty() {
+            let present = View::of(&datapath.netns)?.peers.into_keys().collect();
+            datapath.set_foreign(present)?;
+        }
         for uplink in &config.uplinks {
             let found = datapath.netns.enter(|| nix::net::if_::if_nametoindex(uplink.as_str()))?;
             let index = found.map_err(|_| Error::NoSuchUplink(uplink.clone()))?;
-            datapath.links.attach(&mut datapath.ebpf, &datapath.netns, index, Role::Uplink)?;
+            datapath.uplinks.insert(index);
+            datapath.links.attach(&datapath.ebpf, &datapath.netns, datapath.pins.as_ref(), index, Role::Uplink)?;
         }
         Ok(datapath)
+    }
+
+    /// Goes on where the process before stopped.
+    fn resume(&mut self, past: Past) -> Result<(), Error> {
+        match past {
+            Past::Nothing => {}
+            Past::Own(clock) => {
+                self.clock = clock.now;
+                let found = adopt::read(&self.maps, clock.generation, &self.links.pods())?;
+                self.legacy = Some(Legacy { groups: found.groups.clone(), heirs: found.heirs() });
+                let last_group = found.last_group();
+                self.planner = Planner::resume(clock.generation, found.image, last_group);
+                self.node = found.node;
+                // What appeared meanwhile is not among them.
+                self.foreign = self.maps.foreign.entries::<u32, u32>()?.into_iter().map(|(key, _)| key).collect();
+                // The programs read the same maps as before: they may be newer, and need not wait.
+                self.links.replace_foreign(&self.ebpf, &self.netns)?;
+                tracing::info!(generation = clock.generation, "the tables of the process before stay in force");
+            }
+            Past::Other(clock) => {
+                self.clock = clock.now;
+                self.legacy = Some(Legacy { groups: BTreeSet::new(), heirs: HashMap::new() });
+                // A generation that no flow was judged by.
+                self.planner = Planner::resume(clock.generation, Image::default(), 0);
+                tracing::info!(
+                    generation = clock.generation,
+                    "the tables of another version stay in force until these are complete"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tables of a process before are in force still: the next [`Datapath::apply`] replaces them, so all pods that
+    /// are here should be bound by then.
+    pub fn is_adopted(&self) -> bool {
+        self.legacy.is_some()
+    }
+
+    /// The interface at which a pod with this address stood when the process before ended, if that is attached still: it
+    /// is the same interface, not another with its number.
+    pub fn heir(&self, address: &IpAddr) -> Option<u32> {
+        self.legacy.as_ref()?.heirs.get(address).copied()
+    }
+
+    /// The interfaces at which pods stood when the process before ended, as far as they are attached still.
+    pub fn inherited(&self) -> impl Iterator<Item = u32> {
+        self.legacy.iter().flat_map(|legacy| legacy.heirs.values().copied())
+    }
+
+    /// Puts back what somebody else has removed: programs, links, qdiscs, pins. One sentence on each. Costs a system call
+    /// for each program, or two messages for each interface where they are filters.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn mend(&mut self) -> Result<Vec<String>, Error> {
+        let mut mended = self.links.mend(&self.ebpf, &self.netns, self.pins.as_ref())?;
+        if let Some(pins) = &self.pins {
+            for name in pins.missing_maps() {
+                let Some((_, map)) = self.pinned.iter().find(|(known, _)| known == name) else { continue };
+                pins.make_folders()?;
+                let path = pins.map(name);
+                sys::pin(map.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;
+                mended.push(format!("the pin of the map {name} had been removed"));
+            }
+            if self.legacy.is_none() && self.links.has_foreign() {
+                self.take_over()?;
+            }
+        }
+        Ok(mended)
+    }
+
+    /// The first complete tables are in force in the own maps: puts the programs that read them in the place of others.
+    fn take_over(&mut self) -> Result<(), Error> {
+        self.links.replace_foreign(&self.ebpf, &self.netns)?;
+        let mut kept: HashSet<u32> = self.interfaces.values().copied().collect();
+        kept.extend(&self.uplinks);
+        kept.extend(&self.awaited);
+        self.links.keep_only(&self.netns, self.pins.as_ref(), &kept)?;
+        if let Some(pins) = &self.pins {
+            for path in pins.forget_others()? {
+                tracing::info!(path = %path.display(), "pins of another version removed");
+            }
+        }
+        Ok(())
     }
 
     /// The namespace of the node.
@@ -169,9 +355,68 @@ impl Datapath {
             Some(_) => self.unbind(&pod)?,
             None => {}
         }
-        self.links.attach(&mut self.ebpf, &self.netns, interface, Role::Pod)?;
+        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)?;
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
+        Ok(())
+    }
+
+    /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::bind`].
+    pub fn await_pod(&mut self, interface: u32) -> Result<(), Error> {
+        if self.awaited.contains(&interface) || self.interfaces.values().any(|known| *known == interface) {
+            return Ok(());
+        }
+        self.maps.unjudged.update(&interface, &Unjudged::default())?;
+        self.awaited.insert(interface);
+        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)
+    }
+
+    /// No pod is awaited there any more, because it is bound or the interface is gone: the packets that nobody judged.
+    /// `None`: none was awaited there.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn awaits_no_more(&mut self, interface: u32) -> Result<Option<Unjudged>, Error> {
+        if !self.awaited.remove(&interface) {
+            return Ok(None);
+        }
+        let mut counts = [Unjudged::default()];
+        self.maps.unjudged.read(&interface, &mut counts)?;
+        self.maps.unjudged.delete_all(&[interface])?;
+        if !self.interfaces.values().any(|known| *known == interface) {
+            self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
+        }
+        Ok(Some(counts[0]))
+    }
+
+    /// Interfaces at which a pod is awaited.
+    pub fn awaited(&self) -> &BTreeSet<u32> {
+        &self.awaited
+    }
+
+    /// Interfaces of the node that are no pod's.
+    pub fn foreign(&self) -> &BTreeSet<u32> {
+        &self.foreign
+    }
+
+    /// Interfaces of the node that are no pod's. In strict mode a packet that comes by any other one, and by none of a pod
+    /// that is bound, is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a write, or there are more than it has room for.
+    pub fn set_foreign(&mut self, interfaces: BTreeSet<u32>) -> Result<(), Error> {
+        let new: Vec<(u32, u32)> = interfaces.difference(&self.foreign).map(|interface| (*interface, 1)).collect();
+        let gone: Vec<u32> = self.foreign.difference(&interfaces).copied().collect();
+        self.maps.foreign.update_all(&new)?;
+        self.maps.foreign.delete_all(&gone)?;
+        self.foreign = interfaces;
         Ok(())
     }
 
@@ -185,7 +430,7 @@ impl Datapath {
             return Ok(());
         };
         write(&self.names).retire_pod(interface);
-        self.links.detach(&self.netns, interface)
+        self.links.detach(&self.netns, self.pins.as_ref(), interface)
     }
 
     /// The pods that are attached, and their host interfaces.
@@ -199,9 +444,19 @@ impl Datapath {
     ///
     /// When the kernel refuses a write for another reason than lack of room; the tables in force stay in force.
     pub fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
+        self.apply_audited(tables, None)
+    }
+
+    /// The same with the tables that the policies in audit are in as well, whose identities are those of `tables`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Datapath::apply`].
+    pub fn apply_audited(&mut self, tables: &Tables, audit: Option<&Tables>) -> Result<Applied, Error> {
         self.settle()?;
-        let mut plan = self.planner.plan(tables, &self.interfaces);
-        if plan.is_empty() && self.planner.generation() != 0 {
+        let mut plan = self.planner.plan_audited(tables, audit, &self.interfaces);
+        let is_new = self.legacy.is_some() || self.is_stale;
+        if plan.is_empty() && self.planner.generation() != 0 && !is_new {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
         self.problems.clear();
@@ -210,25 +465,42 @@ impl Datapath {
         self.report_unfit(&plan);
         write(&self.names).set_groups(&plan.names);
         self.flip(plan.generation)?;
+        self.is_stale = false;
         self.planner.done(&plan);
-        self.unsettled = Some(plan.after);
+        let wait = thread::Builder::new().name("settle".to_owned()).spawn(sys::wait_for_readers);
+        self.unsettled = Some(Unsettled { after: plan.after, wait: wait.ok() });
+        if let Some(legacy) = self.legacy.take() {
+            self.orphans = legacy.groups;
+            if self.pins.is_some() {
+                self.take_over()?;
+            }
+        }
         Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() })
     }
 
-    /// Clears away what the last change left behind. Waits for the kernel, for milliseconds.
+    /// Whether [`Datapath::settle`] need not wait.
+    pub fn can_settle(&self) -> bool {
+        self.unsettled.as_ref().and_then(|unsettled| unsettled.wait.as_ref()).is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Clears away what the last change left behind. Waits for the kernel, for milliseconds after the change.
     ///
     /// # Errors
     ///
     /// When the kernel refuses a write.
     pub fn settle(&mut self) -> Result<(), Error> {
-        let Some(after) = self.unsettled.take() else {
+        let Some(Unsettled { after, wait }) = self.unsettled.take() else {
             return Ok(());
         };
-        sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        let waited = wait.and_then(|wait| wait.join().ok()).is_some_and(|waited| waited.is_ok());
+        if !waited {
+            sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        }
         let maps = &self.maps;
         // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
         let blocks = maps.blocks.update_fitting(&after.blocks)?;
         maps.addresses.update_fitting(&after.addresses)?;
+        maps.audits.update_fitting(&after.audits)?;
         maps.pods.update_fitting(&after.pods)?;
         if !blocks.is_empty() {
             self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
@@ -236,10 +508,23 @@ impl Datapath {
         maps.addresses.delete_all(&after.gone_addresses)?;
         maps.blocks.delete_all(&after.gone_blocks)?;
         maps.pods.delete_all(&after.gone_pods)?;
+        maps.audits.delete_all(&after.gone_audits)?;
         for (group, content) in &after.gone_groups {
             self.remove_group(*group, content)?;
         }
+        self.keep_verdicts()?;
+        let orphans = std::mem::take(&mut self.orphans);
+        if !orphans.is_empty() {
+            adopt::remove_groups(&self.maps, &orphans)?;
+            self.has_new_room = !self.problems.is_empty();
+        }
         Ok(())
+    }
+
+    /// Whether [`Datapath::apply`] should be called again, since what did not fit beside the tables of the process before may
+    /// fit now that these are gone. Says so once.
+    pub fn takes_new_room(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_room)
     }
 
     /// Tells the kernel what the node itself listens to.
@@ -271,7 +556,8 @@ impl Datapath {
     ///
     /// When the kernel refuses the write.
     pub fn tick(&self) -> Result<(), Error> {
-        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        // It goes on from where it stood: flows do not age while nobody writes it, so that none that is in use is forgotten.
+        let now = self.clock.saturating_add(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX));
         self.maps.control.update(&CONTROL_CLOCK, &now)
     }
 
@@ -282,6 +568,24 @@ impl Datapath {
     /// When the kernel refuses the read.
     pub fn lost_events(&self) -> Result<u64, Error> {
         self.maps.statistics.sum(STATISTIC_LOST_EVENTS)
+    }
+
+    /// How many flows the kernel knows, those that are cut or forgotten by now among them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn flows(&self) -> Result<usize, Error> {
+        Ok(self.maps.flows.entries::<FlowKey, Flow>()?.len())
+    }
+
+    /// How many entries the policies have in the kernel, ranges of ports left out.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the read.
+    pub fn policy_entries(&self) -> Result<usize, Error> {
+        Ok(self.maps.policy.entries::<PolicyKey, signalbox_enforcer_common::policy::Judgement>()?.len())
     }
 
     /// Reads the kernel's counts, apart from the datapath.
@@ -330,18 +634,42 @@ impl Datapath {
             ..TestRunOptions::default()
         };
         let run = program.test_run(options).map_err(|source| Error::Program { program: "that is run", source })?;
-        // TC_ACT_UNSPEC, which hands the packet on to the next program: links and filters do the same with it.
-        const NEXT: u32 = u32::MAX;
         Ok(Trial { passes: run.return_value == NEXT, mark: behind[2], took: run.duration })
     }
 
-    /// Detaches everything.
+    /// How many instructions the kernel's verifier looked at, by program; it gives up at 1,000,000. Empty where the kernel is
+    /// older than 5.16 and does not tell.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel tells nothing of its programs.
+    pub fn verified_instructions(&self) -> Result<Vec<(&'static str, u32)>, Error> {
+        let mut found = Vec::new();
+        for program in Role::PROGRAMS {
+            let classifier: &SchedClassifier = self
+                .ebpf
+                .program(program)
+                .ok_or(Error::Mismatch { kind: "program", name: program })?
+                .try_into()
+                .map_err(|source| Error::Program { program, source })?;
+            let info = classifier.info().map_err(|source| Error::Program { program, source })?;
+            found.extend(info.verified_instruction_count().map(|count| (program, count)));
+        }
+        Ok(found)
+    }
+
+    /// Detaches everything, also what is pinned.
     ///
     /// # Errors
     ///
     /// When the node's namespace cannot be entered.
     pub fn detach(&mut self) -> Result<(), Error> {
-        self.links.detach_all(&self.netns)
+        self.links.keep_only(&self.netns, self.pins.as_ref(), &HashSet::new())
+    }
+
+    /// Whether it outlives the process.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.is_some()
     }
 
     fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {
@@ -383,6 +711,10 @@ impl Datapath {
             unfit.extend(doubtful(GroupContent::names_peers));
         }
         unfit.into_iter().for_each(|group| plan.mark_unfit(group));
+        if !self.maps.audits.update_fitting(&plan.before.audits)?.is_empty() {
+            self.problems
+                .push("the kernel's table of pods in audit is full: what they would deny is not told".to_owned());
+        }
         missing.pods = self.maps.pods.update_fitting(&plan.before.pods)?;
         for (what, is_full) in [
             ("addresses of pods", !missing.addresses.is_empty()),
@@ -442,131 +774,8 @@ impl CountsReader {
     }
 }
 
-/// A map that is written from here.
-struct Table {
-    name: &'static str,
-    fd: OwnedFd,
-}
-
-impl Table {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    fn error(&self, source: io::Error) -> Error {
-        Error::Map { map: self.name, source }
-    }
-
-    fn update<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
-        &self,
-        key: &K,
-        value: &V,
-    ) -> Result<(), Error> {
-        sys::update(self.fd(), key, value).map_err(|source| self.error(source))
-    }
-
-    fn update_all<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
-        &self,
-        entries: &[(K, V)],
-    ) -> Result<(), Error> {
-        sys::update_all(self.fd(), entries).map_err(|source| self.error(source))
-    }
-
-    /// Writes what there is room for; the keys for which there is none.
-    fn update_fitting<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
-        &self,
-        entries: &[(K, V)],
-    ) -> Result<Vec<K>, Error> {
-        match self.update_all(entries) {
-            Ok(()) => return Ok(Vec::new()),
-            Err(error) if is_full(&error) => {}
-            Err(error) => return Err(error),
-        }
-        // A batch ends at the first entry without room: what comes behind it may be there already, and must be written.
-        let mut missing = Vec::new();
-        for (key, value) in entries {
-            match self.update(key, value) {
-                Ok(()) => {}
-                Err(error) if is_full(&error) => missing.push(*key),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(missing)
-    }
-
-    fn delete_all<K: signalbox_enforcer_common::Plain>(&self, keys: &[K]) -> Result<(), Error> {
-        sys::delete_all(self.fd(), keys).map_err(|source| self.error(source))
-    }
-
-    fn sum(&self, cell: u32) -> Result<u64, Error> {
-        let cpus = nr_cpus().map_err(|(what, source)| Error::Io { what, source })?;
-        let mut values = vec![0_u64; cpus];
-        sys::lookup(self.fd(), &cell, &mut values).map_err(|source| self.error(source))?;
-        Ok(values.iter().sum())
-    }
-
-    fn try_clone(&self) -> Result<Arc<OwnedFd>, Error> {
-        let fd = self.fd.try_clone().map_err(|source| self.error(source))?;
-        Ok(Arc::new(fd))
-    }
-}
-
-/// The maps that are written from here.
-struct Maps {
-    control: Table,
-    pods: Table,
-    addresses: Table,
-    blocks: Table,
-    policy: Table,
-    ranges: Table,
-    node_addresses: Table,
-    node_ports: Table,
-    statistics: Table,
-    counts: Table,
-}
-
-impl Maps {
-    fn open(ebpf: &Ebpf) -> Result<Self, Error> {
-        use signalbox_enforcer_common::policy::{AddressValue, BlockKey, BlockValue, Judgement, PodValue, RangeKey};
-        Ok(Self {
-            control: open::<u32, u32>(ebpf, "CONTROL")?,
-            pods: open::<u32, PodValue>(ebpf, "PODS")?,
-            addresses: open::<Address, AddressValue>(ebpf, "ADDRESSES")?,
-            blocks: open::<BlockKey, BlockValue>(ebpf, "BLOCKS")?,
-            policy: open::<PolicyKey, Judgement>(ebpf, "POLICY")?,
-            ranges: open::<RangeKey, Judgement>(ebpf, "RANGES")?,
-            node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
-            node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
-            statistics: open::<u32, u64>(ebpf, "STATISTICS")?,
-            counts: open::<CountKey, Counts>(ebpf, "COUNTS")?,
-        })
-    }
-}
-
-/// Opens a map, and checks that its keys and values are as large as ours.
-fn open<K, V>(ebpf: &Ebpf, name: &'static str) -> Result<Table, Error> {
-    let mismatch = Error::Mismatch { kind: "map", name };
-    let data = match ebpf.map(name) {
-        Some(
-            Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data),
-        ) => data,
-        Some(_) | None => return Err(mismatch),
-    };
-    let open_error = |source| Error::OpenMap { map: name, source };
-    let info = data.info().map_err(open_error)?;
-    if info.key_size() as usize != size_of::<K>() || info.value_size() as usize != size_of::<V>() {
-        return Err(mismatch);
-    }
-    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| Error::Map { map: name, source })?;
-    Ok(Table { name, fd })
-}
-
-/// No room: E2BIG for hash maps, ENOSPC for tries.
-fn is_full(error: &Error) -> bool {
-    let Error::Map { source, .. } = error else {
-        return false;
-    };
-    matches!(source.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM))
+fn open_pin(path: &Path) -> Result<OwnedFd, Error> {
+    sys::open_pin(path).map_err(|source| Error::Pin { path: path.to_owned(), source })
 }
 
 fn write(names: &RwLock<Names>) -> std::sync::RwLockWriteGuard<'_, Names> {

@@ -16,7 +16,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::AddressAttribute,
-        link::LinkAttribute,
+        link::{LinkAttribute, LinkMessage},
         nsid::{NsidAttribute, NsidMessage},
     },
 };
@@ -42,6 +42,21 @@ pub struct Peer {
     pub netns_id: Option<i32>,
 }
 
+impl Peer {
+    /// What a message about a link says of its other end.
+    pub fn of(link: &LinkMessage) -> Option<Self> {
+        let (mut index, mut netns_id) = (None, None);
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::Link(peer) => index = Some(*peer),
+                LinkAttribute::LinkNetNsId(id) => netns_id = Some(*id),
+                _ => {}
+            }
+        }
+        index.map(|index| Self { index, netns_id })
+    }
+}
+
 impl View {
     /// Reads the namespace that the thread is in.
     fn read() -> Result<Self, Error> {
@@ -53,15 +68,7 @@ impl View {
             let mut view = Self::default();
             let mut links = handle.link().get().execute();
             while let Some(link) = links.try_next().await? {
-                let (mut index, mut netns_id) = (None, None);
-                for attribute in &link.attributes {
-                    match attribute {
-                        LinkAttribute::Link(peer) => index = Some(*peer),
-                        LinkAttribute::LinkNetNsId(id) => netns_id = Some(*id),
-                        _ => {}
-                    }
-                }
-                view.peers.insert(link.header.index, index.map(|index| Peer { index, netns_id }));
+                view.peers.insert(link.header.index, Peer::of(&link));
             }
             let mut addresses = handle.address().get().execute();
             while let Some(address) = addresses.try_next().await? {

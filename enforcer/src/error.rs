@@ -11,6 +11,12 @@ pub enum Error {
     /// The kernel refused the object.
     #[error("the kernel refused the programs (root and Linux 5.10 or newer are needed): {0}")]
     Load(#[from] aya::EbpfError),
+    /// The object that this binary holds cannot be read.
+    #[error("the kernel object cannot be read: {source}: run `cargo xtask build`, which makes it anew")]
+    Object {
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The kernel refused one program.
     #[error("the kernel refused the program {program}: {source}")]
     Program {
@@ -66,6 +72,44 @@ pub enum Error {
         what: &'static str,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// A pin failed.
+    #[error("{path}: {source} (pins need root and a bpf file system)")]
+    Pin {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The agent's own socket cannot be made.
+    #[error(
+        "cannot answer at the socket {path}: {source}: name another one with --socket, or end the agent that is there"
+    )]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// There is no bpf file system where pins should be.
+    #[error("{0} is not on a bpf file system: mount one, `mount -t bpf bpf /sys/fs/bpf`")]
+    NoBpfFileSystem(PathBuf),
+    /// Another process writes to the maps.
+    #[error("{0} is held by another enforcer: end it first, its programs stay in force")]
+    AnotherAgent(PathBuf),
+    /// Metrics cannot be served.
+    #[error("cannot listen at {address} for metrics: {source}: name another address with --listen")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// What a process before left in force is attached in another way.
+    #[error("programs are attached by {found:?} already: leave the choice to the enforcer, or uninstall first")]
+    AttachedOtherwise {
+        /// How.
+        found: signalbox_api::kernel::AttachMode,
     },
     /// An uplink does not exist.
     #[error("the node has no interface {0}: name its uplinks as `ip link` shows them")]

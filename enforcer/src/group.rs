@@ -3,7 +3,7 @@
 //! Decisions are numbered within the side of a group, in the engine's order, so that a change elsewhere in the cluster
 //! leaves the group as it is: a group that is equal keeps its entries in the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Side};
 use signalbox_policy::{
@@ -66,6 +66,21 @@ impl GroupContent {
             Side::Ingress => &self.ingress,
             Side::Egress => &self.egress,
         }
+    }
+
+    /// All policies that it is made of, in order of their names.
+    pub fn policies(&self) -> Vec<PolicyRef> {
+        let mut policies = BTreeSet::new();
+        for (_, side) in self.sides() {
+            policies.extend(side.isolated_by.iter().cloned());
+            policies.extend(side.decisions.iter().filter_map(|decided| match decided {
+                Decided::Allow(rule) | Decided::Deny(rule) | Decided::NotUnderstood(Some(rule)) => {
+                    Some(rule.policy.clone())
+                }
+                Decided::NotUnderstood(None) | Decided::Rest(_) => None,
+            }));
+        }
+        policies.into_iter().collect()
     }
 
     /// The flags of its pods.

@@ -5,36 +5,64 @@
 //! - [`error`]: what can go wrong, and what helps.
 //! - [`datapath`]: the kernel's side: programs, maps, links.
 //! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
-//! - [`links`]: programs on interfaces; [`netns`]: work inside a namespace.
+//! - [`links`]: programs on interfaces, and [`filters`] where they are filters; [`netns`]: work inside a namespace.
+//! - [`pins`]: what outlives the process; [`adopt`]: how the next one takes it over; [`uninstall`]: how it ends.
+//! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
+//! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
+//! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
+//! - [`metrics`]: the same for Prometheus.
+//! - [`cli`]: the command line of the agent.
+//! - [`rights`]: what the agent needs of the kernel, and gives up.
 //! - [`object`]: the kernel programs as built; [`sys`]: bpf(2).
 
+mod adopt;
+pub mod answer;
+pub mod cli;
+pub mod conditions;
 pub mod config;
 pub mod datapath;
 mod discover;
 pub mod error;
 pub mod events;
+mod exposures;
+mod filters;
+mod frame;
 mod group;
+mod interfaces;
 mod links;
+pub mod metrics;
 pub mod names;
 pub mod netns;
+mod newcomers;
 mod object;
+mod pins;
 mod plan;
-mod run;
+pub mod rights;
+pub mod run;
 mod store;
 mod sys;
+pub mod telling;
+mod uninstall;
 mod watch;
 
-use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
+use std::borrow::Cow;
+
+use exposures::Exposures;
+use signalbox_api::kernel::{EnforcerStatus, Exposure, FlowEvent, VerdictCount};
 use tokio::{
     sync::{broadcast, watch as channel},
     task,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use config::{AttachPreference, Config, Limits};
+pub use answer::Answers;
+pub use config::{AttachPreference, Config, Limits, Mode};
 pub use error::Error;
+pub use object::object as built_in_object;
+pub use uninstall::{Report, uninstall};
 
 /// How many events a listener may fall behind.
 const EVENTS_KEPT: usize = 16_384;
@@ -46,22 +74,49 @@ const EVENTS_KEPT: usize = 16_384;
 ///
 /// When the kernel programs are missing or refused, or when the node's namespace or an uplink does not exist.
 pub async fn start(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<Enforcer, Error> {
+    start_object(config, built_in_object().ok_or(Error::ObjectMissing)?.into(), client, shutdown).await
+}
+
+/// The same with another object than the one that is built in: of another version, say.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_object(
+    config: Config,
+    object: Cow<'static, [u8]>,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<Enforcer, Error> {
     let (events, _) = broadcast::channel(EVENTS_KEPT);
     let (status_sender, status) =
         channel::channel(EnforcerStatus { node: config.node.clone(), ..EnforcerStatus::default() });
-    let resync = config.resync;
+    let node = config.node.clone();
+    let (resync, audit) = (config.resync, config.audit);
+    let (desk, questions) = telling::Desk::new();
+    let told = telling::Told::default();
+    let telling = told.clone();
     let sender = events.clone();
+    let exposures = Exposures::default();
+    let kept = exposures.clone();
     let loaded = task::spawn_blocking(move || -> Result<_, Error> {
-        let mut datapath = datapath::Datapath::load(&config)?;
+        let mut datapath = datapath::Datapath::load_object(&config, &object)?;
         let (ring, names) = datapath.take_events()?;
-        let reader = events::EventReader::start(ring, names, config.node.clone(), sender)?;
-        let counts = datapath.counts()?;
-        Ok((run::Core::new(config.node, datapath, reader, status_sender), counts))
+        let reader = events::EventReader::start_telling(ring, names, config.node.clone(), sender, telling)?;
+        let (counts, sight) = (datapath.counts()?, datapath.sight()?);
+        Ok((run::Core::new(config, datapath, reader, status_sender, kept), counts, sight))
     });
-    let (core, counts) = loaded.await.map_err(|_| Error::Worker)??;
-    let updates = watch::updates(&client);
-    let running = tokio::spawn(run::run(core, updates, resync, shutdown));
-    Ok(Enforcer { handle: Handle { events, status, counts }, running })
+    let (mut core, counts, sight) = loaded.await.map_err(|_| Error::Worker)??;
+    let meters = metrics::Meters::default();
+    (core.meters, core.is_audit) = (meters.clone(), audit);
+    let silence = conditions::Silence::default();
+    let told_of = (silence.clone(), meters.clone());
+    tokio::spawn(conditions::write(client.clone(), node, core.noted.subscribe(), told_of, shutdown.clone()));
+    let answers =
+        Answers { desk, told, meters, silence, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
+    let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };
+    let running = tokio::spawn(run::run(core, news, resync, shutdown));
+    Ok(Enforcer { handle: Handle { events, status, counts, exposures, answers }, running })
 }
 
 /// A running enforcer.
@@ -95,7 +150,7 @@ impl Enforcer {
         self.handle.counts().await
     }
 
-    /// Waits until, after the shutdown, everything is detached.
+    /// Waits until, after the shutdown, it has ended: everything is detached, unless it is pinned.
     pub async fn stopped(self) {
         if let Err(error) = self.running.await {
             tracing::error!(%error, "the enforcer ended by a panic; the kernel detaches its programs");
@@ -109,9 +164,16 @@ pub struct Handle {
     events: broadcast::Sender<FlowEvent>,
     status: channel::Receiver<EnforcerStatus>,
     counts: datapath::CountsReader,
+    exposures: Exposures,
+    answers: Answers,
 }
 
 impl Handle {
+    /// What it answers to those who ask about this node.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
+    }
+
     /// Verdicts as they fall: the first packet of each flow, and denied packets (limited per flow).
     pub fn events(&self) -> broadcast::Receiver<FlowEvent> {
         self.events.subscribe()
@@ -120,6 +182,11 @@ impl Handle {
     /// Its condition.
     pub fn status(&self) -> channel::Receiver<EnforcerStatus> {
         self.status.clone()
+    }
+
+    /// How long the newest pods had to wait for their policies, the latest last.
+    pub fn exposures(&self) -> Vec<Exposure> {
+        self.exposures.latest()
     }
 
     /// The kernel's counts of verdicts.

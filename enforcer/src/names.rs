@@ -1,5 +1,7 @@
 //! The kernel's numbers back to names, of the same generation.
 
+pub mod told;
+
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
@@ -76,8 +78,14 @@ impl Names {
 
     /// The event in words; `None` for protocols that have no word there.
     pub fn event(&self, node: &str, event: &Event) -> Option<FlowEvent> {
-        let reason = Reason::from_byte(event.reason);
+        if event.audit == Event::POLICY_IN_AUDIT {
+            // It was told already that the flow is let pass.
+            return None;
+        }
+        let is_let_pass = event.reason == 0 || event.audit != 0;
+        let reason = Reason::from_byte(event.reason).filter(|_| !is_let_pass);
         let direction = match event.side {
+            _ if is_let_pass => None,
             side if side == Side::Ingress as u8 => Some(Side::Ingress),
             side if side == Side::Egress as u8 => Some(Side::Egress),
             _ => None,
@@ -88,7 +96,7 @@ impl Names {
         };
         Some(FlowEvent {
             node: node.to_owned(),
-            decision: if event.reason == 0 { flow::Decision::Allowed } else { flow::Decision::Denied },
+            decision: if is_let_pass { flow::Decision::Allowed } else { flow::Decision::Denied },
             direction: direction.map(api_direction),
             protocol: api_protocol(event.protocol)?,
             source: SocketAddr::new(event.source.into(), event.source_port),
@@ -209,11 +217,11 @@ fn api_direction(side: Side) -> flow::Direction {
     }
 }
 
-fn policy_ref(policy: &PolicyRef) -> flow::PolicyRef {
+pub(crate) fn policy_ref(policy: &PolicyRef) -> flow::PolicyRef {
     flow::PolicyRef { kind: policy.kind.to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
 }
 
-fn rule_ref(rule: &RuleRef) -> flow::RuleRef {
+pub(crate) fn rule_ref(rule: &RuleRef) -> flow::RuleRef {
     flow::RuleRef {
         policy: policy_ref(&rule.policy),
         direction: match rule.direction {

@@ -13,10 +13,13 @@ use std::{
 
 use signalbox_enforcer_common::{
     Address,
-    policy::{AddressValue, BlockKey, BlockValue, NO_IDENTITY, PodState, PodValue},
+    policy::{AddressValue, AuditValue, BlockKey, BlockValue, NO_IDENTITY, PodState, PodValue},
     version,
 };
-use signalbox_policy::{PodRef, tables::Tables};
+use signalbox_policy::{
+    PodRef,
+    tables::{Group, Tables},
+};
 
 use crate::group::GroupContent;
 
@@ -25,13 +28,15 @@ const WORLD: u32 = 0;
 
 /// What the kernel's tables say in one generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Image {
+pub struct Image {
     /// Identity, and the interface of the local pod, or 0.
-    addresses: BTreeMap<Address, (u32, u32)>,
+    pub addresses: BTreeMap<Address, (u32, u32)>,
     /// By length (of 128 bits) and address.
-    blocks: BTreeMap<(u32, Address), u32>,
+    pub blocks: BTreeMap<(u32, Address), u32>,
     /// By interface.
-    pods: BTreeMap<u32, PodState>,
+    pub pods: BTreeMap<u32, PodState>,
+    /// By interface: group and flags with the policies in audit, where these make a difference.
+    pub audits: BTreeMap<u32, (u32, u32)>,
 }
 
 /// Writes to the maps, in the order in which they must happen: a pod is written when all it refers to is there.
@@ -41,6 +46,8 @@ pub struct Writes {
     pub addresses: Vec<(Address, AddressValue)>,
     /// To `BLOCKS`.
     pub blocks: Vec<(BlockKey, BlockValue)>,
+    /// To `AUDITS`.
+    pub audits: Vec<(u32, AuditValue)>,
     /// To `PODS`.
     pub pods: Vec<(u32, PodValue)>,
     /// From `ADDRESSES`.
@@ -49,6 +56,8 @@ pub struct Writes {
     pub gone_blocks: Vec<BlockKey>,
     /// From `PODS`.
     pub gone_pods: Vec<u32>,
+    /// From `AUDITS`.
+    pub gone_audits: Vec<u32>,
     /// Groups whose entries go from `POLICY` and `RANGES`.
     pub gone_groups: Vec<(u32, Arc<GroupContent>)>,
 }
@@ -85,6 +94,14 @@ impl Plan {
     /// A group did not fit: its pods deny where a policy judges them.
     pub fn mark_unfit(&mut self, group: u32) {
         self.unfit.insert(group);
+        for (_, audit) in self.image.audits.iter_mut().filter(|(_, audit)| audit.0 == group) {
+            audit.1 |= PodState::UNFIT;
+        }
+        for writes in [&mut self.before, &mut self.after] {
+            for (_, value) in &mut writes.audits {
+                *value = value.with_flag(group, PodState::UNFIT);
+            }
+        }
         let version = version(self.generation);
         for (interface, state) in self.image.pods.iter_mut().filter(|(_, state)| state.group() == group) {
             *state = unfit(state);
@@ -140,45 +157,53 @@ pub struct Planner {
 }
 
 impl Planner {
+    /// Goes on where another process stopped: what its tables say, and the largest number of its groups. What these
+    /// groups say is not known, so that the next plan writes all of its own.
+    pub fn resume(generation: u32, image: Image, last_group: u32) -> Self {
+        Self { generation, image, groups: HashMap::new(), last_group }
+    }
+
     /// The generation in force; 0 before the first.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
+    /// Interfaces of pods whose group did not fit, and the group.
+    pub fn unfit(&self) -> impl Iterator<Item = (u32, u32)> {
+        let pods = self.image.pods.iter().filter(|(_, state)| state.has(PodState::UNFIT));
+        pods.map(|(interface, state)| (*interface, state.group()))
+    }
+
+    /// The groups that the kernel may judge by.
+    pub fn groups_in_use(&self) -> HashSet<u32> {
+        let pods = self.image.pods.values().map(PodState::group);
+        pods.chain(self.image.audits.values().map(|(group, _)| *group)).collect()
+    }
+
     /// What must be written so that the kernel has these tables. `interfaces` are those of the local pods that are known.
+    #[cfg(test)]
     pub fn plan(&mut self, tables: &Tables, interfaces: &HashMap<PodRef, u32>) -> Plan {
+        self.plan_audited(tables, None, interfaces)
+    }
+
+    /// The same with tables that the policies in audit are in as well, if there are any. Their identities are those of `tables`.
+    pub fn plan_audited(&mut self, tables: &Tables, audit: Option<&Tables>, interfaces: &HashMap<PodRef, u32>) -> Plan {
         // The first generation is 1; 0 stands for "no tables yet".
         let generation = self.generation.checked_add(1).unwrap_or(2);
         let mut fresh = Vec::new();
         let mut names = HashMap::new();
-        let numbers: Vec<(u32, u32)> = tables
-            .groups
-            .iter()
-            .map(|group| {
-                let content = Arc::new(GroupContent::new(group, tables));
-                let flags = content.flags();
-                let number = match self.groups.get(&content) {
-                    Some(number) => *number,
-                    None => {
-                        // Two groups of the tables may be equal: they share a number.
-                        let twin = fresh.iter().find(|(_, other)| *other == content).map(|(number, _)| *number);
-                        twin.unwrap_or_else(|| {
-                            self.last_group += 1;
-                            fresh.push((self.last_group, Arc::clone(&content)));
-                            self.last_group
-                        })
-                    }
-                };
-                names.insert(number, content);
-                (number, flags)
-            })
-            .collect();
-        let image = desired(tables, interfaces, &numbers);
+        let numbers: Vec<(u32, u32)> =
+            tables.groups.iter().map(|group| self.number(group, tables, &mut fresh, &mut names)).collect();
+        let mut image = desired(tables, interfaces, &numbers);
+        if let Some(audit) = audit {
+            self.add_audits(&mut image, (tables, audit), interfaces, &mut fresh, &mut names);
+        }
         let mut before = Writes::default();
         let mut after = Writes::default();
         self.plan_addresses(&image, generation, &mut before, &mut after);
         self.plan_blocks(&image, generation, &mut before, &mut after);
         self.plan_pods(&image, generation, &mut before, &mut after);
+        self.plan_audits(&image, generation, &mut before, &mut after);
         after.gone_groups = self
             .groups
             .iter()
@@ -199,6 +224,72 @@ impl Planner {
             .filter(|(number, _)| !plan.unfit.contains(number))
             .map(|(number, content)| (Arc::clone(content), *number))
             .collect();
+    }
+
+    /// The number of a group and its flags.
+    fn number(
+        &mut self,
+        group: &Group,
+        tables: &Tables,
+        fresh: &mut Vec<(u32, Arc<GroupContent>)>,
+        names: &mut HashMap<u32, Arc<GroupContent>>,
+    ) -> (u32, u32) {
+        let content = Arc::new(GroupContent::new(group, tables));
+        let flags = content.flags();
+        let number = match self.groups.get(&content) {
+            Some(number) => *number,
+            None => {
+                // Two groups of the tables may be equal: they share a number.
+                let twin = fresh.iter().find(|(_, other)| *other == content).map(|(number, _)| *number);
+                twin.unwrap_or_else(|| {
+                    self.last_group += 1;
+                    fresh.push((self.last_group, Arc::clone(&content)));
+                    self.last_group
+                })
+            }
+        };
+        names.insert(number, content);
+        (number, flags)
+    }
+
+    /// Adds what the policies in audit make of the pods that they select.
+    fn add_audits(
+        &mut self,
+        image: &mut Image,
+        (tables, audit): (&Tables, &Tables),
+        interfaces: &HashMap<PodRef, u32>,
+        fresh: &mut Vec<(u32, Arc<GroupContent>)>,
+        names: &mut HashMap<u32, Arc<GroupContent>>,
+    ) {
+        let real: HashMap<&PodRef, &Group> =
+            tables.pods.iter().map(|pod| (&pod.pod, &tables.groups[pod.group.0 as usize])).collect();
+        for pod in &audit.pods {
+            let (Some(interface), Some(real)) = (interfaces.get(&pod.pod), real.get(&pod.pod)) else {
+                continue;
+            };
+            let audited = &audit.groups[pod.group.0 as usize];
+            if GroupContent::new(audited, audit) == GroupContent::new(real, tables) {
+                continue;
+            }
+            let numbered = self.number(audited, audit, fresh, names);
+            image.audits.insert(*interface, numbered);
+            if let Some(state) = image.pods.get_mut(interface) {
+                *state = state.with_flags(state.flags() | PodState::AUDITED);
+            }
+        }
+    }
+
+    fn plan_audits(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {
+        const ABSENT: (u32, u32) = (0, 0);
+        for (interface, new) in &image.audits {
+            let old = self.image.audits.get(interface).unwrap_or(&ABSENT);
+            if old != new {
+                before.audits.push((*interface, AuditValue::new(both(generation, *old, *new))));
+                after.audits.push((*interface, AuditValue::new([*new, *new])));
+            }
+        }
+        // The flag of the pod says that nobody looks any more.
+        after.gone_audits.extend(self.image.audits.keys().filter(|at| !image.audits.contains_key(at)));
     }
 
     fn plan_addresses(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {

@@ -1,4 +1,6 @@
-//! The loop: news in, tables and links out.
+//! The loop: news in, tables and links out. [`ask`]: answers that need all that it knows.
+
+pub mod ask;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -6,21 +8,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt};
-use signalbox_api::kernel::EnforcerStatus;
+use futures::{FutureExt, Stream, StreamExt};
+use signalbox_api::kernel::{EnforcerStatus, Exposure};
 use signalbox_policy::{
-    Cluster, IdentityAllocator, PodRef,
+    Cluster, IdentityAllocator, PodRef, Problem,
     tables::{LocalPod, Tables},
 };
-use tokio::{sync::watch, task, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task, time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    datapath::{Datapath, NodeAddresses},
+    conditions,
+    config::{Config, Mode},
+    datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
     discover::{self, Found, View},
     error::Error,
     events::EventReader,
+    exposures::Exposures,
+    interfaces,
+    metrics::Meters,
+    netns::Netns,
+    newcomers::Newcomers,
     store::{Kind, Store, Update, key},
+    telling::Question,
     watch::Updates,
 };
 
@@ -30,6 +43,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a pod may be without a namespace before the status says so.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long tables of a process before may stay in force although all that is needed to replace them is known: what is asked
+/// for beyond that may be refused for ever.
+const LEGACY_PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether somebody has removed something.
+const MEND: Duration = Duration::from_millis(250);
+/// How long the status tells what was mended.
+const TOLD: Duration = Duration::from_secs(60);
 /// A pause in which nothing changes, after which the last change's leftovers are cleared away.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -41,46 +61,129 @@ pub struct Core {
     store: Store,
     identities: IdentityAllocator,
     tables: Tables,
+    /// The same with the policies in audit, where there are any.
+    audited: Option<Tables>,
     pods: HashMap<PodRef, (Vec<IpAddr>, Found)>,
     missing: HashMap<PodRef, Instant>,
+    newcomers: Newcomers,
+    mode: Mode,
+    exposures: Exposures,
     problems: Vec<String>,
     failure: Option<String>,
     status: watch::Sender<EnforcerStatus>,
     unsettled: bool,
+    /// Since when all that is needed at the least is known.
+    ready_since: Option<Instant>,
+    /// What was mended lately, and how often anything was.
+    mended: Vec<(Instant, String)>,
+    mends: u64,
+    mend_failure: Option<String>,
+    /// What the tables were compiled from.
+    cluster: Cluster,
+    /// What was not understood, field by field.
+    unknowns: Vec<Problem>,
+    /// Where policies that are not enforced entirely are told.
+    pub noted: watch::Sender<conditions::News>,
+    /// Everything is let pass.
+    pub is_audit: bool,
+    /// What is counted as it happens.
+    pub meters: Meters,
+    /// Loaded when the first question needs it.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl Core {
     /// Ready to run.
-    pub fn new(node: String, datapath: Datapath, reader: EventReader, status: watch::Sender<EnforcerStatus>) -> Self {
+    pub fn new(
+        config: Config,
+        datapath: Datapath,
+        reader: EventReader,
+        status: watch::Sender<EnforcerStatus>,
+        exposures: Exposures,
+    ) -> Self {
+        let newcomers = Newcomers::new(datapath.foreign(), datapath.inherited(), Instant::now());
         Self {
-            node,
+            node: config.node,
             datapath,
             reader,
             store: Store::default(),
             identities: IdentityAllocator::default(),
             tables: Tables::default(),
+            audited: None,
             pods: HashMap::new(),
             missing: HashMap::new(),
+            newcomers,
+            mode: config.mode,
+            exposures,
             problems: Vec::new(),
             failure: None,
             status,
             unsettled: false,
+            ready_since: None,
+            mended: Vec::new(),
+            mends: 0,
+            mend_failure: None,
+            cluster: Cluster::default(),
+            unknowns: Vec::new(),
+            noted: watch::channel(conditions::News::default()).0,
+            is_audit: false,
+            meters: Meters::default(),
+            rehearsal: None,
         }
+    }
+
+    /// The namespace of the node.
+    pub fn netns(&self) -> &Netns {
+        self.datapath.netns()
+    }
+
+    /// Whether enough is known to make tables of it. Where tables of a process before are in force, nothing is concluded from
+    /// what may only be late.
+    fn is_ready(&self) -> bool {
+        let is_late = self.ready_since.is_some_and(|since| since.elapsed() >= LEGACY_PATIENCE);
+        if self.datapath.is_adopted() && !is_late { self.store.is_complete() } else { self.store.is_ready() }
+    }
+
+    /// Looks whether somebody has removed something, and puts it back.
+    fn mend(&mut self) {
+        match self.datapath.mend() {
+            Ok(mended) => {
+                self.mend_failure = None;
+                for what in mended {
+                    tracing::warn!(what, "put back");
+                    self.mends += 1;
+                    self.mended.push((Instant::now(), what));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was removed could not be put back; it is tried again");
+                self.mend_failure = Some(error.to_string());
+            }
+        }
+        self.mended.retain(|(since, _)| since.elapsed() < TOLD);
+        self.publish(None);
     }
 
     /// Makes the kernel as the cluster wants it. `since`: when the news arrived.
     fn reconcile(&mut self, since: Instant) {
-        if !self.store.is_ready() {
+        if self.ready_since.is_none() && self.store.is_ready() {
+            self.ready_since = Some(Instant::now());
+        }
+        if !self.is_ready() {
             self.publish(None);
             return;
         }
         self.failure = None;
-        let cluster = Cluster::from_objects(self.store.objects());
-        self.problems = cluster.unknowns().to_vec();
-        self.tables = cluster.compile_with(&self.node, &mut self.identities);
-        // Policies of pods that are known come first: they wait for nothing.
-        let result = self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since));
+        self.compile();
+        let result = if self.datapath.is_adopted() {
+            // Pods that are enforced already must be known to the first tables: without them these would let go of the pods.
+            self.release().and_then(|()| self.look_for_pods(since)).and_then(|()| self.apply(since))
+        } else {
+            // Policies of pods that are known come first: they wait for nothing.
+            self.release().and_then(|()| self.apply(since)).and_then(|()| self.look_for_pods(since))
+        };
         if let Err(error) = result {
+            self.meters.errors.inc();
             tracing::error!(%error, "the kernel could not be brought up to date; it is tried again");
             self.failure = Some(error.to_string());
             self.publish(None);
@@ -97,13 +200,88 @@ impl Core {
                 tracing::debug!(?pod, "its interface is gone");
                 false
             });
+            self.newcomers.compare(&view.peers, Instant::now());
+            self.await_newcomers()?;
             self.release()
         });
         if let Err(error) = result {
+            self.meters.errors.inc();
             tracing::error!(%error, "the node could not be looked at; it is tried again");
             self.failure = Some(error.to_string());
         }
+        if self.datapath.is_adopted() && self.is_ready() {
+            // It waited for more than was needed.
+            self.reconcile(Instant::now());
+            return;
+        }
         self.look_again();
+    }
+
+    /// Interfaces came or went.
+    fn take_interfaces(&mut self, news: &[interfaces::News]) {
+        let now = Instant::now();
+        for news in news {
+            match news {
+                interfaces::News::Appeared(interface, peer) => self.newcomers.appear(*interface, *peer, now),
+                interfaces::News::Vanished(interface) => self.newcomers.vanish(*interface),
+            }
+        }
+        if let Err(error) = self.await_newcomers() {
+            tracing::error!(%error, "new interfaces could not be attached to; it is tried again");
+            self.failure = Some(error.to_string());
+        }
+        self.look_again();
+    }
+
+    /// Attaches to interfaces that may be a new pod's, before anything is known of it.
+    fn await_newcomers(&mut self) -> Result<(), Error> {
+        let bound: HashSet<u32> = self.datapath.bound().values().copied().collect();
+        let candidates: BTreeSet<u32> =
+            self.newcomers.candidates().filter(|interface| !bound.contains(interface)).collect();
+        self.datapath.set_foreign(self.newcomers.foreign())?;
+        let gone: Vec<u32> = self.datapath.awaited().difference(&candidates).copied().collect();
+        for interface in gone {
+            self.datapath.awaits_no_more(interface)?;
+        }
+        for interface in candidates {
+            match self.datapath.await_pod(interface) {
+                Ok(()) => {}
+                // It may have vanished again: the next news, or the next comparison, says so.
+                Err(error @ Error::Attach { .. }) => {
+                    tracing::debug!(%error, interface, "cannot attach to a new interface")
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The pods that are bound have their policies: how long that took.
+    fn end_exposure(&mut self, bound: &[(PodRef, u32)]) -> Result<(), Error> {
+        for (pod, interface) in bound {
+            let since = self.newcomers.since(*interface);
+            self.newcomers.bind(*interface);
+            let (Some(since), Some(counts)) = (since, self.datapath.awaits_no_more(*interface)?) else {
+                continue;
+            };
+            let exposure = Exposure {
+                pod: format!("{}/{}", pod.namespace, pod.name),
+                shut: self.mode == Mode::Strict,
+                us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
+                passed: counts.passed,
+                dropped: counts.dropped,
+            };
+            tracing::info!(
+                pod = exposure.pod,
+                shut = exposure.shut,
+                exposure_us = exposure.us,
+                passed = exposure.passed,
+                dropped = exposure.dropped,
+                "a new pod has its policies"
+            );
+            self.exposures.add(exposure);
+        }
+        self.datapath.set_foreign(self.newcomers.foreign())
     }
 
     /// Looks again for pods without a namespace.
@@ -123,10 +301,18 @@ impl Core {
     }
 
     fn settle(&mut self) {
+        if !self.datapath.can_settle() {
+            // News must not wait for it.
+            return;
+        }
         self.unsettled = false;
         if let Err(error) = self.datapath.settle() {
+            self.meters.errors.inc();
             tracing::error!(%error, "leftovers of the last change could not be cleared away");
             self.failure = Some(error.to_string());
+        }
+        if self.datapath.takes_new_room() {
+            self.reconcile(Instant::now());
         }
     }
 
@@ -143,13 +329,31 @@ impl Core {
         Ok(())
     }
 
+    /// Makes the tables of what is known, and beside them those with the policies in audit.
+    fn compile(&mut self) {
+        let all = Cluster::from_objects(self.store.objects());
+        self.problems = all.unknowns().to_vec();
+        self.unknowns = all.problems().to_vec();
+        if self.store.audited().next().is_some() {
+            let enforced = Cluster::from_objects(self.store.enforced_objects());
+            let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
+            (self.tables, self.audited) = (tables, Some(audited));
+            self.cluster = enforced;
+        } else {
+            (self.tables, self.audited) = (all.compile_with(&self.node, &mut self.identities), None);
+            self.cluster = all;
+        }
+    }
+
     fn apply(&mut self, since: Instant) -> Result<(), Error> {
         let before = self.status.borrow().generation;
-        let applied = self.datapath.apply(&self.tables)?;
+        let applied = self.datapath.apply_audited(&self.tables, self.audited.as_ref())?;
         self.unsettled = true;
         self.problems.extend(applied.problems);
+        self.note();
         let took = (applied.generation != before).then(|| since.elapsed());
         if let Some(took) = took {
+            self.meters.apply.observe(took.as_secs_f64());
             tracing::info!(
                 generation = applied.generation,
                 resource_version = self.store.policies_version(),
@@ -166,20 +370,27 @@ impl Core {
             .tables
             .pods
             .iter()
-            .filter(|pod| !self.pods.contains_key(&pod.pod) && !pod.addresses.is_empty())
+            .filter(|pod| self.is_wanted(pod) && !pod.addresses.is_empty())
             .map(|pod| (pod.pod.clone(), pod.addresses.clone()))
             .collect();
         if wanted.is_empty() {
             self.missing.clear();
+            if self.datapath.is_adopted() {
+                self.sync_node()?;
+            }
             return Ok(());
         }
         let view = self.sync_node()?;
         let addresses: HashSet<IpAddr> = wanted.iter().map(|(_, addresses)| addresses[0]).collect();
         let known: HashSet<u64> = self.pods.values().map(|(_, found)| found.inode).collect();
         let found = discover::find(self.datapath.netns(), &view, &addresses, &known)?;
-        let mut bound = 0;
+        let mut bound = Vec::new();
         for (pod, addresses) in wanted {
-            let Some(place) = found.get(&addresses[0]) else {
+            let heir = || Some(Found { interface: self.datapath.heir(&addresses[0])?, inode: HEIR });
+            let Some(place) = found.get(&addresses[0]).copied().or_else(heir) else {
+                if self.pods.contains_key(&pod) {
+                    continue;
+                }
                 self.missing.entry(pod).or_insert_with(Instant::now);
                 continue;
             };
@@ -187,8 +398,8 @@ impl Core {
                 Ok(()) => {
                     tracing::debug!(pod = %format!("{}/{}", pod.namespace, pod.name), interface = place.interface, "found");
                     self.missing.remove(&pod);
-                    self.pods.insert(pod, (addresses, *place));
-                    bound += 1;
+                    bound.push((pod.clone(), place.interface));
+                    self.pods.insert(pod, (addresses, place));
                 }
                 // Between the look and the attachment the interface may vanish: the pod is looked for again.
                 Err(error @ Error::Attach { .. }) => {
@@ -198,14 +409,29 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
-        if bound > 0 {
+        if !bound.is_empty() {
             self.apply(since)?;
+            self.end_exposure(&bound)?;
         }
         Ok(())
     }
 
+    /// Whether a pod is to be looked for: one whose place is only inherited is looked for as well, for a while.
+    fn is_wanted(&self, pod: &LocalPod) -> bool {
+        match self.pods.get(&pod.pod) {
+            None => true,
+            Some((_, found)) => {
+                found.inode == HEIR && self.ready_since.is_some_and(|since| since.elapsed() < LEGACY_PATIENCE)
+            }
+        }
+    }
+
     fn sync_node(&mut self) -> Result<View, Error> {
         let view = View::of(self.datapath.netns())?;
+        if self.datapath.is_adopted() && !self.store.has_services() {
+            // Those that are not known yet may be in the tables of the process before.
+            return Ok(view);
+        }
         let services = self.store.service_addresses();
         let addresses: BTreeSet<IpAddr> = view.all_addresses().difference(&services).copied().collect();
         self.datapath.set_node(NodeAddresses { addresses, translated_ports: self.store.node_ports() })?;
@@ -213,10 +439,13 @@ impl Core {
     }
 
     fn publish(&self, took: Option<Duration>) {
-        let ready = self.store.is_ready();
+        let ready = self.is_ready();
         let mut problems = self.problems.clone();
         problems.extend(self.store.problems());
-        problems.extend(self.failure.clone());
+        problems.extend(self.failure.iter().chain(&self.mend_failure).cloned());
+        if self.is_audit {
+            problems.push("this node is in audit: nothing is denied, what would be is only reported".to_owned());
+        }
         let mut late: Vec<&PodRef> =
             self.missing.iter().filter(|(_, since)| since.elapsed() > PATIENCE).map(|(pod, _)| pod).collect();
         late.sort();
@@ -224,8 +453,12 @@ impl Core {
             format!("{}/{}: no network namespace with its address is found on the node", pod.namespace, pod.name)
         }));
         if !ready {
-            problems.push("the first lists of namespaces, pods and policies are not complete yet".to_owned());
+            let waits = "the first lists of namespaces, pods and policies are not complete yet";
+            let meanwhile =
+                if self.datapath.is_adopted() { "; the tables of the process before stay in force" } else { "" };
+            problems.push(format!("{waits}{meanwhile}"));
         }
+        problems.extend(self.mended.iter().map(|(_, what)| format!("{what} by somebody else; it was put back")));
         let lost_events = self.datapath.lost_events().unwrap_or_default();
         self.status.send_if_modified(|status| {
             let mut next = EnforcerStatus {
@@ -233,6 +466,7 @@ impl Core {
                 enforcing: ready
                     && self.missing.is_empty()
                     && self.failure.is_none()
+                    && self.mend_failure.is_none()
                     && self.datapath.generation() != 0,
                 attach: self.datapath.attach_mode(),
                 generation: self.datapath.generation(),
@@ -241,6 +475,7 @@ impl Core {
                 last_apply_us: status.last_apply_us,
                 problems,
                 lost_events,
+                mended: self.mends,
             };
             if ready && self.failure.is_none() {
                 next.policies_version = self.store.policies_version();
@@ -255,11 +490,32 @@ impl Core {
     }
 }
 
-/// Runs until the shutdown, then detaches everything.
-pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: CancellationToken) {
+/// Stands for the namespace of a pod whose place is inherited from a process before.
+const HEIR: u64 = 0;
+
+/// All that the loop listens to.
+pub struct News<I> {
+    /// Of the cluster.
+    pub updates: Updates,
+    /// Of the node's interfaces.
+    pub interfaces: I,
+    /// Of those who ask.
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// Runs until the shutdown, then detaches everything, unless it is pinned.
+pub async fn run(
+    core: Core,
+    news: News<impl Stream<Item = interfaces::News> + Send + Unpin>,
+    resync: Duration,
+    shutdown: CancellationToken,
+) {
+    let News { mut updates, mut interfaces, mut questions } = news;
     let mut core = Some(core);
     let mut clock = time::interval(Duration::from_secs(1));
     let mut round = time::interval(resync);
+    let mut mending = time::interval(MEND);
+    mending.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     round.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut pause = FIRST_PAUSE;
@@ -289,6 +545,15 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
                     }
                 })
             }
+            Some(first) = interfaces.next() => {
+                let mut news = vec![first];
+                while let Some(Some(more)) = interfaces.next().now_or_never() {
+                    news.push(more);
+                }
+                pause = FIRST_PAUSE;
+                Box::new(move |core| core.take_interfaces(&news))
+            }
+            Some(question) = questions.recv() => question,
             () = time::sleep(pause), if missing || failed => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })
@@ -296,6 +561,7 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
             () = time::sleep(SETTLE), if unsettled => Box::new(Core::settle),
             _ = clock.tick() => Box::new(Core::tick),
             _ = round.tick() => Box::new(Core::resync),
+            _ = mending.tick() => Box::new(Core::mend),
         };
         let Some(mut working) = core.take() else { break };
         let worked = task::spawn_blocking(move || {
@@ -305,19 +571,21 @@ pub async fn run(core: Core, mut updates: Updates, resync: Duration, shutdown: C
         match worked.await {
             Ok(working) => core = Some(working),
             Err(error) => {
-                tracing::error!(%error, "the enforcer's worker ended; its programs went with it");
+                tracing::error!(%error, "the enforcer's worker ended; its programs went with it, unless they are pinned");
                 return;
             }
         }
     }
     let Some(mut core) = core else { return };
     let ended = task::spawn_blocking(move || {
-        if let Err(error) = core.datapath.detach() {
+        if core.datapath.is_pinned() {
+            tracing::info!("ends; programs and tables stay in force");
+        } else if let Err(error) = core.datapath.detach() {
             tracing::error!(%error, "cannot detach: the links end with this process");
         }
         core.status.send_modify(|status| {
-            status.enforcing = false;
-            status.attach = None;
+            status.enforcing = core.datapath.is_pinned() && status.enforcing;
+            status.attach = core.datapath.attach_mode();
         });
         drop(core.reader);
     });

@@ -65,7 +65,12 @@ pub struct Store {
     ready: BTreeSet<Kind>,
     trouble: BTreeMap<Kind, String>,
     policies_version: u64,
+    /// The versions that deleted objects had last.
+    gone: BTreeMap<(Kind, String), u64>,
 }
+
+/// How many deleted objects are remembered, so that older news of them change nothing.
+const GONE_KEPT: usize = 4096;
 
 impl Store {
     /// Takes a piece of news; whether it may change anything. Nodes tell much that nobody here reads.
@@ -73,6 +78,11 @@ impl Store {
         if let Update::Changed(Kind::Node, object) = &update
             && !self.trouble.contains_key(&Kind::Node)
             && self.objects.get(&(Kind::Node, key(object))) == Some(&strip(Kind::Node, object.clone()))
+        {
+            return false;
+        }
+        if let Update::Changed(kind, object) | Update::Deleted(kind, object) = &update
+            && self.is_old(*kind, object)
         {
             return false;
         }
@@ -88,6 +98,7 @@ impl Store {
                 if let Some(listed) = self.listed.remove(&kind) {
                     self.objects.retain(|(other, _), _| *other != kind);
                     self.objects.extend(listed);
+                    self.gone.retain(|(other, _), _| *other != kind);
                 }
                 self.ready.insert(kind);
                 self.trouble.remove(&kind);
@@ -101,6 +112,13 @@ impl Store {
                 self.note_version(kind, &object);
                 self.trouble.remove(&kind);
                 self.objects.remove(&(kind, key(&object)));
+                if let Some(version) = version(&object) {
+                    self.gone.insert((kind, key(&object)), version);
+                }
+                while self.gone.len() > GONE_KEPT {
+                    // Any will do: what is forgotten is only as safe as without this memory.
+                    self.gone.pop_first();
+                }
             }
             Update::Trouble(kind, what) => {
                 self.trouble.insert(kind, what);
@@ -115,9 +133,34 @@ impl Store {
         Kind::NEEDED.iter().all(|kind| self.ready.contains(kind)) && Kind::ASKED_FOR.iter().all(is_answered)
     }
 
+    /// Whether everything that is watched is known, Services and the kinds that not every API serves as well.
+    pub fn is_complete(&self) -> bool {
+        self.is_ready() && self.has_services() && Kind::ASKED_FOR.iter().all(|kind| self.ready.contains(kind))
+    }
+
+    /// Whether the Services are known.
+    pub fn has_services(&self) -> bool {
+        self.ready.contains(&Kind::Service)
+    }
+
     /// What the engine reads.
     pub fn objects(&self) -> impl Iterator<Item = &Value> {
         self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
+    }
+
+    /// What the engine reads, without the policies that are in audit.
+    pub fn enforced_objects(&self) -> impl Iterator<Item = &Value> {
+        self.objects().filter(|object| !is_in_audit(object))
+    }
+
+    /// The policies that are in audit.
+    pub fn audited(&self) -> impl Iterator<Item = &Value> {
+        self.objects().filter(|object| is_in_audit(object))
+    }
+
+    /// All objects of a kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Value> {
+        self.objects.iter().filter(move |((other, _), _)| *other == kind).map(|(_, object)| object)
     }
 
     /// The newest `resourceVersion` of any policy, deleted ones included.
@@ -170,10 +213,31 @@ impl Store {
 
     fn note_version(&mut self, kind: Kind, object: &Value) {
         if kind == Kind::NetworkPolicy {
-            let version = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
-            self.policies_version = self.policies_version.max(version.unwrap_or(0));
+            self.policies_version = self.policies_version.max(version(object).unwrap_or(0));
         }
     }
+
+    /// Whether something newer is known of the object. Versions are numbers that grow wherever Kubernetes is served; where
+    /// they are not, every piece of news counts.
+    fn is_old(&self, kind: Kind, object: &Value) -> bool {
+        let name = (kind, key(object));
+        let newest = self.objects.get(&name).and_then(version).max(self.gone.get(&name).copied());
+        newest.zip(version(object)).is_some_and(|(newest, this)| this < newest)
+    }
+}
+
+/// An object's `resourceVersion`, where it is a number.
+fn version(object: &Value) -> Option<u64> {
+    object["metadata"]["resourceVersion"].as_str()?.parse().ok()
+}
+
+/// The annotation that puts one policy into audit: it isolates and denies nothing, and what it would deny is reported.
+pub const AUDIT: &str = "signalbox.dev/audit";
+
+/// Whether a policy is in audit. Any other value than `true` is none: what is doubtful is enforced.
+fn is_in_audit(object: &Value) -> bool {
+    let is_policy = object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"));
+    is_policy && object["metadata"]["annotations"][AUDIT] == "true"
 }
 
 /// `namespace/name`.
@@ -228,6 +292,22 @@ mod tests {
     }
 
     #[test]
+    fn all_kinds_are_waited_for_where_older_tables_are_in_force() {
+        let mut store = Store::default();
+        let all =
+            [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy, Kind::AdminNetworkPolicy];
+        for kind in all.into_iter().chain([Kind::Service]) {
+            store.take(Update::Began(kind));
+            store.take(Update::Ended(kind));
+        }
+        store.take(Update::Trouble(Kind::BaselineAdminNetworkPolicy, "reset".to_owned()));
+        assert!(store.is_ready() && !store.is_complete(), "it may have been in force, and come back");
+        store.take(Update::Began(Kind::BaselineAdminNetworkPolicy));
+        store.take(Update::Ended(Kind::BaselineAdminNetworkPolicy));
+        assert!(store.is_complete());
+    }
+
+    #[test]
     fn a_new_list_replaces_the_old_one_when_it_ends() {
         let mut store = Store::default();
         let kind = Kind::NetworkPolicy;
@@ -263,6 +343,24 @@ mod tests {
         assert!(!store.take(Update::Changed(Kind::Node, node("1", 2))));
         assert!(store.take(Update::Changed(Kind::Node, node("2", 2))));
         assert_eq!(store.objects().next().map(|object| object["kind"].clone()), Some(json!("Node")));
+    }
+
+    #[test]
+    fn older_news_change_nothing() {
+        let mut store = Store::default();
+        let kind = Kind::NetworkPolicy;
+        assert!(store.take(Update::Changed(kind, policy("a", "7"))));
+        assert!(!store.take(Update::Changed(kind, policy("a", "6"))), "out of order");
+        assert!(!store.take(Update::Deleted(kind, policy("a", "5"))), "of an object of the same name before it");
+        assert_eq!(names(&store), ["n/a"]);
+        assert!(store.take(Update::Deleted(kind, policy("a", "9"))));
+        assert!(!store.take(Update::Changed(kind, policy("a", "8"))), "told after its end");
+        assert_eq!(names(&store), [""; 0]);
+        assert!(store.take(Update::Changed(kind, policy("a", "10"))), "made again");
+        assert_eq!(names(&store), ["n/a"]);
+        assert!(
+            store.take(Update::Changed(kind, policy("b", "x"))) && store.take(Update::Changed(kind, policy("b", "w")))
+        );
     }
 
     #[test]

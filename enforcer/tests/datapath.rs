@@ -7,7 +7,10 @@ use std::time::Instant;
 use serde_json::json;
 use signalbox_api::flow::{Decision, Direction, Protocol};
 use signalbox_enforcer::AttachPreference;
-use support::{Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, Space, can_run, echo, echo_soon, policy};
+use support::{
+    Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, Space, can_run, echo, echo_soon, faults::load::Server,
+    policy,
+};
 
 /// Namespaces with servers on 9000 in each, and a gate.
 fn set_up(attach: AttachPreference) -> (Lab, Vec<Echo>, Gate) {
@@ -271,6 +274,34 @@ fn policies_that_do_not_fit_deny_and_say_so() {
         gate.policies(&[policy("two/small", &["Ingress"], json!({"ingress": [{"ports": [{"port": 9000}]}]}))]);
     assert_eq!(applied.problems, [] as [String; 0]);
     assert!(lab.a.reaches(POD_B, 9000));
+}
+
+/// More connections than the table of flows has room for: the least recently used are forgotten, and judged again.
+#[test]
+fn a_full_table_of_flows_cuts_nothing_and_opens_nothing() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b, &lab.outside].map(|space: &Space| Server::new(space, 9000));
+    let limits = signalbox_enforcer::Limits { flows: 256, ..Default::default() };
+    let mut gate = Gate::with(&lab, AttachPreference::Auto, limits);
+    let from_one = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "one"}}});
+    gate.policies(&[policy("two/some", &["Ingress", "Egress"], json!({"ingress": [{"from": [from_one]}]}))]);
+    let patience = std::time::Duration::from_secs(5);
+    let mut kept: Vec<_> =
+        (0..1000).map(|_| lab.a.connect(POD_B, 9000, patience).expect("the rule allows it")).collect();
+    let known = gate.datapath.flows().expect("the kernel tells");
+    println!("{known} flows in the table, 1000 connections");
+    assert!(known < 1000, "they do not fit: {known}");
+    for (at, stream) in kept.iter_mut().enumerate() {
+        assert!(echo(stream), "connection {at} lives on");
+    }
+    assert!(!lab.outside.reaches(POD_B, 9000) && lab.b.connect(OUTSIDE, 9000, patience / 20).is_err());
+    gate.policies(&[policy("two/some", &["Ingress", "Egress"], json!({}))]);
+    for (at, stream) in kept.iter_mut().enumerate().step_by(100) {
+        assert!(!echo_soon(stream), "connection {at}: its rule is gone");
+    }
 }
 
 #[test]

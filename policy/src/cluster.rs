@@ -256,4 +256,11 @@ impl Cluster {
     pub fn compile_with(&self, node: &str, identities: &mut IdentityAllocator) -> Tables {
         compile::compile(&self.model, node, identities)
     }
+
+    /// Compiles two sets of tables whose identities mean the same: those of `without`, and those of this cluster. `without` is this
+    /// cluster without some of its policies, and with the same pods, namespaces and nodes.
+    pub fn compile_beside(&self, without: &Self, node: &str, identities: &mut IdentityAllocator) -> (Tables, Tables) {
+        let [all, fewer] = compile::compile_all([&self.model, &without.model], node, identities);
+        (fewer, all)
+    }
 }

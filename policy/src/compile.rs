@@ -24,6 +24,17 @@ use groups::Groups;
 use peers::Peers;
 
 pub(crate) fn compile(model: &Model, node: &str, identities: &mut IdentityAllocator) -> Tables {
+    let [tables] = compile_all([model], node, identities);
+    tables
+}
+
+/// Tables that share addresses, blocks and identities, for models that differ in policies only. The first has all of them.
+pub(crate) fn compile_all<const N: usize>(
+    models: [&Model; N],
+    node: &str,
+    identities: &mut IdentityAllocator,
+) -> [Tables; N] {
+    let model = models[0];
     let local: Vec<PodIndex> = model
         .pod_indices()
         .filter(|index| {
@@ -33,21 +44,23 @@ pub(crate) fn compile(model: &Model, node: &str, identities: &mut IdentityAlloca
         .collect();
     let scope = Scope::of(model, &local);
     let peers = Peers::classify(model, &scope, identities);
-    let mut groups = Groups::new(model, &peers);
-    let pods = local
-        .iter()
-        .map(|index| {
-            let pod = model.pod(*index);
-            LocalPod {
-                pod: pod.id.clone(),
-                addresses: pod.addresses.clone(),
-                group: groups.of(*index),
-                identities: pod.addresses.iter().map(|address| peers.identity_of(*address)).collect(),
-            }
-        })
-        .collect();
-    let (groups, rules) = groups.finish();
-    Tables { addresses: peers.addresses, blocks: peers.blocks, groups, pods, rules }
+    models.map(|model| {
+        let mut groups = Groups::new(model, &peers);
+        let pods = local
+            .iter()
+            .map(|index| {
+                let pod = model.pod(*index);
+                LocalPod {
+                    pod: pod.id.clone(),
+                    addresses: pod.addresses.clone(),
+                    group: groups.of(*index),
+                    identities: pod.addresses.iter().map(|address| peers.identity_of(*address)).collect(),
+                }
+            })
+            .collect();
+        let (groups, rules) = groups.finish();
+        Tables { addresses: peers.addresses.clone(), blocks: peers.blocks.clone(), groups, pods, rules }
+    })
 }
 
 /// The policies that can be asked on this node, by direction: indices into the model's policies.

@@ -12,7 +12,7 @@ use crate::{packages, toolchain, tools};
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds everything that has changed; the path of `signalbox`.
+/// Builds everything that has changed; the path of `signalbox`. Beside it lies `signalbox-enforcer`, the agent of a node.
 pub fn binary() -> Result<PathBuf> {
     packages::ensure(packages::BUILD)?;
     kernel_programs()?;
@@ -34,7 +34,15 @@ pub fn binary() -> Result<PathBuf> {
     ];
     unless_fresh("signalbox", &inputs, &binary, || {
         step("build signalbox", || {
-            run(command("cargo").args(["build", "--locked", "--release", "-p", "signalbox-lab"]))
+            run(command("cargo").args([
+                "build",
+                "--locked",
+                "--release",
+                "-p",
+                "signalbox-lab",
+                "-p",
+                "signalbox-enforcer",
+            ]))
         })
     })?;
     Ok(binary)
@@ -42,21 +50,31 @@ pub fn binary() -> Result<PathBuf> {
 
 /// The eBPF object that the enforcer embeds.
 pub fn kernel_programs() -> Result<()> {
-    let output = artifacts().join("enforcer.bpf.o");
+    kernel_object("enforcer.bpf.o", "target/bpf", &[])
+}
+
+/// The same with the programs that only the benches run.
+pub fn kernel_benches() -> Result<()> {
+    kernel_object("enforcer-bench.bpf.o", "target/bpf-bench", &["--features", "bench"])
+}
+
+fn kernel_object(name: &str, target: &str, flags: &[&str]) -> Result<()> {
+    let output = artifacts().join(name);
     let inputs = ["Cargo.toml", "Cargo.lock", "enforcer/common", "enforcer/ebpf"];
-    unless_fresh("enforcer.bpf.o", &inputs, &output, || {
+    unless_fresh(name, &inputs, &output, || {
         let linker = tools::bpf_linker()?;
         let cargo = toolchain::kernel()?;
-        step("build the kernel programs", || {
-            let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+        step(&format!("build the kernel programs: {name}"), || {
+            let compiler = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
             let path = std::env::var("PATH").unwrap_or_default();
             run(cargo
                 .build()
                 .args(["--locked", "--release", "-p", "signalbox-enforcer-ebpf"])
-                .args(["--target", "bpfel-unknown-none", "--target-dir", "target/bpf"])
-                .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+                .args(["--target", "bpfel-unknown-none", "--target-dir", target])
+                .args(flags)
+                .env("CARGO_ENCODED_RUSTFLAGS", compiler.join("\x1f"))
                 .env("PATH", format!("{}:{path}", linker.display())))?;
-            place(&root().join("target/bpf/bpfel-unknown-none/release/enforcer"), &output)
+            place(&root().join(target).join("bpfel-unknown-none/release/enforcer"), &output)
         })
     })
 }

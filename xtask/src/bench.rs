@@ -1,11 +1,11 @@
-//! Measures the engine, natively and in WASM, and has the figures written into docs/performance.md.
+//! Measures the engine, natively and in WASM, and the datapath, and has the figures written into docs/performance.md.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
 use crate::step::{command, output, root, run, step};
-use crate::toolchain;
+use crate::{artifact, need_root, packages, toolchain};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
@@ -40,5 +40,21 @@ pub fn engine() -> Result<()> {
     })?;
     step("write the figures", || {
         run(command("cargo").args(["run", "--locked", "-p", "signalbox-policy", "--example", "engine_figures"]))
+    })
+}
+
+/// The kernel programs against an empty one, connections through namespaces, and policies on their way into the kernel.
+pub fn datapath() -> Result<()> {
+    need_root("the measurements make network namespaces and load kernel programs")?;
+    packages::ensure(packages::RUN)?;
+    artifact::kernel_programs()?;
+    artifact::kernel_benches()?;
+    step("measure the datapath", || {
+        run(command("cargo").args(["run", "--locked", "--release"]).args([
+            "-p",
+            "signalbox-enforcer",
+            "--example",
+            "datapath_figures",
+        ]))
     })
 }

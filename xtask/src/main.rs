@@ -7,7 +7,7 @@
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
 //! - [`folder`]: the page by itself, for any web server.
-//! - [`bench`]: the engine's figures.
+//! - [`bench`]: the engine's figures, and the datapath's.
 //! - [`fuzz`]: a bounded search for what the engine's tests have not thought of.
 //! - [`checks`]: everything that must hold before a change lands.
 
@@ -44,7 +44,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lab --listen 127.0.0.1:9090
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
-  cargo xtask build                     target/release/signalbox, page and kernel programs inside
+  cargo xtask build                     target/release/signalbox, page and kernel programs inside, and signalbox-enforcer
   cargo xtask page public               the page alone, for any web server
   cargo xtask fuzz --seconds 600        look for texts that the engine cannot take";
 
@@ -90,6 +90,8 @@ enum Task {
 enum Part {
     /// The policy engine, natively and in WASM. Needs Node.
     Engine,
+    /// The kernel programs, and the way of a policy into the kernel. Needs root.
+    Datapath,
 }
 
 fn main() -> Result<()> {
@@ -117,6 +119,7 @@ fn main() -> Result<()> {
         Task::Fuzz { seconds } => fuzz::manifests(seconds),
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
+        Task::Bench { part: Part::Datapath } => bench::datapath(),
     }
 }
 

@@ -29,6 +29,8 @@ pub const TEST: &[Need] = &[
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
     ("/usr/sbin/ip", "iproute2"),
+    ("/usr/sbin/bpftool", "bpftool"),
+    ("/usr/bin/setpriv", "util-linux"),
     ("/usr/bin/xz", "xz-utils"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/python3", "python3"),

@@ -24,25 +24,45 @@ impl FlowKey {
         destination_port: u16,
         protocol: u8,
     ) -> (Self, bool) {
-        let source_is_low = source.below(destination) || source.same(destination) && source_port <= destination_port;
+        let source_is_low = Self::source_is_low(source, destination, source_port, destination_port);
         let key = if source_is_low {
-            Self {
-                low: *source,
-                high: *destination,
-                low_port: source_port,
-                high_port: destination_port,
-                protocol: protocol as u32,
-            }
+            Self::ordered(*source, *destination, source_port, destination_port, protocol)
         } else {
-            Self {
-                low: *destination,
-                high: *source,
-                low_port: destination_port,
-                high_port: source_port,
-                protocol: protocol as u32,
-            }
+            Self::ordered(*destination, *source, destination_port, source_port, protocol)
         };
         (key, source_is_low)
+    }
+
+    /// Whether the source is the low end of the key.
+    #[inline(always)]
+    pub const fn source_is_low(
+        source: &Address,
+        destination: &Address,
+        source_port: u16,
+        destination_port: u16,
+    ) -> bool {
+        source.below(destination) || source.same(destination) && source_port <= destination_port
+    }
+
+    /// The key of ends whose order is known.
+    #[inline(always)]
+    pub const fn ordered(low: Address, high: Address, low_port: u16, high_port: u16, protocol: u8) -> Self {
+        Self { low, high, low_port, high_port, protocol: protocol as u32 }
+    }
+
+    /// Address and port of its low end.
+    pub const fn low(&self) -> (Address, u16) {
+        (self.low, self.low_port)
+    }
+
+    /// Address and port of its high end.
+    pub const fn high(&self) -> (Address, u16) {
+        (self.high, self.high_port)
+    }
+
+    /// The IP protocol.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol as u8
     }
 }
 
@@ -66,6 +86,8 @@ impl Flow {
     pub const FROM_NODE: u32 = 1 << 1;
     /// Cut: it was allowed once, and is not any more.
     pub const CUT: u32 = 1 << 2;
+    /// It would be denied, and is let pass since the node is in audit.
+    pub const AUDITED: u32 = 1 << 3;
 
     /// A flow that is allowed as of a generation. Interfaces are those of the local pods at its ends, or 0.
     #[inline(always)]
@@ -132,6 +154,16 @@ impl Flow {
         self.destination_interface
     }
 
+    /// What the source's group decided, or [`crate::policy::NO_DECISION`].
+    pub const fn egress_decision(&self) -> u32 {
+        self.egress_decision
+    }
+
+    /// What the destination's group decided, or [`crate::policy::NO_DECISION`].
+    pub const fn ingress_decision(&self) -> u32 {
+        self.ingress_decision
+    }
+
     /// Judged again, and still allowed.
     #[inline(always)]
     pub const fn keep(&mut self, generation: u32, interfaces: (u32, u32), decisions: (u32, u32)) {
@@ -139,8 +171,14 @@ impl Flow {
         self.destination_interface = interfaces.1;
         self.egress_decision = decisions.0;
         self.ingress_decision = decisions.1;
-        self.flags &= !Self::CUT;
+        self.flags &= !(Self::CUT | Self::AUDITED);
         self.generation = generation;
+    }
+
+    /// It would be denied, and is let pass all the same.
+    #[inline(always)]
+    pub const fn mark_audited(&mut self) {
+        self.flags |= Self::AUDITED;
     }
 
     /// Judged again, and not allowed any more.
@@ -322,10 +360,86 @@ pub struct Event {
     pub ingress_decision: u32,
     /// Denials of this flow that were left out since the last event.
     pub suppressed: u32,
+    /// 0: what is told was done. [`Event::NODE_IN_AUDIT`] or [`Event::POLICY_IN_AUDIT`]: it was let pass.
+    pub audit: u32,
     /// Always 0: keeps the size a multiple of eight.
     pub reserved: u32,
-    /// Always 0.
-    pub reserved_too: u32,
+}
+
+impl Event {
+    /// In [`Event::audit`]: it was let pass, since the node is in audit.
+    pub const NODE_IN_AUDIT: u32 = 1;
+    /// In [`Event::audit`]: it was let pass, since the policies that deny it are in audit. Its groups are those with these policies.
+    pub const POLICY_IN_AUDIT: u32 = 2;
+}
+
+/// Key of the map `VERDICTS`, whose value is a count for each CPU: what decided.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VerdictKey {
+    group: u32,
+    decision: u32,
+    side: u8,
+    reason: u8,
+    outcome: u8,
+    reserved: u8,
+}
+
+/// What became of what was decided.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// A new flow was allowed. Each side that has a rule for it is counted.
+    Allowed = 0,
+    /// A packet was denied.
+    Denied = 1,
+    /// A packet was let pass that would be denied.
+    WouldBeDenied = 2,
+}
+
+impl Outcome {
+    /// From the byte in a key.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Allowed),
+            1 => Some(Self::Denied),
+            2 => Some(Self::WouldBeDenied),
+            _ => None,
+        }
+    }
+}
+
+impl VerdictKey {
+    /// What a side of a group decided; without a side, what the programs refuse by themselves.
+    #[inline(always)]
+    pub const fn new(group: u32, side: u8, decision: u32, reason: u8, outcome: Outcome) -> Self {
+        Self { group, decision, side, reason, outcome: outcome as u8, reserved: 0 }
+    }
+
+    /// The group.
+    pub const fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// The number of the [`crate::policy::Side`], or 0.
+    pub const fn side(&self) -> u8 {
+        self.side
+    }
+
+    /// The index of its decision, or [`crate::policy::NO_DECISION`].
+    pub const fn decision(&self) -> u32 {
+        self.decision
+    }
+
+    /// 0, or the number of the [`crate::verdict::Reason`].
+    pub const fn reason(&self) -> u8 {
+        self.reason
+    }
+
+    /// What became of it.
+    pub const fn outcome(&self) -> Option<Outcome> {
+        Outcome::from_byte(self.outcome)
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use core::{mem::MaybeUninit, ptr, slice};
 
 use crate::{
     address::Address,
-    flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey},
+    flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
+    policy::{
+        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey, Unjudged,
+    },
 };
 
 /// A structure whose every byte is part of a field, and for which every pattern of bytes is a value.
@@ -48,6 +50,9 @@ plain! {
     CountKey: 44,
     Counts: 16,
     Event: 80,
+    Unjudged: 16,
+    VerdictKey: 12,
+    AuditValue: 16,
 }
 
 /// The bytes of some structures in a row.

@@ -106,6 +106,21 @@ impl BlockKey {
     pub const fn new(prefix_length: u32, address: Address) -> Self {
         Self { prefix_length, address }
     }
+
+    /// Its length, from the first of the 128 bits, and its address.
+    pub const fn parts(&self) -> (u32, Address) {
+        (self.prefix_length, self.address)
+    }
+
+    /// Its length, of 128 bits.
+    pub const fn prefix_length(&self) -> u32 {
+        self.prefix_length
+    }
+
+    /// Its first address.
+    pub const fn address(&self) -> Address {
+        self.address
+    }
 }
 
 /// Value of the map `BLOCKS`: the identity of addresses whose longest prefix this is.
@@ -158,6 +173,8 @@ impl PodState {
     pub const INGRESS_JUDGED: u32 = 1 << 6;
     /// Some policy has a word on connections out of it.
     pub const EGRESS_JUDGED: u32 = 1 << 7;
+    /// Policies in audit select it: what they would deny is in the map `AUDITS`.
+    pub const AUDITED: u32 = 1 << 16;
 
     /// A known pod: its flags, its group, and its address and identity of each family. Without an address the identity
     /// does not matter.
@@ -236,6 +253,57 @@ impl PodValue {
     }
 }
 
+/// Value of the map `UNJUDGED`, keyed by the index of an interface whose pod is not known yet: packets that no policy judged.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unjudged {
+    /// Let pass, in standard mode.
+    pub passed: u64,
+    /// Dropped, in strict mode.
+    pub dropped: u64,
+}
+
+/// Value of the map `AUDITS`, keyed by the index of the pod's host interface: what the pod would be if the policies in audit were
+/// enforced like all others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditValue {
+    groups: [u32; 2],
+    flags: [u32; 2],
+}
+
+impl AuditValue {
+    /// Both versions: group and flags, which are [`PodState`]'s.
+    pub const fn new(versions: [(u32, u32); 2]) -> Self {
+        Self { groups: [versions[0].0, versions[1].0], flags: [versions[0].1, versions[1].1] }
+    }
+
+    /// The group in a generation; 0: none.
+    #[inline(always)]
+    pub const fn group(&self, generation: u32) -> u32 {
+        if version(generation) == 0 { self.groups[0] } else { self.groups[1] }
+    }
+
+    /// The flags in a generation.
+    #[inline(always)]
+    pub const fn flags(&self, generation: u32) -> u32 {
+        if version(generation) == 0 { self.flags[0] } else { self.flags[1] }
+    }
+
+    /// The same with other flags where the group is this one.
+    pub const fn with_flag(&self, group: u32, flag: u32) -> Self {
+        let mut value = *self;
+        let mut at = 0;
+        while at < 2 {
+            if value.groups[at] == group {
+                value.flags[at] |= flag;
+            }
+            at += 1;
+        }
+        value
+    }
+}
+
 /// Key of the map `POLICY`, whose value is a [`Judgement`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -273,6 +341,26 @@ impl PolicyKey {
     /// The group.
     pub const fn group(&self) -> u32 {
         self.group
+    }
+
+    /// The number of its [`Side`].
+    pub const fn side(&self) -> u8 {
+        self.side
+    }
+
+    /// `None`: any.
+    pub const fn identity(&self) -> Option<u32> {
+        if self.identity == ANY_IDENTITY { None } else { Some(self.identity) }
+    }
+
+    /// `None`: any.
+    pub const fn protocol(&self) -> Option<u8> {
+        if self.protocol == 0 { None } else { Some(self.protocol) }
+    }
+
+    /// `None`: any.
+    pub const fn port(&self) -> Option<u16> {
+        if self.port == 0 { None } else { Some(self.port) }
     }
 }
 
@@ -314,6 +402,28 @@ impl RangeKey {
     pub const fn group(&self) -> u32 {
         self.group
     }
+
+    /// The number of its [`Side`].
+    pub const fn side(&self) -> u8 {
+        self.side
+    }
+
+    /// `None`: any.
+    pub const fn identity(&self) -> Option<u32> {
+        if self.identity == ANY_IDENTITY { None } else { Some(self.identity) }
+    }
+
+    /// The IP protocol.
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// The first port of the block and its last.
+    pub const fn ports(&self) -> (u16, u16) {
+        let first = u16::from_be_bytes(self.port);
+        let free = 16 - self.prefix_length.saturating_sub(Self::FIXED);
+        (first, first | ((1_u32 << free) - 1) as u16)
+    }
 }
 
 /// Key of the map `NODE_PORTS`: ports of the node that the service proxy translates.
@@ -329,5 +439,10 @@ impl NodePortKey {
     #[inline(always)]
     pub const fn new(protocol: u8, port: u16) -> Self {
         Self { port, protocol: protocol as u16 }
+    }
+
+    /// The IP protocol and the port.
+    pub const fn parts(&self) -> (u8, u16) {
+        (self.protocol as u8, self.port)
     }
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     Internal = 7,
     /// A decision of the pod's policies denies: a rule, or what stands in its place. The event has its index.
     Denied = 8,
+    /// Strict mode: whose interface it is, is not known yet.
+    NotYetKnown = 9,
 }
 
 /// What becomes of the packet.
@@ -34,7 +36,7 @@ pub enum Action {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Isolated,
         Self::SpoofedSource,
         Self::MapFull,
@@ -43,6 +45,7 @@ impl Reason {
         Self::TooManyHeaders,
         Self::Internal,
         Self::Denied,
+        Self::NotYetKnown,
     ];
 
     /// The table: what becomes of the packet, given whether a policy has a word on either side of it.
@@ -50,7 +53,9 @@ impl Reason {
     pub const fn action(self, judged: bool) -> Action {
         match (self, judged) {
             // Reasons that only arise where a policy speaks, or where no policy is needed.
-            (Self::Isolated | Self::MapFull | Self::SpoofedSource | Self::Denied, _) => Action::Drop,
+            (Self::Isolated | Self::MapFull | Self::SpoofedSource | Self::Denied | Self::NotYetKnown, _) => {
+                Action::Drop
+            }
             // What cannot be judged is denied where somebody asked for judgement, and nowhere else.
             (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, true) => Action::Drop,
             (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, false) => Action::Pass,
@@ -80,6 +85,7 @@ impl Reason {
             Self::TooManyHeaders => "too-many-headers",
             Self::Internal => "internal",
             Self::Denied => "denied",
+            Self::NotYetKnown => "not-yet-known",
         }
     }
 }
@@ -100,6 +106,7 @@ mod tests {
             (Reason::TooManyHeaders, Action::Drop, Action::Pass),
             (Reason::Internal, Action::Drop, Action::Pass),
             (Reason::Denied, Action::Drop, Action::Drop),
+            (Reason::NotYetKnown, Action::Drop, Action::Drop),
         ];
         assert_eq!(table.map(|row| row.0), Reason::ALL, "a row for each reason");
         for (reason, judged, open) in table {

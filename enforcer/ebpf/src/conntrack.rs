@@ -3,14 +3,15 @@
 
 use signalbox_enforcer_common::{
     STATISTIC_FLOW_INSERT_FAILED,
-    flow::{Flow, FlowKey},
+    flow::{Event, Flow, FlowKey},
 };
 
 use crate::{
     endpoint::Endpoint,
     judge::{Verdict, judge},
-    maps::{FLOWS, Moment, count},
+    maps::{FLOWS, Moment, count, is_audit},
     packet::{TCP, Tuple},
+    report,
 };
 
 /// A connection on its way through judgement: who opens it, to whom, and what was found.
@@ -97,7 +98,8 @@ pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
             case.turn();
         }
         resolve(case, moment.generation, flow);
-        if !case.judge() {
+        let is_allowed = case.judge();
+        if !is_allowed && !is_audit() {
             if case.tuple.protocol == TCP {
                 // Remembered, so that no later packet of it passes for a reply of something allowed.
                 flow.cut(moment.generation);
@@ -112,6 +114,10 @@ pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
             (case.source.interface, case.destination.interface),
             (case.verdict.egress_decision, case.verdict.ingress_decision),
         );
+        if !is_allowed {
+            flow.mark_audited();
+            report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
+        }
         if !forward {
             case.turn();
         }
@@ -149,7 +155,7 @@ pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
     }
 }
 
-/// Remembers a flow that was allowed.
+/// Remembers a flow that was allowed, or let pass by audit.
 #[inline(always)]
 pub fn remember(case: &Case, moment: Moment) {
     let tuple = &case.tuple;
@@ -158,6 +164,9 @@ pub fn remember(case: &Case, moment: Moment) {
     let mut flags = if source_is_low { Flow::SOURCE_IS_LOW } else { 0 };
     if case.source.has(Endpoint::NODE) {
         flags |= Flow::FROM_NODE;
+    }
+    if !case.verdict.is_allowed() {
+        flags |= Flow::AUDITED;
     }
     let flow = Flow::new(
         moment.generation,

@@ -4,17 +4,20 @@
 use aya_ebpf::programs::TcContext;
 use signalbox_enforcer_common::{
     MARK_REPLY, MARK_REPLY_OF_UNKNOWN,
+    flow::Event,
     policy::{NodePortKey, PodState},
     verdict::{Action, Reason},
 };
 
 use crate::{
+    audit,
     conntrack::{self, ANYONE, Case, Found},
     endpoint::{Endpoint, local_interface},
-    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, scratch},
+    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, is_audit, scratch},
+    newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
-    report,
+    quick, report,
 };
 
 /// Which interface a program stands at.
@@ -32,8 +35,16 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
     let Some(moment) = Moment::read() else {
         return NEXT;
     };
-    if moment.generation == 0 {
+    if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
+    }
+    // SAFETY: the kernel hands a valid context to the program.
+    let interface = unsafe { (*context.skb.skb).ifindex };
+    let sender = if place == Place::Pod { interface } else { 0 };
+    match quick::find(context, moment, sender) {
+        Found::Forward => return NEXT,
+        Found::Reply => return marked(context, MARK_REPLY),
+        Found::Nothing | Found::Cut => {}
     }
     let Some(Scratch { packet, case }) = scratch() else {
         return NEXT;
@@ -41,15 +52,13 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
     packet.reset();
     let parsed = packet.parse(context);
     case.begin(&packet.tuple);
-    // SAFETY: the kernel hands a valid context to the program.
-    let interface = unsafe { (*context.skb.skb).ifindex };
     if let Err(reason) = parsed {
         if place == Place::Uplink {
             // Nothing is delivered from here: the egress hook refuses it where somebody asked for judgement.
             return NEXT;
         }
         if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
-            return NEXT;
+            return from_newcomer(context, None, case, moment, interface);
         }
         let judged = case.source.has(PodState::EGRESS_JUDGED);
         return refuse(case, moment, reason, judged);
@@ -58,7 +67,6 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
         return NEXT;
     }
     if packet.kind == Kind::Continuing || packet.kind == Kind::Datagram {
-        let sender = if place == Place::Pod { interface } else { 0 };
         match conntrack::find(case, moment, sender) {
             Found::Nothing => {}
             Found::Forward => return NEXT,
@@ -79,8 +87,7 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
 #[inline(always)]
 fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Moment, interface: u32) -> i32 {
     if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
-        // Attached, but its tables are not in yet.
-        return NEXT;
+        return from_newcomer(context, Some(packet), case, moment, interface);
     }
     if !is_own(packet, moment, interface) {
         return refuse(case, moment, Reason::SpoofedSource, true);
@@ -112,6 +119,7 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
     if case.judge() {
         conntrack::remember(case, moment);
         report::allowed(case, moment.generation);
+        audit::consider(case, moment);
         pass_fragments(packet, moment);
         return NEXT;
     }
@@ -119,7 +127,25 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
         // Its node always reaches a pod, and so the pod may go on answering.
         return NEXT;
     }
-    drop_denied(case, moment)
+    drop_denied(packet, case, moment)
+}
+
+/// A packet of a pod whose tables are not in yet. `packet`: if it could be read.
+#[inline(always)]
+fn from_newcomer(context: &TcContext, packet: Option<&Packet>, case: &mut Case, moment: Moment, interface: u32) -> i32 {
+    if !newcomer::is_shut() || !newcomer::is_unknown(moment.generation, interface) {
+        newcomer::note(interface, Fate::Passed);
+        return NEXT;
+    }
+    if let Some(packet) = packet
+        && (packet.kind == Kind::Continuing || packet.kind == Kind::Datagram)
+        // Of all that goes to such a pod only what its node sends passes, and is remembered, without an interface.
+        && conntrack::find(case, moment, 0) == Found::Reply
+    {
+        return marked(context, MARK_REPLY);
+    }
+    newcomer::note(interface, Fate::Dropped);
+    refuse(case, moment, Reason::NotYetKnown, true)
 }
 
 /// A packet from outside that no flow covers.
@@ -163,8 +189,12 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
     let Some(moment) = Moment::read() else {
         return NEXT;
     };
-    if moment.generation == 0 {
+    if moment.generation == 0 && !newcomer::is_shut() {
         return NEXT;
+    }
+    match quick::find(context, moment, ANYONE) {
+        Found::Forward | Found::Reply => return NEXT,
+        Found::Nothing | Found::Cut => {}
     }
     let Some(Scratch { packet, case }) = scratch() else {
         return NEXT;
@@ -194,6 +224,13 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
         }
     }
     who(packet, case, moment, place, interface, came_by);
+    if let Some(newcomer) = newcomer(case, moment, place, interface, came_by) {
+        if newcomer::is_shut() {
+            newcomer::note(newcomer, Fate::Dropped);
+            return refuse(case, moment, Reason::NotYetKnown, true);
+        }
+        newcomer::note(newcomer, Fate::Passed);
+    }
     if place == Place::Uplink && case.source.interface == 0 {
         // No pod of this node sent it: nothing to judge.
         return NEXT;
@@ -211,13 +248,14 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
     if case.judge() {
         conntrack::remember(case, moment);
         report::allowed(case, moment.generation);
+        audit::consider(case, moment);
         pass_fragments(packet, moment);
         return NEXT;
     }
     if mark & MARK_REPLY_OF_UNKNOWN != 0 {
         return NEXT;
     }
-    drop_denied(case, moment)
+    drop_denied(packet, case, moment)
 }
 
 /// Who is at the ends, at an egress hook.
@@ -232,6 +270,21 @@ fn who(packet: &Packet, case: &mut Case, moment: Moment, place: Place, interface
     {
         case.destination.of_address(moment.generation, &packet.tuple.destination);
     }
+}
+
+/// The interface of a pod that is not known yet, where one sends this or gets it. What the node itself sends does not count:
+/// it always reaches a pod.
+#[inline(always)]
+fn newcomer(case: &Case, moment: Moment, place: Place, interface: u32, came_by: u32) -> Option<u32> {
+    if came_by == 0 {
+        return None;
+    }
+    // Most packets are settled by what `who` has found already.
+    if case.source.interface == 0 && newcomer::is_unknown(moment.generation, came_by) {
+        return Some(came_by);
+    }
+    let is_settled = place == Place::Uplink || case.destination.interface != 0;
+    (!is_settled && newcomer::is_unknown(moment.generation, interface)).then_some(interface)
 }
 
 /// Whether the pod behind the interface may send from this address.
@@ -284,9 +337,16 @@ fn marked(context: &TcContext, bit: u32) -> i32 {
     NEXT
 }
 
-/// The policies deny.
+/// The policies deny: the packet ends here, unless the node is in audit.
 #[inline(always)]
-fn drop_denied(case: &Case, moment: Moment) -> i32 {
+fn drop_denied(packet: &Packet, case: &Case, moment: Moment) -> i32 {
+    if is_audit() {
+        // Remembered, so that neither its replies nor its next packets are told as well.
+        conntrack::remember(case, moment);
+        report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
+        pass_fragments(packet, moment);
+        return NEXT;
+    }
     report::denied(case, moment.generation, false);
     DROP
 }
@@ -305,6 +365,10 @@ fn refuse(case: &mut Case, moment: Moment, reason: Reason, judged: bool) -> i32 
         Action::Pass => NEXT,
         Action::Drop => {
             case.verdict.reason = reason as u8;
+            if is_audit() {
+                report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
+                return NEXT;
+            }
             report::denied(case, moment.generation, false);
             DROP
         }

@@ -4,12 +4,25 @@
 //! - [`packet`]: what a packet is: addresses, ports, fragments, ICMP errors.
 //! - [`endpoint`]: who is at its ends.
 //! - [`judge`]: what the policies say.
-//! - [`conntrack`]: flows that were judged before.
+//! - [`audit`]: what policies in audit would say.
+//! - [`conntrack`]: flows that were judged before; [`quick`]: the short way for most of their packets.
+//! - [`newcomer`]: pods that are not known yet.
 //! - [`report`]: events and counts.
 //! - [`hook`]: what the four programs do with all that; see docs/adr/0001.
 //! - [`maps`]: the tables.
-#![cfg_attr(target_arch = "bpf", no_std, no_main, allow(internal_features), feature(core_intrinsics))]
+//! - `bench`: what the benches run beside the hooks; not in the object that is shipped.
+#![cfg_attr(
+    target_arch = "bpf",
+    no_std,
+    no_main,
+    allow(internal_features),
+    feature(core_intrinsics, asm_experimental_arch)
+)]
 
+#[cfg(target_arch = "bpf")]
+mod audit;
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
 #[cfg(target_arch = "bpf")]
 mod conntrack;
 #[cfg(target_arch = "bpf")]
@@ -21,9 +34,13 @@ mod judge;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod newcomer;
+#[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod quick;
 #[cfg(target_arch = "bpf")]
 mod report;
 

@@ -4,19 +4,19 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, lpm_trie::Key},
 };
 use signalbox_enforcer_common::{
-    Address, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
-    flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey},
-    policy::{AddressValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey},
+    Address, CONTROL_AUDIT, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
+    flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
+    policy::{AddressValue, AuditValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, Unjudged},
 };
 
 use crate::{conntrack::Case, packet::Packet};
 
-/// The generation in force, and the coarse clock.
+/// The generation in force, the coarse clock, and the mode.
 #[map]
-static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_CELLS, 0);
+pub static CONTROL: Array<u32> = Array::with_max_entries(CONTROL_CELLS, 0);
 
 /// Local pods by the index of their host interface.
 #[map]
@@ -46,6 +46,14 @@ pub static NODE_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(102
 #[map]
 pub static NODE_PORTS: HashMap<NodePortKey, u32> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
+/// Interfaces of the node that are no pod's: in strict mode what comes by another one is a pod that is not known yet.
+#[map]
+pub static FOREIGN: HashMap<u32, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Interfaces of pods that are not known yet, as far as programs stand there.
+#[map]
+pub static UNJUDGED: HashMap<u32, Unjudged> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
 /// Flows that were judged.
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, BPF_F_NO_COMMON_LRU);
@@ -61,6 +69,14 @@ pub static LIMITS: LruHashMap<LimitKey, Limit> = LruHashMap::with_max_entries(81
 /// Verdicts counted.
 #[map]
 pub static COUNTS: LruHashMap<CountKey, Counts> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Local pods that policies in audit select, by the index of their host interface.
+#[map]
+pub static AUDITS: HashMap<u32, AuditValue> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// Verdicts counted by what decided. User space takes away what belongs to groups that are gone.
+#[map]
+pub static VERDICTS: PerCpuHashMap<VerdictKey, u64> = PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// What the kernel counts of itself.
 #[map]
@@ -110,6 +126,16 @@ impl Moment {
         let now = CONTROL.get_ptr(CONTROL_CLOCK)?;
         // SAFETY: pointers into an array map stay valid while the program runs; user space writes whole words.
         unsafe { Some(Self { generation: generation.read_volatile(), now: now.read_volatile() }) }
+    }
+}
+
+/// Whether everything is let pass, and denials are only reported. Asked only where something is to be denied.
+#[inline(always)]
+pub fn is_audit() -> bool {
+    match CONTROL.get_ptr(CONTROL_AUDIT) {
+        // SAFETY: a pointer into an array map stays valid while the program runs; user space writes whole words.
+        Some(cell) => unsafe { cell.read_volatile() != 0 },
+        None => false,
     }
 }
 

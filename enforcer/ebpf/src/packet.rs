@@ -16,8 +16,10 @@ const ICMPV6: u8 = 58;
 const ETHERNET_HEADER: u32 = 14;
 /// More than the standard lists, each once.
 const MOST_EXTENSIONS: u32 = 6;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// As `skb->protocol` has it.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// See [`ETHERTYPE_IPV4`].
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_ARP: u16 = 0x0806;
 
 /// One direction of a conversation, in host byte order.

@@ -39,6 +39,11 @@ pub fn to_uplink(context: TcContext) -> i32 {
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 4] = *b"GPL\0";
 
+/// Which layout of the maps these programs were built with: user space finds it in the object.
+#[unsafe(link_section = "layout")]
+#[unsafe(no_mangle)]
+static LAYOUT: [u8; 40] = signalbox_enforcer_common::LAYOUT;
+
 /// A panic cannot be reached: the verifier would refuse it.
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -5,14 +5,15 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use signalbox_enforcer_common::{
-    Address, STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS,
-    flow::{CountKey, Counts, Event, Limit, LimitKey},
+    Address, STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS, STATISTIC_UNCOUNTED,
+    flow::{CountKey, Counts, Event, Limit, LimitKey, Outcome, VerdictKey},
+    policy::{NO_DECISION, Side},
 };
 
 use crate::{
     conntrack::Case,
     endpoint::Endpoint,
-    maps::{COUNTS, EVENTS, LIMITS, PODS, count},
+    maps::{COUNTS, EVENTS, LIMITS, PODS, VERDICTS, count},
 };
 
 /// A new flow was allowed.
@@ -22,7 +23,16 @@ pub fn allowed(case: &Case, generation: u32) {
         // SAFETY: the entry's memory stays mapped while the program runs; the addition is atomic.
         unsafe { add_one(&raw mut (*counts).allowed) };
     }
-    emit(case, generation, false, 0);
+    let verdict = &case.verdict;
+    if verdict.egress_decision != NO_DECISION {
+        let side = Side::Egress as u8;
+        tally(&VerdictKey::new(case.source.group, side, verdict.egress_decision, 0, Outcome::Allowed));
+    }
+    if verdict.ingress_decision != NO_DECISION {
+        let side = Side::Ingress as u8;
+        tally(&VerdictKey::new(case.destination.group, side, verdict.ingress_decision, 0, Outcome::Allowed));
+    }
+    emit(case, generation, (false, 0), 0);
 }
 
 /// A packet was denied; `cut`: of a flow that had been allowed.
@@ -32,8 +42,52 @@ pub fn denied(case: &Case, generation: u32, cut: bool) {
         // SAFETY: as above.
         unsafe { add_one(&raw mut (*counts).denied) };
     }
+    tally(&denial(case, Outcome::Denied));
     if let Some(suppressed) = due(case, generation) {
-        emit(case, generation, cut, suppressed);
+        emit(case, generation, (cut, 0), suppressed);
+    }
+}
+
+/// A packet was let pass that would be denied. `audit`: as in [`Event::audit`].
+#[inline(never)]
+pub fn would_be_denied(case: &Case, generation: u32, audit: u32) {
+    if audit == Event::NODE_IN_AUDIT
+        && let Some(counts) = counts_of(case, generation)
+    {
+        // SAFETY: as above.
+        unsafe { add_one(&raw mut (*counts).allowed) };
+    }
+    tally(&denial(case, Outcome::WouldBeDenied));
+    if let Some(suppressed) = due(case, generation) {
+        emit(case, generation, (false, audit), suppressed);
+    }
+}
+
+/// What denied.
+#[inline(always)]
+fn denial(case: &Case, outcome: Outcome) -> VerdictKey {
+    let verdict = &case.verdict;
+    let (group, decision) = if verdict.side == Side::Egress as u8 {
+        (case.source.group, verdict.egress_decision)
+    } else if verdict.side == Side::Ingress as u8 {
+        (case.destination.group, verdict.ingress_decision)
+    } else {
+        (0, NO_DECISION)
+    };
+    VerdictKey::new(group, verdict.side, decision, verdict.reason, outcome)
+}
+
+/// Counts a verdict under what decided.
+#[inline(always)]
+fn tally(key: &VerdictKey) {
+    if let Some(cell) = VERDICTS.get_ptr_mut(key) {
+        // SAFETY: the cell is this CPU's own, and programs on one CPU do not interrupt each other.
+        unsafe { *cell = (*cell).wrapping_add(1) };
+        return;
+    }
+    // This CPU has counted none yet: an entry that another one makes meanwhile keeps the other's count.
+    if VERDICTS.insert(key, &1, 0).is_err() {
+        count(STATISTIC_UNCOUNTED);
     }
 }
 
@@ -62,7 +116,7 @@ fn due(case: &Case, generation: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn emit(case: &Case, generation: u32, cut: bool, suppressed: u32) {
+fn emit(case: &Case, generation: u32, (cut, audit): (bool, u32), suppressed: u32) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(STATISTIC_LOST_EVENTS);
         return;
@@ -84,8 +138,8 @@ fn emit(case: &Case, generation: u32, cut: bool, suppressed: u32) {
         ingress_group: case.destination.group,
         ingress_decision: case.verdict.ingress_decision,
         suppressed,
+        audit,
         reserved: 0,
-        reserved_too: 0,
     });
     entry.submit(0);
 }

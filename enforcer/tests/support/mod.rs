@@ -2,7 +2,11 @@
 //! open files only, so that not even `kill -9` leaves anything behind.
 #![allow(dead_code)]
 
+pub mod agent;
+pub mod api;
+pub mod faults;
 pub mod frame;
+pub mod told;
 
 use std::{
     fs::File,
@@ -17,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::{Value, json};
 use signalbox_api::{
     flow::Decision,
@@ -86,7 +93,7 @@ impl Space {
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn set(&self, file: &str, value: &str) {
+    pub fn set(&self, file: &str, value: &str) {
         self.enter(|| std::fs::write(file, value)).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
@@ -144,6 +151,30 @@ impl Space {
 
     pub fn interface(&self, name: &str) -> u32 {
         self.enter(|| nix::net::if_::if_nametoindex(name)).expect("the interface exists")
+    }
+}
+
+/// A bpf file system of the test's own, that no other process sees and that ends with the test's: held by an open file.
+pub struct BpfFs {
+    root: File,
+}
+
+impl BpfFs {
+    pub fn new() -> Self {
+        let root = thread::spawn(|| {
+            // A mount namespace of the thread's own: what it mounts stays as long as somebody has it open.
+            unshare(CloneFlags::CLONE_NEWNS).expect("root can make a mount namespace");
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("root can make mounts private");
+            mount(Some("bpf"), "/sys/fs", Some("bpf"), MsFlags::empty(), none).expect("root can mount");
+            File::open("/sys/fs").expect("it is there")
+        });
+        Self { root: root.join().expect("the thread ends well") }
+    }
+
+    /// Where to pin.
+    pub fn pins(&self) -> PathBuf {
+        path(&self.root).join("signalbox")
     }
 }
 
@@ -241,7 +272,8 @@ impl Lab {
         lab
     }
 
-    fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
+    /// Makes a pod's namespace one: an interface, addresses and routes.
+    pub fn pod(&self, pod: &Space, veth: &str, v4: &str, v6: &str) {
         let node = &self.node;
         node.run(&format!("ip link add {veth} type veth peer name eth0 netns {}", pod.path().display()));
         node.run(&format!("ip addr add {GATEWAY}/32 dev {veth}"));
@@ -265,6 +297,11 @@ impl Lab {
     }
 }
 
+/// How an enforcer of the lab's node is started.
+pub fn config(lab: &Lab) -> Config {
+    Config { node: "n".to_owned(), netns: Some(lab.node.path()), uplinks: vec!["up0".to_owned()], ..Config::default() }
+}
+
 /// An enforcer without a Kubernetes API: objects are handed to it.
 pub struct Gate {
     pub datapath: Datapath,
@@ -280,16 +317,19 @@ impl Gate {
     }
 
     pub fn with(lab: &Lab, attach: AttachPreference, limits: Limits) -> Self {
-        let config = Config {
-            node: "n".to_owned(),
-            netns: Some(lab.node.path()),
-            uplinks: vec!["up0".to_owned()],
-            attach,
-            limits,
-            ..Config::default()
-        };
+        let mut gate = Self::start(lab, &Config { attach, limits, ..config(lab) }, None);
+        gate.policies(&[]);
+        gate
+    }
+
+    /// With another object than the one that is built in. Nothing is applied yet.
+    pub fn start(lab: &Lab, config: &Config, object: Option<&[u8]>) -> Self {
         let began = Instant::now();
-        let mut datapath = Datapath::load(&config).unwrap_or_else(|error| panic!("{error:#?}"));
+        let loaded = match object {
+            Some(object) => Datapath::load_object(config, object),
+            None => Datapath::load(config),
+        };
+        let mut datapath = loaded.unwrap_or_else(|error| panic!("{error:#?}"));
         println!("programs loaded and verified in {:?}", began.elapsed());
         let (sender, events) = broadcast::channel(4096);
         let (ring, names) = datapath.take_events().expect("the object has the ring buffer");
@@ -317,9 +357,7 @@ impl Gate {
             pod("two", "b", POD_B, "fd00:244::3"),
         ];
         let identities = IdentityAllocator::default();
-        let mut gate = Self { datapath, events, objects, identities, _reader: reader };
-        gate.policies(&[]);
-        gate
+        Self { datapath, events, objects, identities, _reader: reader }
     }
 
     /// Replaces all policies.

@@ -1,0 +1,251 @@
+//! Pods whose policies are not in yet: `Mode::Strict` shuts them, `Mode::Standard` counts what passes.
+
+mod support;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use signalbox_api::{flow::Decision, kernel::Exposure};
+use signalbox_enforcer::{Config, Enforcer, Mode};
+use support::{
+    Echo, Lab, OUTSIDE, POD_A, POD_B, Space, can_run, policy,
+    told::{Api, Process, pod, until},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Where nobody answers, but whoever gets something can tell.
+const PORT: u16 = 7000;
+
+/// Sockets of `two/b` and of the host outside: what arrives there was let pass.
+struct Ears(Vec<UdpSocket>);
+
+impl Ears {
+    fn new(lab: &Lab) -> Self {
+        Self(
+            [&lab.b, &lab.outside]
+                .map(|space| {
+                    let socket = space.enter(|| UdpSocket::bind(("0.0.0.0", PORT))).expect("a free port");
+                    socket.set_nonblocking(true).expect("a socket can be non-blocking");
+                    socket
+                })
+                .into(),
+        )
+    }
+
+    /// Who was heard since the last time.
+    fn heard(&self) -> Vec<SocketAddr> {
+        let mut buffer = [0; 16];
+        self.0
+            .iter()
+            .flat_map(|socket| std::iter::from_fn(|| socket.recv_from(&mut buffer).ok()).collect::<Vec<_>>())
+            .map(|(_, from)| from)
+            .collect()
+    }
+}
+
+/// A pod that has just been made: it talks at once, for a while, to whoever it can.
+fn talk(space: &Space, lasting: Duration) {
+    let socket = space.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    let end = Instant::now() + lasting;
+    while Instant::now() < end {
+        for to in [POD_B, OUTSIDE] {
+            // Its interface may still have no neighbour.
+            let _lost = socket.send_to(b"x", (to, PORT));
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Waits until what it sends is on its way: a fresh veth drops for up to a second, and that would prove nothing.
+fn settle(lab: &Lab, address: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !lab.node.pings(address) {
+        assert!(Instant::now() < end, "its node always reaches {address}, and gets an answer");
+    }
+}
+
+async fn started(lab: &Lab, api: &Api, client: kube::Client, mode: Mode) -> (Enforcer, CancellationToken) {
+    for name in ["one", "two"] {
+        api.put("namespaces", json!({"metadata": {"name": name, "resourceVersion": "1"}}));
+    }
+    api.put("pods", pod("one", "a", POD_A));
+    api.put("pods", pod("two", "b", POD_B));
+    let config = Config {
+        node: "n".to_owned(),
+        netns: Some(lab.node.path()),
+        uplinks: vec!["up0".to_owned()],
+        mode,
+        ..Config::default()
+    };
+    let shutdown = CancellationToken::new();
+    let enforcer =
+        signalbox_enforcer::start(config, client, shutdown.clone()).await.unwrap_or_else(|e| panic!("{e:#?}"));
+    until(&enforcer, "both pods are found", |status| status.enforcing && status.pods == 2).await;
+    (enforcer, shutdown)
+}
+
+async fn exposure(enforcer: &Enforcer, pod: &str) -> Exposure {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let latest = enforcer.handle().exposures();
+        if let Some(found) = latest.into_iter().find(|exposure| exposure.pod == pod) {
+            return found;
+        }
+        assert!(Instant::now() < end, "{pod} has an exposure");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_pod_is_shut_until_its_policies_are_in() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b, &lab.outside, &lab.node].map(|space: &Space| Echo::new(space, 9000));
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let (api, client) = Api::start().await;
+    let (enforcer, shutdown) = started(&lab, &api, client, Mode::Strict).await;
+    assert!(lab.a.reaches(POD_B, 9000) && lab.a.reaches(OUTSIDE, 9000), "who was there before is not shut");
+
+    let mut events = enforcer.events();
+    let fresh = Space::new();
+    lab.pod(&fresh, "vc", "10.244.0.4", "fd00:244::4");
+    let _process = Process::new(&fresh);
+    let _server = Echo::new(&fresh, 9000);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !lab.node.reaches("10.244.0.4", 9000) {
+        assert!(Instant::now() < end, "its node always reaches it, and gets an answer");
+    }
+    assert!(!fresh.reaches(POD_B, 9000) && !fresh.reaches(OUTSIDE, 9000) && !fresh.reaches_udp(OUTSIDE, 9000));
+    assert!(!lab.a.reaches("10.244.0.4", 9000) && !lab.outside.reaches("10.244.0.4", 9000));
+    assert!(lab.a.reaches(POD_B, 9000), "nobody else suffers");
+    let denied = timeout(Duration::from_secs(2), async {
+        loop {
+            let event = events.recv().await.expect("the enforcer lives");
+            if event.decision == Decision::Denied {
+                return event;
+            }
+        }
+    });
+    assert_eq!(denied.await.expect("an event").reason.as_deref(), Some("not-yet-known"));
+
+    let known = pod("one", "c", "10.244.0.4");
+    let shut = policy("one/shut", &["Egress"], json!({"egress": [{"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}]}));
+    api.tell("networkpolicies", "ADDED", shut, 10);
+    until(&enforcer, "the policy is in force", |status| status.policies_version == 10).await;
+    api.tell("pods", "ADDED", known, 11);
+    until(&enforcer, "the pod is found", |status| status.pods == 3).await;
+    assert!(fresh.reaches(OUTSIDE, 9000) && lab.outside.reaches("10.244.0.4", 9000), "now its policies count");
+    assert!(!fresh.reaches(POD_B, 9000));
+    let exposure = exposure(&enforcer, "one/c").await;
+    println!("{exposure:?}");
+    assert!(exposure.shut && exposure.passed == 0 && exposure.dropped > 0 && exposure.us > 0, "{exposure:?}");
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
+    assert!(fresh.reaches(POD_B, 9000), "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_standard_mode_a_new_pod_is_open_and_what_passes_is_counted() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let ears = Ears::new(&lab);
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let (api, client) = Api::start().await;
+    let (enforcer, shutdown) = started(&lab, &api, client, Mode::Standard).await;
+    api.tell("networkpolicies", "ADDED", policy("one/shut", &["Egress"], json!({})), 10);
+    until(&enforcer, "the policy is in force", |status| status.policies_version == 10).await;
+    let fresh = Space::new();
+    lab.pod(&fresh, "vc", "10.244.0.4", "fd00:244::4");
+    settle(&lab, "10.244.0.4");
+    let _process = Process::new(&fresh);
+    talk(&fresh, Duration::from_millis(20));
+    let open = ears.heard();
+    assert!(!open.is_empty(), "a policy isolates it, but the pod is not known yet");
+    api.tell("pods", "ADDED", pod("one", "c", "10.244.0.4"), 11);
+    until(&enforcer, "the pod is found", |status| status.pods == 3).await;
+    ears.heard();
+    talk(&fresh, Duration::from_millis(20));
+    assert_eq!(ears.heard(), [], "its policies are in");
+    let exposure = exposure(&enforcer, "one/c").await;
+    println!("{exposure:?}");
+    assert!(!exposure.shut && exposure.dropped == 0, "{exposure:?}");
+    assert!(exposure.passed >= open.len() as u64, "{exposure:?}, but {} packets were heard", open.len());
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
+}
+
+/// A pod of the crowd.
+struct Fresh {
+    space: Space,
+    name: String,
+    address: String,
+}
+
+impl Fresh {
+    fn new(lab: &Lab, number: usize) -> Self {
+        let (high, low) = (1 + number / 250, 2 + number % 250);
+        let fresh = Self { space: Space::new(), name: format!("c{number}"), address: format!("10.244.{high}.{low}") };
+        lab.pod(&fresh.space, &format!("v{number}"), &fresh.address, &format!("fd00:244::{high}:{low}"));
+        fresh
+    }
+}
+
+/// They come in crowds, and talk from their first moment on; some of each crowd become pods, one after the other, and are
+/// isolated then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_pods_start_and_no_packet_leaks() {
+    const CROWDS: usize = 20;
+    const CROWD: usize = 50;
+    const KNOWN: usize = 3;
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let ears = Ears::new(&lab);
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let (api, client) = Api::start().await;
+    let (enforcer, shutdown) = started(&lab, &api, client, Mode::Strict).await;
+    api.tell("networkpolicies", "ADDED", policy("one/shut", &["Egress"], json!({})), 10);
+    until(&enforcer, "the policy is in force", |status| status.policies_version == 10).await;
+    let (mut dropped, mut version) = (0, 100);
+    for crowd in 0..CROWDS {
+        let pods: Vec<Fresh> = (0..CROWD)
+            .map(|number| {
+                let fresh = Fresh::new(&lab, crowd * CROWD + number);
+                talk(&fresh.space, Duration::from_millis(1));
+                fresh
+            })
+            .collect();
+        for fresh in &pods {
+            settle(&lab, &fresh.address);
+            talk(&fresh.space, Duration::from_millis(1));
+        }
+        assert_eq!(ears.heard(), [], "the pods of crowd {crowd} are shut");
+        for fresh in &pods[..KNOWN] {
+            let process = Process::new(&fresh.space);
+            let known = pod("one", &fresh.name, &fresh.address);
+            api.tell("pods", "ADDED", known.clone(), version);
+            until(&enforcer, "the pod is found", |status| status.pods == 3).await;
+            talk(&fresh.space, Duration::from_millis(1));
+            assert_eq!(ears.heard(), [], "{} is isolated", fresh.name);
+            api.tell("pods", "DELETED", known, version + 1);
+            until(&enforcer, "the pod is gone", |status| status.pods == 2).await;
+            dropped += exposure(&enforcer, &format!("one/{}", fresh.name)).await.dropped;
+            version += 2;
+            drop(process);
+        }
+    }
+    let known = CROWDS * KNOWN;
+    println!("{} pods; of the {known} that became known {dropped} packets were dropped before", CROWDS * CROWD);
+    assert!(dropped >= 2 * known as u64, "they did talk, to two hosts each: {dropped} packets");
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
+}
