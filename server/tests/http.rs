@@ -86,6 +86,29 @@ async fn who_may_ask_what() {
     server.stopped().await;
 }
 
+fn error(answer: &Answer) -> ApiError {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+}
+
+#[tokio::test]
+async fn errors_have_one_shape_whoever_finds_them() {
+    let (server, shutdown) = server(8).await;
+    let headers = format!("host: {}\r\nauthorization: Bearer {TOKEN}\r\n", server.local_addr());
+    for (method, path, status, words) in [
+        ("POST", "/api/v1/lesson/steps/abc", 400, "abc"),
+        ("POST", "/api/v1/lesson/steps/1?only_lesson=maybe", 400, "only_lesson"),
+        ("GET", "/api/v1/events?after=x", 400, "after"),
+        ("TRACE", "/api/v1/state", 405, "/api/v1/state does not take TRACE"),
+    ] {
+        let answer = ask(&server, &request(method, path, &headers)).await;
+        let error = error(&answer);
+        assert_eq!((answer.status, error.status), (status, status), "{method} {path}: {error:?}");
+        assert!(error.message.contains(words), "{method} {path}: {error:?}");
+    }
+    shutdown.cancel();
+    server.stopped().await;
+}
+
 #[tokio::test]
 async fn the_link_sets_the_cookie_and_leaves_no_token_behind() {
     let (server, shutdown) = server(8).await;
@@ -139,6 +162,17 @@ async fn bodies_are_bounded() {
     );
     let answer = ask(&server, &request).await;
     assert_eq!(answer.status, 413);
+    // A body that does not announce its length is read up to the bound.
+    let chunk = "x".repeat(1024 * 1024);
+    let chunked = format!(
+        "POST /api/v1/policies HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n{2:x}\r\n{1}\r\n{2:x}\r\n{1}\r\n{2:x}\r\n{1}\r\n0\r\n\r\n",
+        server.local_addr(),
+        chunk,
+        chunk.len(),
+    );
+    let answer = ask(&server, &chunked).await;
+    assert_eq!((answer.status, error(&answer).status), (413, 413), "{}", answer.body);
     shutdown.cancel();
     server.stopped().await;
 }

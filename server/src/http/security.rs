@@ -12,7 +12,7 @@ use http::header::{
 use http::{Method, Uri};
 
 use super::App;
-use super::answer::Refusal;
+use super::answer::{self, Refusal};
 
 /// The page runs its own scripts and WASM, talks to its own server, and is shown in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
@@ -125,6 +125,9 @@ pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Resp
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
+    if is_api {
+        response = answer::in_shape(response).await;
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
