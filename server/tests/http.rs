@@ -51,7 +51,7 @@ async fn who_may_ask_what() {
     let cookie = format!("cookie: signalbox={TOKEN}\r\n");
     let evil = "origin: http://evil.example\r\n";
     let step = "/api/v1/lesson/steps/99";
-    let cases: [(&str, &str, String, u16); 18] = [
+    let cases: [(&str, &str, String, u16); 20] = [
         ("GET", "/api/v1/state", host.clone(), 200),
         ("GET", "/api/v1/state", format!("{host}{own}"), 200),
         ("GET", "/api/v1/state", format!("{host}{evil}"), 403),
@@ -63,7 +63,10 @@ async fn who_may_ask_what() {
         ("POST", step, host.clone(), 401),
         ("POST", step, format!("{host}authorization: Bearer wrong\r\n"), 401),
         ("POST", step, format!("{host}{bearer}"), 404),
-        ("POST", step, format!("{host}{cookie}{own}"), 404),
+        ("POST", step, format!("{host}{bearer}{own}"), 404),
+        ("POST", step, format!("{host}{bearer}{evil}"), 403),
+        // A cookie opens nothing: browsers send it to every port of the host.
+        ("POST", step, format!("{host}{cookie}{own}"), 401),
         ("POST", step, format!("{host}{cookie}{evil}"), 403),
         ("POST", "/api/v1/rounds", host.clone(), 401),
         ("DELETE", "/api/v1/policies/a/b", host.clone(), 401),
@@ -110,16 +113,22 @@ async fn errors_have_one_shape_whoever_finds_them() {
 }
 
 #[tokio::test]
-async fn the_link_sets_the_cookie_and_leaves_no_token_behind() {
+async fn the_link_opens_the_page_and_its_cookie_is_not_the_token() {
     let (server, shutdown) = server(8).await;
     let host = format!("host: {}\r\n", server.local_addr());
     assert_eq!(server.url(), format!("http://{}/?token={TOKEN}", server.local_addr()));
     let answer = ask(&server, &request("GET", &format!("/?token={TOKEN}"), &host)).await;
-    assert_eq!(answer.status, 303);
-    assert!(answer.head.contains("location: /\r\n") || answer.head.ends_with("location: /"), "{}", answer.head);
-    for word in [format!("signalbox={TOKEN}"), "httponly".to_owned(), "samesite=strict".to_owned()] {
-        assert!(answer.head.contains(&word), "{word}: {}", answer.head);
+    assert_eq!(answer.status, 200);
+    for word in ["set-cookie: signalbox=", "httponly", "samesite=strict", "cache-control: no-store"] {
+        assert!(answer.head.contains(word), "{word}: {}", answer.head);
     }
+    assert!(!answer.head.contains(TOKEN), "{}", answer.head);
+    let (_, cookie) = answer.head.split_once("set-cookie: ").expect("a cookie");
+    let cookie = format!("{host}cookie: {}\r\n", cookie.split(';').next().expect("its pair"));
+    let state = ask(&server, &request("GET", "/api/v1/state", &cookie)).await;
+    assert!(state.body.contains("\"writable\":true"), "its page may hold the token: {}", state.body);
+    let step = ask(&server, &request("POST", "/api/v1/lesson/steps/99", &cookie)).await;
+    assert_eq!(step.status, 401, "and the cookie alone changes nothing");
     let answer = ask(&server, &request("GET", "/?token=wrong", &host)).await;
     assert_eq!(answer.status, 403);
     assert!(!answer.head.contains("set-cookie"));
