@@ -21,6 +21,10 @@ use crate::store::{Link, Store};
 /// The page.
 #[component]
 pub fn App() -> impl IntoView {
+    // Before the route is read and the stream is opened.
+    if !browser::is_alone() {
+        browser::take_token();
+    }
     let store = Store::new();
     provide_context(store);
     provide_context(Sim::new());

@@ -18,6 +18,29 @@ pub fn set_hash(hash: &str) {
     let _ = window().location().set_hash(hash);
 }
 
+/// Where the page keeps the server's token: with the page's origin, which has the port in it, as a cookie's has not.
+const TOKEN: &str = "signalbox.token";
+
+/// Takes the token of the link by which the page was opened out of the address bar, and keeps it.
+pub fn take_token() {
+    let location = window().location();
+    let query = location.search().unwrap_or_default();
+    let Some(token) = query.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix("token=")) else {
+        return;
+    };
+    remember(TOKEN, token);
+    let bare = format!("{}{}", location.pathname().unwrap_or_default(), hash());
+    if let Ok(history) = window().history() {
+        // Where it is refused, the token stays in the bar: the page works all the same.
+        let _ = history.replace_state_with_url(&wasm_bindgen::JsValue::NULL, "", Some(&bare));
+    }
+}
+
+/// The server's token, if the page was ever opened by its link.
+pub fn token() -> Option<String> {
+    recall(TOKEN)
+}
+
 /// The page has no server: it was built into a folder by itself.
 pub fn is_alone() -> bool {
     document().document_element().is_some_and(|root| root.has_attribute("data-alone"))

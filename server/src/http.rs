@@ -3,13 +3,14 @@
 //! - [`security`]: who may ask, and what browsers are told to forbid.
 //! - [`answer`]: the one place that turns errors into statuses.
 //! - [`state`], [`policies`], [`lesson`]: the REST API; [`events`]: what changes, as it changes.
-//! - [`yaml`]: manifests in, and lines for the fields at fault.
+//! - [`yaml`]: manifests in, and lines for the fields at fault; [`names`]: what can be a name.
 //! - [`page`]: the built page; [`metrics`]: for Prometheus.
 
 pub mod answer;
 pub mod events;
 pub mod lesson;
 pub mod metrics;
+pub mod names;
 pub mod page;
 pub mod policies;
 pub mod security;

@@ -14,7 +14,7 @@ pub mod error;
 pub mod feed;
 pub mod http;
 pub mod hub;
-mod kube_error;
+pub mod kube_error;
 pub mod lesson;
 pub mod matrix;
 pub mod run;

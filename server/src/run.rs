@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent};
 use signalbox_api::state::LessonStep;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -143,11 +143,12 @@ impl Runner {
                     drain(&mut words, |word| self.word(word));
                 }
                 Some(ask) = inputs.asks.recv() => self.ask(ask),
-                event = next_event(&mut events) => {
-                    self.flow(event);
+                told = next_event(&mut events) => {
+                    self.flow(told);
                     // Take what is there at once, so that one wake serves a whole round.
-                    while let Some(Ok(event)) = events.as_mut().map(broadcast::Receiver::try_recv) {
-                        self.flow(Some(event));
+                    for _ in 0..BATCH {
+                        let Some(told) = waiting_event(&mut events) else { break };
+                        self.flow(told);
                     }
                 }
                 fresh = next_status(&mut status) => match fresh {
@@ -311,14 +312,15 @@ impl Runner {
         self.core.ask(id, now);
     }
 
-    fn flow(&mut self, event: Option<FlowEvent>) {
-        match event {
-            Some(event) => {
+    fn flow(&mut self, told: Told) {
+        match told {
+            Told::Flow(event) => {
                 let now = self.now();
-                self.core.flow(event, now);
+                self.core.flow(*event, now);
             }
-            None => {
-                self.lost_events += 1;
+            Told::Lost(events) => {
+                tracing::warn!(events, "the kernel's events came too fast");
+                self.lost_events += events;
                 self.stale.problems = true;
             }
         }
@@ -343,19 +345,34 @@ fn drain<T>(queue: &mut mpsc::Receiver<T>, mut take: impl FnMut(T)) {
     }
 }
 
-/// The next event; `None` where some were lost. Never resolves where nobody enforces.
-async fn next_event(events: &mut Option<broadcast::Receiver<FlowEvent>>) -> Option<FlowEvent> {
+/// What the kernel's events bring.
+#[derive(Debug, PartialEq)]
+enum Told {
+    /// One of them.
+    Flow(Box<FlowEvent>),
+    /// So many were gone before they could be read.
+    Lost(u64),
+}
+
+/// The next event. Never resolves where nobody enforces.
+async fn next_event(events: &mut Option<broadcast::Receiver<FlowEvent>>) -> Told {
     let Some(receiver) = events else { return std::future::pending().await };
     match receiver.recv().await {
-        Ok(event) => Some(event),
-        Err(RecvError::Lagged(lost)) => {
-            tracing::warn!(lost, "the kernel's events came too fast");
-            None
-        }
+        Ok(event) => Told::Flow(Box::new(event)),
+        Err(RecvError::Lagged(lost)) => Told::Lost(lost),
         Err(RecvError::Closed) => {
             *events = None;
             std::future::pending().await
         }
+    }
+}
+
+/// An event that is there already.
+fn waiting_event(events: &mut Option<broadcast::Receiver<FlowEvent>>) -> Option<Told> {
+    match events.as_mut()?.try_recv() {
+        Ok(event) => Some(Told::Flow(Box::new(event))),
+        Err(TryRecvError::Lagged(lost)) => Some(Told::Lost(lost)),
+        Err(TryRecvError::Empty | TryRecvError::Closed) => None,
     }
 }
 
@@ -364,4 +381,48 @@ async fn next_status(status: &mut Option<watch::Receiver<EnforcerStatus>>) -> Op
     let Some(receiver) = status else { return std::future::pending().await };
     receiver.changed().await.ok()?;
     Some(receiver.borrow_and_update().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use signalbox_api::flow::{Decision, Protocol};
+
+    use super::*;
+
+    fn event(at_us: u64) -> FlowEvent {
+        let address = std::net::SocketAddr::from(([10, 244, 0, 5], 40_000));
+        FlowEvent {
+            node: "lab".to_owned(),
+            decision: Decision::Denied,
+            direction: None,
+            protocol: Protocol::Tcp,
+            source: address,
+            destination: address,
+            source_pod: None,
+            destination_pod: None,
+            rule: None,
+            isolated_by: Vec::new(),
+            reason: None,
+            generation: 1,
+            at_us,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_event_is_read_or_counted_as_lost() {
+        let (sender, receiver) = broadcast::channel(2);
+        let mut events = Some(receiver);
+        let send = |number| sender.send(event(number)).map(drop).expect("somebody listens");
+        let flow = |number| Told::Flow(Box::new(event(number)));
+        send(1);
+        assert_eq!(next_event(&mut events).await, flow(1));
+        // Five come while the batch is being read: three of them are gone by then.
+        (2..=6).for_each(send);
+        assert_eq!(waiting_event(&mut events), Some(Told::Lost(3)));
+        assert_eq!(waiting_event(&mut events), Some(flow(5)));
+        assert_eq!(waiting_event(&mut events), Some(flow(6)));
+        assert_eq!(waiting_event(&mut events), None);
+        (7..=10).for_each(send);
+        assert_eq!(next_event(&mut events).await, Told::Lost(2));
+    }
 }

@@ -154,6 +154,68 @@ async fn the_api_servers_refusal_comes_with_lines() {
 }
 
 #[tokio::test]
+async fn a_misspelled_field_is_refused_where_it_stands() {
+    let bench = Bench::start().await;
+    let misspelled = format!("{POLICY}  igress: []\n");
+    let path = "/api/v1/policies/frontend/mine";
+    for (method, path) in [("POST", "/api/v1/policies"), ("POST", "/api/v1/policies?dry_run=true"), ("PUT", path)] {
+        let (status, answer) = bench.ask(method, path, &misspelled).await;
+        let error: ApiError = serde_json::from_value(answer).expect("an error");
+        let cause = error.causes.first().unwrap_or_else(|| panic!("no cause: {error:?}"));
+        assert_eq!(
+            (status, cause.field.as_str(), cause.line),
+            (400, "spec.igress", Some(7)),
+            "{method} {path}: {error:?}"
+        );
+        assert!(error.message.contains("unknown field"), "{error:?}");
+    }
+    let in_metadata = POLICY.replace("name: mine,", "name: mine, lables: {a: b},");
+    for (method, path) in [("POST", "/api/v1/policies"), ("PUT", path)] {
+        let (status, answer) = bench.ask(method, path, &in_metadata).await;
+        assert_eq!(
+            (status, answer["causes"][0]["field"].as_str()),
+            (400, Some("metadata.lables")),
+            "{method}: {answer}"
+        );
+    }
+    assert_eq!(bench.ask("GET", path, "").await.0, 404, "nothing was kept");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn an_edit_of_a_policy_that_is_gone_does_not_bring_it_back() {
+    let bench = Bench::start().await;
+    let path = "/api/v1/policies/frontend/mine";
+    let edited = POLICY.replace("name: mine,", "name: mine, resourceVersion: \"7\",");
+    let (status, answer) = bench.ask("PUT", path, &edited).await;
+    assert_eq!(status, 409, "{answer}");
+    bench.change("PUT", path, POLICY).await;
+    let (status, answer) = bench.ask("PUT", path, &edited).await;
+    assert_eq!(status, 409, "{answer}");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn names_that_are_none_never_reach_the_cluster() {
+    let bench = Bench::start().await;
+    let climbing = POLICY.replace("name: mine", "name: ../networkpolicies/mine");
+    let (status, answer) = bench.ask("POST", "/api/v1/policies", &climbing).await;
+    assert_eq!((status, answer["causes"][0]["field"].as_str()), (400, Some("metadata.name")), "{answer}");
+    bench.change("POST", "/api/v1/policies", POLICY).await;
+    for path in [
+        "/api/v1/policies/frontend/..%2Fnetworkpolicies%2Fmine",
+        "/api/v1/policies/frontend%2Fnetworkpolicies%2Fmine%3F/x",
+        "/api/v1/policies/frontend/mine%3FdryRun=All",
+    ] {
+        let (status, answer) = bench.ask("DELETE", path, "").await;
+        assert_eq!(status, 404, "{path}: {answer}");
+        assert!(answer["message"].as_str().is_some_and(|text| text.contains("no name")), "{path}: {answer}");
+    }
+    assert_eq!(bench.ask("GET", "/api/v1/policies/frontend/mine", "").await.0, 200);
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn the_lessons_steps_go_forth_and_back() {
     let bench = Bench::start().await;
     bench.change("POST", "/api/v1/policies", POLICY).await;

@@ -303,6 +303,73 @@ fn a_refusal_asks_the_peer_whether_it_listens() {
 }
 
 #[test]
+fn what_another_pods_agent_says_of_a_probe_is_passed_over() {
+    let mut bench = Bench::started(Decision::Denied);
+    let id = bench.newest();
+    let done = |outcome| Response::Done {
+        id,
+        outcome,
+        evidence: Evidence::Answer,
+        latency_us: None,
+        peer_name: None,
+        seen_source: None,
+        detail: None,
+    };
+    bench.line(Y, done(Outcome::Open), 11);
+    assert_eq!(bench.outcome(), None, "y knows nothing of x's probe");
+    bench.line(Y, Response::Started { id, local: address(LOCAL), remote: address(BACKEND) }, 11);
+    bench.judged(Decision::Denied, 12);
+    assert!(!bench.sent().any(|request| *request == Request::Dropped { id }));
+
+    bench.line(X, done(Outcome::Refused), 13);
+    let control = bench.sent().find_map(|request| match request {
+        Request::Control { id, .. } => Some(*id),
+        _ => None,
+    });
+    let control = control.expect("y is asked whether it listens");
+    bench.line(X, Response::Controlled { id: control, listening: Vec::new() }, 14);
+    assert_eq!(bench.outcome(), None, "it is y that was asked");
+    bench.line(Y, Response::Controlled { id: control, listening: Vec::new() }, 15);
+    assert_eq!(bench.outcome(), Some(Outcome::NoListener));
+}
+
+#[test]
+fn a_kernels_word_on_an_earlier_probe_does_not_stand_for_ever() {
+    let mut bench = Bench::started(Decision::Allowed);
+    bench.core.enforcer(EnforcerStatus { enforcing: true, ..EnforcerStatus::default() }, at(10));
+    let mut tick = 11;
+    let mut round = |bench: &mut Bench, told: bool| {
+        let id = bench.newest();
+        bench.begins(id, tick);
+        if told {
+            bench.judged(Decision::Allowed, tick);
+        }
+        bench.done(id, Outcome::Open, Evidence::Answer, tick);
+        let cell = bench.cell();
+        tick += 6_000;
+        bench.advance(tick);
+        assert_ne!(bench.newest(), id, "another round");
+        (cell.kernel.is_some(), cell.agreement)
+    };
+    assert_eq!(round(&mut bench, true), (true, Agreement::Agree));
+    // Its event may still be under way.
+    assert_eq!(round(&mut bench, false), (true, Agreement::Agree));
+    assert_eq!(round(&mut bench, false), (false, Agreement::Unsettled), "an old word is no evidence");
+    assert_eq!(round(&mut bench, true), (true, Agreement::Agree));
+}
+
+#[test]
+fn a_second_hello_starts_nothing() {
+    let mut bench = Bench::started(Decision::Allowed);
+    let id = bench.newest();
+    bench.done(id, Outcome::Open, Evidence::Answer, 11);
+    let before = bench.connects().len();
+    bench.hello(X, 12);
+    bench.advance(40);
+    assert_eq!(bench.connects().len(), before);
+}
+
+#[test]
 fn a_service_with_nobody_behind_it_has_no_listener() {
     let mut bench = Bench::started(Decision::Allowed);
     let mut deserted = model(None);

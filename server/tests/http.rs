@@ -51,7 +51,7 @@ async fn who_may_ask_what() {
     let cookie = format!("cookie: signalbox={TOKEN}\r\n");
     let evil = "origin: http://evil.example\r\n";
     let step = "/api/v1/lesson/steps/99";
-    let cases: [(&str, &str, String, u16); 18] = [
+    let cases: [(&str, &str, String, u16); 20] = [
         ("GET", "/api/v1/state", host.clone(), 200),
         ("GET", "/api/v1/state", format!("{host}{own}"), 200),
         ("GET", "/api/v1/state", format!("{host}{evil}"), 403),
@@ -63,7 +63,10 @@ async fn who_may_ask_what() {
         ("POST", step, host.clone(), 401),
         ("POST", step, format!("{host}authorization: Bearer wrong\r\n"), 401),
         ("POST", step, format!("{host}{bearer}"), 404),
-        ("POST", step, format!("{host}{cookie}{own}"), 404),
+        ("POST", step, format!("{host}{bearer}{own}"), 404),
+        ("POST", step, format!("{host}{bearer}{evil}"), 403),
+        // A cookie opens nothing: browsers send it to every port of the host.
+        ("POST", step, format!("{host}{cookie}{own}"), 401),
         ("POST", step, format!("{host}{cookie}{evil}"), 403),
         ("POST", "/api/v1/rounds", host.clone(), 401),
         ("DELETE", "/api/v1/policies/a/b", host.clone(), 401),
@@ -86,17 +89,46 @@ async fn who_may_ask_what() {
     server.stopped().await;
 }
 
+fn error(answer: &Answer) -> ApiError {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+}
+
 #[tokio::test]
-async fn the_link_sets_the_cookie_and_leaves_no_token_behind() {
+async fn errors_have_one_shape_whoever_finds_them() {
+    let (server, shutdown) = server(8).await;
+    let headers = format!("host: {}\r\nauthorization: Bearer {TOKEN}\r\n", server.local_addr());
+    for (method, path, status, words) in [
+        ("POST", "/api/v1/lesson/steps/abc", 400, "abc"),
+        ("POST", "/api/v1/lesson/steps/1?only_lesson=maybe", 400, "only_lesson"),
+        ("GET", "/api/v1/events?after=x", 400, "after"),
+        ("TRACE", "/api/v1/state", 405, "/api/v1/state does not take TRACE"),
+    ] {
+        let answer = ask(&server, &request(method, path, &headers)).await;
+        let error = error(&answer);
+        assert_eq!((answer.status, error.status), (status, status), "{method} {path}: {error:?}");
+        assert!(error.message.contains(words), "{method} {path}: {error:?}");
+    }
+    shutdown.cancel();
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_link_opens_the_page_and_its_cookie_is_not_the_token() {
     let (server, shutdown) = server(8).await;
     let host = format!("host: {}\r\n", server.local_addr());
     assert_eq!(server.url(), format!("http://{}/?token={TOKEN}", server.local_addr()));
     let answer = ask(&server, &request("GET", &format!("/?token={TOKEN}"), &host)).await;
-    assert_eq!(answer.status, 303);
-    assert!(answer.head.contains("location: /\r\n") || answer.head.ends_with("location: /"), "{}", answer.head);
-    for word in [format!("signalbox={TOKEN}"), "httponly".to_owned(), "samesite=strict".to_owned()] {
-        assert!(answer.head.contains(&word), "{word}: {}", answer.head);
+    assert_eq!(answer.status, 200);
+    for word in ["set-cookie: signalbox=", "httponly", "samesite=strict", "cache-control: no-store"] {
+        assert!(answer.head.contains(word), "{word}: {}", answer.head);
     }
+    assert!(!answer.head.contains(TOKEN), "{}", answer.head);
+    let (_, cookie) = answer.head.split_once("set-cookie: ").expect("a cookie");
+    let cookie = format!("{host}cookie: {}\r\n", cookie.split(';').next().expect("its pair"));
+    let state = ask(&server, &request("GET", "/api/v1/state", &cookie)).await;
+    assert!(state.body.contains("\"writable\":true"), "its page may hold the token: {}", state.body);
+    let step = ask(&server, &request("POST", "/api/v1/lesson/steps/99", &cookie)).await;
+    assert_eq!(step.status, 401, "and the cookie alone changes nothing");
     let answer = ask(&server, &request("GET", "/?token=wrong", &host)).await;
     assert_eq!(answer.status, 403);
     assert!(!answer.head.contains("set-cookie"));
@@ -139,6 +171,17 @@ async fn bodies_are_bounded() {
     );
     let answer = ask(&server, &request).await;
     assert_eq!(answer.status, 413);
+    // A body that does not announce its length is read up to the bound.
+    let chunk = "x".repeat(1024 * 1024);
+    let chunked = format!(
+        "POST /api/v1/policies HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n{2:x}\r\n{1}\r\n{2:x}\r\n{1}\r\n{2:x}\r\n{1}\r\n0\r\n\r\n",
+        server.local_addr(),
+        chunk,
+        chunk.len(),
+    );
+    let answer = ask(&server, &chunked).await;
+    assert_eq!((answer.status, error(&answer).status), (413, 413), "{}", answer.body);
     shutdown.cancel();
     server.stopped().await;
 }

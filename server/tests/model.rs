@@ -64,3 +64,21 @@ fn how_users_come_to_a_service() {
         assert_eq!(found, expected.map(|text| Some(text.to_owned())), "{kind} {balancer:?}, node known: {with_node}");
     }
 }
+
+#[test]
+fn a_policy_shows_what_is_unknown_of_it_and_of_no_other() {
+    let policy = |namespace: &str, name: &str, cidr: &str| {
+        let spec = json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]});
+        let metadata = json!({"namespace": namespace, "name": name});
+        let kind = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"});
+        let mut value = json!({"metadata": metadata, "spec": spec});
+        value.as_object_mut().expect("an object").extend(kind.as_object().expect("an object").clone());
+        (Kind::NetworkPolicy, value)
+    };
+    let all = [policy("a", "web", "10.0.0.0/8"), policy("a", "web-2", "nonsense"), policy("ba", "web", "nonsense")];
+    let options = Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned() };
+    let model = build(&objects(&all), &options);
+    let unknown: Vec<_> =
+        model.policies.iter().map(|it| (it.namespace.as_str(), it.name.as_str(), it.unknown.len())).collect();
+    assert_eq!(unknown, [("a", "web", 0), ("a", "web-2", 1), ("ba", "web", 1)]);
+}

@@ -176,7 +176,8 @@ async fn browser(lab: &Lab) -> Result<Vec<f64>> {
              const look = () => {{ if (cell()) {{ observer.disconnect(); done(performance.now() - sent); }} }};
              const observer = new MutationObserver(look);
              observer.observe(document.body, {{ subtree: true, childList: true, attributes: true, characterData: true }});
-             fetch('{path}', {{ method: '{method}', headers: {{ 'Content-Type': 'application/yaml' }}, body: {body} }}).then(look);",
+             fetch('{path}', {{ method: '{method}', headers: {{ 'Content-Type': 'application/yaml',
+                 Authorization: 'Bearer ' + localStorage.getItem('signalbox.token') }}, body: {body} }}).then(look);",
             body = if body.is_empty() { "null".to_owned() } else { serde_json::to_string(body)? }
         );
         let took = browser.client.execute_async(&script, Vec::new()).await?;

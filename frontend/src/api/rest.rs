@@ -3,6 +3,8 @@
 use gloo_net::http::{Request, RequestBuilder, Response};
 use signalbox_api::error::{ApiError, FieldCause};
 
+use crate::browser;
+
 /// Why a call did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError {
@@ -63,8 +65,7 @@ impl Mode {
 
 /// Creates a policy from a manifest.
 pub async fn create_policy(yaml: &str, mode: Mode) -> Result<(), CallError> {
-    let request = Request::post(&format!("/api/v1/policies{}", mode.query()));
-    send_yaml(request, yaml).await
+    send_yaml(Request::post(&format!("/api/v1/policies{}", mode.query())), yaml).await
 }
 
 /// Replaces a policy by a manifest.
@@ -75,21 +76,29 @@ pub async fn replace_policy(namespace: &str, name: &str, yaml: &str, mode: Mode)
 
 /// Deletes a policy.
 pub async fn delete_policy(namespace: &str, name: &str) -> Result<(), CallError> {
-    outcome(Request::delete(&format!("/api/v1/policies/{namespace}/{name}")).send().await).await
+    outcome(authorized(Request::delete(&format!("/api/v1/policies/{namespace}/{name}"))).send().await).await
 }
 
 /// Brings the cluster to a step of the lesson.
 pub async fn go_to_step(number: u32) -> Result<(), CallError> {
-    outcome(Request::post(&format!("/api/v1/lesson/steps/{number}")).send().await).await
+    outcome(authorized(Request::post(&format!("/api/v1/lesson/steps/{number}"))).send().await).await
 }
 
 /// Asks for a round of probes now.
 pub async fn ask_for_round() -> Result<(), CallError> {
-    outcome(Request::post("/api/v1/rounds").send().await).await
+    outcome(authorized(Request::post("/api/v1/rounds")).send().await).await
+}
+
+/// With the token, if the page has one.
+fn authorized(request: RequestBuilder) -> RequestBuilder {
+    match browser::token() {
+        Some(token) => request.header("authorization", &format!("Bearer {token}")),
+        None => request,
+    }
 }
 
 async fn send_yaml(request: RequestBuilder, yaml: &str) -> Result<(), CallError> {
-    let request = request.header("content-type", "application/yaml").body(yaml);
+    let request = authorized(request).header("content-type", "application/yaml").body(yaml);
     match request {
         Ok(request) => outcome(request.send().await).await,
         Err(_) => Err(CallError::Away),

@@ -452,6 +452,9 @@ async fn exec(
     if !external && !resource.is("", "Pod") {
         return Err(Status::no_such_path());
     }
+    if !external {
+        check_container(&object, request.uri())?;
+    }
     if external && object["spec"]["vantage"] != true {
         return Err(Status::bad_request(format!(
             "externalhosts.signalbox.dev \"{name}\" is no vantage point: commands cannot run there"
@@ -484,17 +487,22 @@ async fn logs(
         return Err(Status::no_such_path());
     }
     let pod = api.store.get(&key).ok_or_else(|| key.not_found())?;
-    let containers = crate::object::items(&pod["spec"], "containers");
-    let asked = query(request.uri())?.into_iter().find(|(key, value)| key == "container" && !value.is_empty());
-    if let Some((_, container)) = asked
-        && !containers.iter().any(|one| one["name"] == *container)
-    {
-        return Err(Status::bad_request(format!("container {container} is not valid for pod {name}")));
-    }
+    check_container(&pod, request.uri())?;
     let runtime = api.runtime.clone();
     let response = serve_logs(request, |query: LogQuery| async move {
         let target = Process::Pod { namespace, name, container: query.container };
         runtime.logs(target, query.request).await
     });
     Ok(response.await.map(Body::new))
+}
+
+/// Refuses a container that the pod does not have.
+fn check_container(pod: &Value, uri: &Uri) -> Result<(), Status> {
+    let asked = query(uri)?.into_iter().find(|(key, value)| key == "container" && !value.is_empty());
+    let Some((_, container)) = asked else { return Ok(()) };
+    if crate::object::items(&pod["spec"], "containers").iter().any(|one| one["name"] == *container) {
+        return Ok(());
+    }
+    let name = crate::object::meta(pod, "name");
+    Err(Status::bad_request(format!("container {container} is not valid for pod {name}")))
 }

@@ -143,7 +143,8 @@ impl Store {
 }
 
 fn refused(error: &io::Error) -> Status {
-    let message = format!("the lab's state directory takes no more data, so nothing was changed: {error}");
+    let message =
+        format!("the lab's state directory takes no more data, so nothing was changed: {error}; make room there");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Status::insufficient_storage(message),
         _ => Status::internal(message),

@@ -9,7 +9,7 @@ use crate::kinds::{self, Resource, allocate, core_kind, defaults};
 use crate::object::{self, deleting, map_in, meta, take_over};
 use crate::patch::apply::{self, Manager};
 use crate::patch::{json, strategic};
-use crate::status::Status;
+use crate::status::{Cause, Status};
 use crate::store::{Key, Store, Transaction};
 use crate::{delete, validate};
 
@@ -183,10 +183,10 @@ fn change_in(
         }
         Change::Json(patch) => {
             let mut new = before;
+            // Told as a field: kubectl shows nothing else of a 422.
             let refuse = |why: String| {
-                let mut status = Status::invalid(resource.group, resource.kind, &key.name, Vec::new());
-                status.message = why;
-                status
+                let cause = Cause { reason: "FieldValueInvalid", field: "patch".into(), message: why };
+                Status::invalid(resource.group, resource.kind, &key.name, vec![cause])
             };
             json::patch(&mut new, patch, refuse)?;
             new

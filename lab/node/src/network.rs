@@ -51,9 +51,12 @@ const FIRST: Index = 100;
 const ETH0: Index = 2;
 
 const QUIET_V6: [(&str, &str); 2] = [("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+/// Every ICMP error is told: by default a host tells one peer of one a second, and to a probe the rest look like drops.
+const ALL_ICMP: (&str, &str) = ("ipv4/icmp_ratemask", "0");
 const NODE_SYSCTLS: &[(&str, &str)] = &[
     QUIET_V6[0],
     QUIET_V6[1],
+    ALL_ICMP,
     ("ipv4/ip_forward", "1"),
     // Strict: an answer to the packet's source must leave by the link that it came in by.
     ("ipv4/conf/all/rp_filter", "1"),
@@ -65,6 +68,7 @@ const OUTSIDE_SYSCTLS: &[(&str, &str)] = &[QUIET_V6[0], QUIET_V6[1]];
 const POD_SYSCTLS: &[(&str, &str)] = &[
     QUIET_V6[0],
     QUIET_V6[1],
+    ALL_ICMP,
     // Low ports without a capability.
     ("ipv4/ip_unprivileged_port_start", "0"),
     // `ping` without a raw socket. The ids are the machine's: pods' lie far up.

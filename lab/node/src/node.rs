@@ -285,7 +285,7 @@ impl PodRuntime for Node {
     fn exec(&self, target: Target, request: ExecRequest) -> BoxFuture<'_, Result<ExecSession, RuntimeError>> {
         Box::pin(async move {
             let (instance, container) = self.find(&target)?;
-            let unknown = || RuntimeError::NotFound(format!("container {container:?} of {}", instance.who));
+            let unknown = || RuntimeError::NotFound(of_container(container.as_deref(), &instance));
             match instance.exec(container.as_deref(), request).await.ok_or_else(unknown)? {
                 Ok(session) => Ok(session),
                 // As a shell has it: the session exists, and its end says why nothing ran.
@@ -305,9 +305,16 @@ impl PodRuntime for Node {
             let (instance, container) = self.find(&target)?;
             instance.logs(container.as_deref(), &request).ok_or_else(|| {
                 let run = if request.previous { "a previous run" } else { "a log" };
-                RuntimeError::NotFound(format!("{run} of container {container:?} of {}", instance.who))
+                RuntimeError::NotFound(format!("{run} of {}", of_container(container.as_deref(), &instance)))
             })
         })
+    }
+}
+
+fn of_container(container: Option<&str>, instance: &Instance) -> String {
+    match container {
+        Some(container) => format!("container {container} of {}", instance.who),
+        None => format!("the container of {}", instance.who),
     }
 }
 

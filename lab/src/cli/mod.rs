@@ -68,8 +68,8 @@ fn log() {
     use std::io::IsTerminal;
 
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_env("SIGNALBOX_LOG").unwrap_or_else(|_| EnvFilter::new("warn,netlink_proto=error"));
+    let filter = EnvFilter::try_from_env("SIGNALBOX_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,netlink_proto=error,kube_client::client::builder=off"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -1,7 +1,7 @@
 //! Pods without a node -> pods with one.
 //!
-//! What decides: `nodeSelector`, required node affinity, taints, `unschedulable` and the node's readiness. Requests for CPU and memory do not: the
-//! lab's pods are processes of a few megabytes, and nothing is reserved for them.
+//! What decides: `nodeSelector`, required node affinity, taints, `unschedulable`, the node's readiness and how many pods it takes. Requests for
+//! CPU and memory do not: the lab's pods are processes of a few megabytes, and nothing is reserved for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +95,11 @@ pub(crate) fn decide(pods: &[Arc<Pod>], nodes: &[Arc<Node>]) -> Decision {
     }
     let mut decision = Decision::default();
     for pod in pods.iter().filter(|pod| waits(pod)) {
-        let misfits: Vec<_> = nodes.iter().map(|node| misfit(pod, node)).collect();
+        let full = |node: &Node| load.get(&node.name_any()).is_some_and(|pods| *pods >= room(node));
+        let misfits: Vec<_> = nodes
+            .iter()
+            .map(|node| misfit(pod, node).or_else(|| full(node).then(|| "Too many pods".to_owned())))
+            .collect();
         let fitting =
             nodes.iter().zip(&misfits).filter(|(_, misfit)| misfit.is_none()).map(|(node, _)| node.name_any());
         if let Some(node) = fitting.min_by_key(|node| load.get(node).copied()) {
@@ -149,6 +153,16 @@ fn misfit(pod: &Pod, node: &Node) -> Option<String> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     (!ready).then(|| "node(s) were not ready".into())
+}
+
+/// How many pods a node takes. One that does not say, or in no plain number, takes any.
+fn room(node: &Node) -> usize {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let text = allocatable.and_then(|resources| resources.get("pods")).map_or("", |pods| pods.0.as_str());
+    match text.strip_suffix('k') {
+        Some(thousands) => thousands.parse::<usize>().map_or(usize::MAX, |pods| pods.saturating_mul(1000)),
+        None => text.parse().unwrap_or(usize::MAX),
+    }
 }
 
 fn selects_node(pod: &Pod, node: &Node) -> bool {
@@ -307,6 +321,20 @@ mod tests {
             match expected {
                 Ok(node) => assert_eq!((bound, why), (Some(node), None), "{name}"),
                 Err(message) => assert_eq!((bound, why), (None, Some(message)), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_node_takes_no_more_pods() {
+        for (pods, bound) in [("1", 1), ("2", 2), ("1k", 3), ("many", 3)] {
+            let mut small = node("lab", json!({}), json!({})).as_ref().clone();
+            small.status.as_mut().unwrap().allocatable = Some(serde_json::from_value(json!({"pods": pods})).unwrap());
+            let waiting = [pod(spec(json!({}))), pod(spec(json!({}))), pod(spec(json!({})))];
+            let decision = decide(&waiting, &[Arc::new(small)]);
+            assert_eq!((decision.bind.len(), decision.unschedulable.len()), (bound, 3 - bound), "{pods}");
+            for (_, why) in decision.unschedulable {
+                assert_eq!(why, "0/1 nodes are available: 1 Too many pods.");
             }
         }
     }

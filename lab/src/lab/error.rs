@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use signalbox_server::kube_error::sentence;
+
 /// Why a lab does not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,7 +63,7 @@ pub enum Error {
     #[error("--kubeconfig {}: this file is not from Signalbox and stays as it is; choose another file, or overwrite it with --force", .0.display())]
     ForeignKubeconfig(PathBuf),
     /// The kubeconfig cannot be written.
-    #[error("--kubeconfig {}: {source}", path.display())]
+    #[error("--kubeconfig {}: {source}; choose a file in a folder that is there and can be written to", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -87,12 +89,12 @@ pub enum Error {
     #[error("the lab's own kubeconfig: {0}")]
     OwnKubeconfig(#[from] kube::config::KubeconfigError),
     /// A request of the lab's own failed.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", sentence(answer))]
     Kube {
         /// What was tried.
         action: String,
-        /// The API's answer.
-        source: Box<kube::Error>,
+        /// The API's answer. Not a `source`: printed as one it repeats its whole `Status`.
+        answer: Box<kube::Error>,
     },
     /// An embedded manifest is wrong.
     #[error("the lab's own manifest {name}: {reason}")]
@@ -102,4 +104,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_api_is_told_once_and_in_its_own_words() {
+        let status = kube::core::Status::failure("the disk is full", "InternalError").with_code(507);
+        let error = Error::Kube {
+            action: "create the Service kube-dns".to_owned(),
+            answer: Box::new(kube::Error::Api(status.boxed())),
+        };
+        assert_eq!(error.to_string(), "cannot create the Service kube-dns: the disk is full");
+        assert!(std::error::Error::source(&error).is_none());
+    }
 }

@@ -43,7 +43,14 @@ impl ServerEntry {
 pub(crate) fn check_ours(path: &Path) -> Result<(), Error> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            // Without its folder it could never be written: told before anything is made.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            return match folder {
+                Some(folder) if !folder.is_dir() => Err(Error::Kubeconfig { path: path.to_owned(), source }),
+                Some(_) | None => Ok(()),
+            };
+        }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             return Err(Error::ForeignKubeconfig(path.to_owned()));
         }
@@ -81,6 +88,13 @@ mod tests {
             }
             assert_eq!(check_ours(&path).is_ok(), *allowed, "{name}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told_before_anything_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = check_ours(&folder.path().join("nowhere/kubeconfig")).unwrap_err().to_string();
+        assert!(message.contains("choose a file in a folder that is there"), "{message}");
     }
 
     #[test]

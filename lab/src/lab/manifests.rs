@@ -90,7 +90,7 @@ async fn create(client: Client, object: DynamicObject) -> Result<(), Error> {
 
 fn kube(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
     let action = action.into();
-    move |source| Error::Kube { action, source: Box::new(source) }
+    move |answer| Error::Kube { action, answer: Box::new(answer) }
 }
 
 #[cfg(test)]

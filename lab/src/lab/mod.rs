@@ -268,7 +268,7 @@ async fn start_api(
     let kubeconfig = Kubeconfig::from_yaml(&api.kubeconfig(None))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let client = Client::try_from(config)
-        .map_err(|source| Error::Kube { action: "make the lab's own client".to_owned(), source: Box::new(source) })?;
+        .map_err(|answer| Error::Kube { action: "make the lab's own client".to_owned(), answer: Box::new(answer) })?;
     Ok((api, client))
 }
 

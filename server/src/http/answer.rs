@@ -1,8 +1,10 @@
 //! The one place that turns errors into statuses.
 
 use axum::Json;
+use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode, Uri};
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
 use signalbox_api::error::{ApiError, FieldCause};
 
 use crate::kube_error::sentence;
@@ -28,6 +30,9 @@ pub enum Refusal {
     /// The path is known, the method is not.
     #[error("{0}")]
     NoSuchMethod(String),
+    /// Somebody else was faster.
+    #[error("{0}")]
+    Conflict(String),
     /// The body is longer than any manifest.
     #[error("the body is larger than {0} bytes; send the policies in several parts")]
     TooLarge(usize),
@@ -63,6 +68,7 @@ impl Refusal {
             Self::BadRequest(_) | Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NoSuchMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Cluster { status, .. } => {
@@ -83,24 +89,34 @@ impl Refusal {
 impl From<kube::Error> for Refusal {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Cluster {
-                status: status.code,
-                causes: status
-                    .details
-                    .iter()
-                    .flat_map(|details| &details.causes)
-                    .map(|cause| FieldCause {
-                        field: cause.field.clone(),
-                        message: cause.message.clone(),
-                        line: None,
-                        column: None,
-                    })
-                    .collect(),
-                message: status.message,
-            },
+            kube::Error::Api(status) => {
+                Self::Cluster { status: status.code, causes: causes(&status), message: status.message }
+            }
             other => Self::ClusterAway(sentence(&other)),
         }
     }
+}
+
+/// The fields at fault. Strict decoding names them in its message alone.
+fn causes(status: &kube::core::Status) -> Vec<FieldCause> {
+    let cause = |field: &str, message: &str| FieldCause {
+        field: field.to_owned(),
+        message: message.to_owned(),
+        line: None,
+        column: None,
+    };
+    let listed = status.details.iter().flat_map(|details| &details.causes);
+    let mut causes: Vec<FieldCause> = listed.map(|listed| cause(&listed.field, &listed.message)).collect();
+    if causes.is_empty()
+        && let Some((_, errors)) = status.message.split_once("strict decoding error: ")
+    {
+        causes.extend(errors.split(", ").filter_map(|error| {
+            let (what, rest) = error.split_once(" field \"")?;
+            let field = rest.strip_suffix('"')?;
+            Some(cause(field, &format!("{what} field")))
+        }));
+    }
+    causes
 }
 
 impl IntoResponse for Refusal {
@@ -115,6 +131,7 @@ impl IntoResponse for Refusal {
             | Self::BadRequest(_)
             | Self::NotFound(_)
             | Self::NoSuchMethod(_)
+            | Self::Conflict(_)
             | Self::TooLarge(_)
             | Self::Busy(_)
             | Self::ClusterAway(_)
@@ -125,12 +142,29 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// An error that a handler's arguments gave, such as a number that is none or a body that is no text, in the shape of all others.
+pub async fn in_shape(response: Response) -> Response {
+    let status = response.status();
+    let is_json =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !(status.is_client_error() || status.is_server_error()) || is_json {
+        return response;
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Refusal::TooLarge(super::MAX_BODY).into_response();
+    }
+    // All of these texts are short; what is not is none of them.
+    let text = axum::body::to_bytes(response.into_body(), 4 * 1024).await.unwrap_or_default();
+    let message = String::from_utf8_lossy(&text).into_owned();
+    (status, Json(ApiError { status: status.as_u16(), message, causes: Vec::new() })).into_response()
+}
+
 /// For paths that the API does not have.
-pub async fn no_such_path(uri: Uri) -> Refusal {
+pub async fn no_such_path(OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal::NotFound(format!("the API has no {}; see /api/v1/openapi.json", uri.path()))
 }
 
 /// For methods that a path does not have.
-pub async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+pub async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Refusal {
     Refusal::NoSuchMethod(format!("{} does not take {method}; see /api/v1/openapi.json", uri.path()))
 }

@@ -40,7 +40,7 @@ pub async fn follow(
         headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
     let follower = Follower {
         news: app.hub.follow(),
-        writable: app.gate.has_token(&headers),
+        writable: app.gate.has_token(&headers) || app.gate.has_opened_link(&headers),
         position: header.or(position.after),
         waiting: VecDeque::new(),
         app,

@@ -1,9 +1,10 @@
 //! The built page, as it was when this binary was built.
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, SET_COOKIE, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    SET_COOKIE, VARY,
 };
 use http::{Method, StatusCode};
 
@@ -43,8 +44,12 @@ pub async fn page(State(app): State<App>, request: Request) -> Response {
             return Refusal::Forbidden("the token is not this server's; open the link that its ready line shows")
                 .into_response();
         }
-        return ([(SET_COOKIE, app.gate.cookie()), (CACHE_CONTROL, "no-store".to_owned())], Redirect::to("/"))
-            .into_response();
+        // The page keeps the token and takes it out of the address bar. What it keeps no other port of this host can read.
+        let mut response = serve(path, request.headers());
+        let cookie = HeaderValue::try_from(app.gate.cookie()).expect("the cookie is letters, digits and punctuation");
+        response.headers_mut().insert(SET_COOKIE, cookie);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return response;
     }
     serve(path, request.headers())
 }

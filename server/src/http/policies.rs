@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use serde::Deserialize;
 use serde_json::Value;
 use signalbox_api::rest::{ChangeAction, PolicyChange};
@@ -12,6 +12,7 @@ use signalbox_api::state::PolicyInfo;
 
 use super::App;
 use super::answer::Refusal;
+use super::names;
 use super::yaml::{self, Manifest};
 use crate::cluster::objects::Kind;
 
@@ -70,6 +71,7 @@ pub async fn replace(
     Query(mode): Query<Mode>,
     body: String,
 ) -> Result<(StatusCode, Json<PolicyChange>), Refusal> {
+    known(&namespace, &name)?;
     let manifest = only_one(yaml::manifests(&body)?)?;
     if manifest.name != name || manifest.value.pointer("/metadata/namespace").is_some_and(|its| *its != namespace) {
         return Err(Refusal::BadRequest(format!(
@@ -89,6 +91,7 @@ pub async fn delete(
     Path((namespace, name)): Path<(String, String)>,
     Query(mode): Query<Mode>,
 ) -> Result<Json<PolicyChange>, Refusal> {
+    known(&namespace, &name)?;
     delete_one(&app.client, &namespace, &name, mode).await.map(Json)
 }
 
@@ -102,7 +105,9 @@ pub async fn apply_one(
 ) -> Result<PolicyChange, Refusal> {
     let api = policies(client, namespace);
     let before = api.get_opt(name).await?;
-    let params = PatchParams { dry_run: mode.dry_run, ..PatchParams::apply(MANAGER).force() };
+    // A misspelled field is an error: left out in silence, the policy would mean something else than it says.
+    let strict = Some(ValidationDirective::Strict);
+    let params = PatchParams { dry_run: mode.dry_run, field_validation: strict, ..PatchParams::apply(MANAGER).force() };
     let after = api.patch(name, &params, &Patch::Apply(clean(manifest))).await?;
     Ok(changed(namespace, name, before.as_ref(), &after, mode))
 }
@@ -143,18 +148,48 @@ async fn replace_one(
     let params = PostParams { dry_run: mode.dry_run, field_manager: Some(MANAGER.to_owned()) };
     // Whoever sends a version wants to be told if it is no longer the newest.
     let version = manifest.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
-    let mut object: DynamicObject = serde_json::from_value(clean(manifest))
-        .map_err(|error| Refusal::BadRequest(format!("the manifest has a form that no object has: {error}")))?;
-    object.metadata.namespace = Some(namespace.to_owned());
-    let before = api.get_opt(name).await?;
-    let after = match &before {
-        Some(before) => {
-            object.metadata.resource_version = version.or_else(|| before.metadata.resource_version.clone());
-            api.replace(name, &params, &object).await?
-        }
-        None => api.create(&params, &object).await?,
+    // As it was sent: a typed object would drop the misspelled fields that are to be refused.
+    let mut object = clean(manifest);
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return Err(Refusal::BadRequest("the manifest's metadata is no object".to_owned()));
     };
+    metadata.insert("namespace".to_owned(), namespace.into());
+    let before = api.get_opt(name).await?;
+    let request = kube::core::Request::new(api.resource_url());
+    let request = match (&before, version) {
+        (Some(before), version) => {
+            let version = version.or_else(|| before.metadata.resource_version.clone());
+            metadata.insert("resourceVersion".to_owned(), version.into());
+            request.replace(name, &params, object.to_string().into_bytes())
+        }
+        (None, Some(_)) => {
+            return Err(Refusal::Conflict(format!(
+                "{namespace}/{name} was deleted meanwhile; leave out metadata.resourceVersion to create it anew"
+            )));
+        }
+        (None, None) => request.create(&params, object.to_string().into_bytes()),
+    };
+    let request = request.map_err(|error| Refusal::BadRequest(format!("the policy cannot be sent: {error}")))?;
+    let after: DynamicObject = client.request(strict(request)?).await?;
     Ok(changed(namespace, name, before.as_ref(), &after, mode))
+}
+
+/// The request with strict validation of fields, which `PostParams` does not know.
+fn strict(mut request: http::Request<Vec<u8>>) -> Result<http::Request<Vec<u8>>, Refusal> {
+    let uri = request.uri();
+    let joint = if uri.query().is_some_and(|query| !query.is_empty()) { "&" } else { "" };
+    let text = format!("{}?{}{joint}fieldValidation=Strict", uri.path(), uri.query().unwrap_or_default());
+    *request.uri_mut() =
+        text.parse().map_err(|error| Refusal::BadRequest(format!("the policy's name cannot be sent: {error}")))?;
+    Ok(request)
+}
+
+/// Names from the request's path become part of another path: what cannot be a name must not get there.
+fn known(namespace: &str, name: &str) -> Result<(), Refusal> {
+    if names::is_label(namespace) && names::is_subdomain(name) {
+        return Ok(());
+    }
+    Err(Refusal::NotFound(format!("there is no policy {namespace}/{name}: that is no name of one")))
 }
 
 fn only_one(manifests: Vec<Manifest>) -> Result<Manifest, Refusal> {

@@ -14,7 +14,7 @@ use super::answer::Refusal;
 
 /// `GET /api/v1/state`.
 pub async fn snapshot(State(app): State<App>, headers: HeaderMap) -> Json<Snapshot> {
-    Json(app.hub.snapshot(app.gate.has_token(&headers)))
+    Json(app.hub.snapshot(app.gate.has_token(&headers) || app.gate.has_opened_link(&headers)))
 }
 
 /// `POST /api/v1/rounds`: answers when the round has ended.

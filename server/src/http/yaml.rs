@@ -8,6 +8,7 @@ use signalbox_api::error::FieldCause;
 use signalbox_policy::parse_documents;
 
 use super::answer::Refusal;
+use super::names;
 
 /// A NetworkPolicy as someone sent it.
 #[derive(Clone, Debug)]
@@ -71,14 +72,23 @@ fn manifest(value: Value, document: usize, text: &str) -> Result<Manifest, Field
     };
     let (kind, version) = (field("/kind").unwrap_or_default(), field("/apiVersion").unwrap_or_default());
     if kind != "NetworkPolicy" || version != "networking.k8s.io/v1" {
-        let what =
-            if kind.is_empty() { "the manifest has no kind".to_owned() } else { format!("this is a {version} {kind}") };
+        let what = match (kind, version) {
+            ("", _) => "the manifest has no kind".to_owned(),
+            (kind, "") => format!("this is a {kind} without an apiVersion"),
+            (kind, version) => format!("this is a {version} {kind}"),
+        };
         return Err(wrong("kind", format!("{what}; only networking.k8s.io/v1 NetworkPolicy can be applied here")));
     }
     let Some(name) = field("/metadata/name").filter(|name| !name.is_empty()) else {
         return Err(wrong("metadata.name", "the policy needs a name".to_owned()));
     };
-    let namespace = field("/metadata/namespace").unwrap_or("default").to_owned();
+    if !names::is_subdomain(name) {
+        return Err(wrong("metadata.name", format!("{name:?} is no name: {}", names::SUBDOMAIN)));
+    }
+    let namespace = field("/metadata/namespace").filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
+    if !names::is_label(&namespace) {
+        return Err(wrong("metadata.namespace", format!("{namespace:?} is no namespace's name: {}", names::LABEL)));
+    }
     Ok(Manifest { namespace, name: name.to_owned(), document, value })
 }
 
@@ -226,6 +236,24 @@ spec:
                 Some(3),
                 "metadata.name",
                 "a name",
+            ),
+            (
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: ../x\n",
+                Some(4),
+                "metadata.name",
+                "\"../x\" is no name",
+            ),
+            (
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: x?dryRun=All\n",
+                Some(4),
+                "metadata.name",
+                "is no name",
+            ),
+            (
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: x, namespace: a/b}\n",
+                Some(3),
+                "metadata.namespace",
+                "no namespace",
             ),
         ];
         for (text, line, field, message) in cases {

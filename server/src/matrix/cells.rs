@@ -35,6 +35,8 @@ struct State {
     newest: Option<(ProbeId, u64)>,
     /// When the probe was sent whose fact the cell shows.
     shown: u64,
+    /// The kernel has not told of the probe whose fact the cell shows: its own fact is of an earlier one.
+    unheard: bool,
 }
 
 impl Cells {
@@ -50,7 +52,7 @@ impl Cells {
             self.gone.remove(key);
             let state = self.cells.entry(key.clone()).or_insert_with(|| {
                 self.dirty.insert(key.clone());
-                State { cell: new_cell(key, wall_ms), newest: None, shown: 0 }
+                State { cell: new_cell(key, wall_ms), newest: None, shown: 0, unheard: false }
             });
             if state.cell.spec.as_ref() != Some(&target.spec) {
                 let decision = |spec: &Option<SpecFact>| spec.as_ref().and_then(|spec| spec.decision);
@@ -165,19 +167,22 @@ impl State {
         self.cell.probe = Some(fact);
     }
 
-    /// A kernel's fact of an earlier probe stands only as long as nothing says otherwise.
+    /// A kernel's fact of the probe before stands only as long as nothing says otherwise, since its word on this one may
+    /// be under way. Where that does not come, the next probe shows it.
     fn drop_stale_kernel(&mut self) {
         let probe = self.cell.probe.as_ref().and_then(|fact| fact.outcome.decision());
         let spec = self.cell.spec.as_ref().and_then(|fact| fact.decision);
         let kernel = self.cell.kernel.as_ref().map(|fact| fact.decision);
-        if kernel != probe || (spec.is_some() && kernel != spec) {
+        if self.unheard || kernel != probe || (spec.is_some() && kernel != spec) {
             self.cell.kernel = None;
         }
+        self.unheard = true;
     }
 
     /// The kernel's word on the probe that the cell shows: what it decided, and which pod behind a Service it was about.
     fn take_kernel(&mut self, event: &FlowEvent) {
         self.cell.kernel = Some(kernel_fact(event));
+        self.unheard = false;
         self.strengthen();
         if let Some(fact) = &mut self.cell.probe
             && self.cell.key.to.starts_with("service:")

@@ -21,19 +21,21 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Controls {
     waiting: HashMap<ProbeId, Waiting>,
-    asked: HashMap<u64, ProbeId>,
+    /// By request: the refusal, and who was asked.
+    asked: HashMap<u64, (ProbeId, String)>,
 }
 
 impl Controls {
-    /// The refusal of `probe` waits for the answers to the requests `asked`.
-    pub fn wait(&mut self, probe: ProbeId, fact: ProbeFact, asked: &[u64], now: u64) {
-        self.asked.extend(asked.iter().map(|id| (*id, probe)));
+    /// The refusal of `probe` waits for the answers to these requests, each from the endpoint beside it.
+    pub fn wait(&mut self, probe: ProbeId, fact: ProbeFact, asked: Vec<(u64, String)>, now: u64) {
         self.waiting.insert(probe, Waiting { fact, open: asked.len(), until: now + WAIT_MS });
+        self.asked.extend(asked.into_iter().map(|(request, at)| (request, (probe, at))));
     }
 
-    /// One peer told. Gives back the refusal, finished, once it is known what it was.
-    pub fn told(&mut self, request: u64, listens: bool) -> Option<(ProbeId, ProbeFact)> {
-        let probe = self.asked.remove(&request)?;
+    /// The endpoint `at` told. Gives back the refusal, finished, once it is known what it was.
+    pub fn told(&mut self, request: u64, at: &str, listens: bool) -> Option<(ProbeId, ProbeFact)> {
+        self.asked.get(&request).filter(|(_, asked)| asked == at)?;
+        let (probe, _) = self.asked.remove(&request)?;
         let waiting = self.waiting.get_mut(&probe)?;
         waiting.open = waiting.open.saturating_sub(1);
         if !listens && waiting.open > 0 {
@@ -51,7 +53,7 @@ impl Controls {
     pub fn overdue(&mut self, now: u64) -> Vec<(ProbeId, ProbeFact)> {
         let late: Vec<ProbeId> =
             self.waiting.iter().filter(|(_, waiting)| waiting.until <= now).map(|(id, _)| *id).collect();
-        self.asked.retain(|_, probe| !late.contains(probe));
+        self.asked.retain(|_, (probe, _)| !late.contains(probe));
         late.into_iter().filter_map(|id| self.waiting.remove(&id).map(|waiting| (id, waiting.fact))).collect()
     }
 
@@ -89,9 +91,9 @@ mod tests {
         ];
         for (answers, expected) in cases {
             let mut controls = Controls::default();
-            let asked: Vec<u64> = (0..answers.len() as u64).collect();
-            controls.wait(ProbeId(9), refused(), &asked, 0);
-            let told = answers.iter().zip(asked).find_map(|(listens, id)| controls.told(id, *listens));
+            let asked: Vec<(u64, String)> = (0..answers.len() as u64).map(|id| (id, format!("pod:a/{id}"))).collect();
+            controls.wait(ProbeId(9), refused(), asked.clone(), 0);
+            let told = answers.iter().zip(asked).find_map(|(listens, (id, at))| controls.told(id, &at, *listens));
             assert_eq!(told.map(|(_, fact)| fact.outcome), Some(expected), "{answers:?}");
         }
     }
@@ -99,11 +101,11 @@ mod tests {
     #[test]
     fn a_silent_peer_does_not_hold_the_cell_up() {
         let mut controls = Controls::default();
-        controls.wait(ProbeId(9), refused(), &[1], 0);
+        controls.wait(ProbeId(9), refused(), vec![(1, "pod:a/y".to_owned())], 0);
         assert!(controls.overdue(WAIT_MS - 1).is_empty());
         let late = controls.overdue(WAIT_MS);
         assert_eq!(late.len(), 1);
         assert_eq!(late[0].1.outcome, Outcome::Refused);
-        assert_eq!(controls.told(1, false), None);
+        assert_eq!(controls.told(1, "pod:a/y", false), None);
     }
 }

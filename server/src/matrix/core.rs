@@ -232,7 +232,11 @@ impl Core {
     /// An agent said hello.
     pub fn agent_up(&mut self, at: &str, epoch: u64, protocols: Vec<Protocol>, now: Now) {
         let Some(agent) = self.agents.get_mut(at).filter(|agent| agent.epoch == epoch) else { return };
-        agent.state = AgentState::Up(protocols);
+        let up = AgentState::Up(protocols);
+        if agent.state == up {
+            return;
+        }
+        agent.state = up;
         self.stale.endpoints = true;
         if self.first_started() {
             // Its row, and its column: what was refused while it started may be open now.
@@ -264,26 +268,35 @@ impl Core {
         self.end_round(now);
     }
 
-    /// An agent wrote a line.
+    /// An agent wrote a line. It can answer what it was asked, and nothing that another one was: whoever runs in a pod
+    /// can write what it likes.
     pub fn agent_line(&mut self, at: &str, epoch: u64, line: Response, now: Now) {
         if self.agents.get(at).is_none_or(|agent| agent.epoch != epoch) {
             return;
         }
+        let its_own = |flights: &Flights, id| flights.get(ProbeId(id)).is_some_and(|flight| flight.cell.from == at);
         match line {
             Response::Hello { protocols, .. } => self.agent_up(at, epoch, protocols, now),
-            Response::Started { id, local, remote } => {
+            Response::Started { id, local, remote } if its_own(&self.flights, id) => {
                 if self.flights.started(ProbeId(id), local, remote) {
                     self.kernel_told(ProbeId(id));
                 }
             }
-            Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail } => {
+            Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail }
+                if its_own(&self.flights, id) =>
+            {
                 let backend = peer_name.and_then(|name| self.backend(ProbeId(id), &name));
                 let fact =
                     ProbeFact { outcome, evidence, latency_us, seen_source, backend, detail, at_ms: now.wall_ms };
                 self.done(ProbeId(id), fact, now);
             }
+            Response::Started { id, .. } | Response::Done { id, .. } => {
+                tracing::debug!(at, id, "an answer to what was not asked, or is over");
+            }
             Response::Resolved { id, addresses, latency_us, error } => {
-                if let Some((from, name, _)) = self.resolves.remove(&id) {
+                if self.resolves.get(&id).is_some_and(|(from, ..)| from == at)
+                    && let Some((from, name, _)) = self.resolves.remove(&id)
+                {
                     let ok = !addresses.is_empty();
                     self.dns_fact(from, name, ok, latency_us, error, now);
                     self.close(id);
@@ -291,7 +304,7 @@ impl Core {
                 }
             }
             Response::Controlled { id, listening } => {
-                if let Some((probe, fact)) = self.controls.told(id, !listening.is_empty()) {
+                if let Some((probe, fact)) = self.controls.told(id, at, !listening.is_empty()) {
                     self.finish(probe, fact, now);
                 }
             }
@@ -701,11 +714,11 @@ impl Core {
         let mut asked = Vec::new();
         for (at, port) in listeners {
             let request = self.take_id();
-            asked.push(request);
+            asked.push((request, at.clone()));
             let requests = vec![Request::Control { id: request, ports: vec![(protocol, port)] }];
             self.commands.push(Command::Send { at, requests });
         }
-        self.controls.wait(id, fact, &asked, now.tick);
+        self.controls.wait(id, fact, asked, now.tick);
     }
 
     /// The pod behind a Service that calls itself so.

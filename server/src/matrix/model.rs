@@ -391,7 +391,7 @@ fn namespace_info(object: &Object) -> NamespaceInfo {
 fn policy_info(object: &Object, judge: &Judge) -> PolicyInfo {
     let (namespace, name) = (&object.key.namespace, &object.key.name);
     let selects = judge.cluster().selected_by(&signalbox_policy::PolicyRef::network_policy(namespace, name));
-    let own = format!("{namespace}/{name}");
+    let own = format!("NetworkPolicy {namespace}/{name}");
     PolicyInfo {
         kind: "NetworkPolicy".to_owned(),
         namespace: namespace.clone(),
@@ -403,7 +403,13 @@ fn policy_info(object: &Object, judge: &Judge) -> PolicyInfo {
             .summary(&signalbox_policy::PolicyRef::network_policy(namespace, name))
             .unwrap_or_default(),
         selects: selects.iter().map(|pod| pod_id(&pod.namespace, &pod.name)).collect(),
-        unknown: judge.cluster().unknowns().iter().filter(|unknown| unknown.contains(&own)).cloned().collect(),
+        unknown: judge
+            .cluster()
+            .problems()
+            .iter()
+            .filter(|problem| problem.object == own)
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

@@ -8,8 +8,7 @@ use crate::status::Status;
 pub(crate) fn patch(object: &mut Value, patch: &Value, refuse: impl Fn(String) -> Status) -> Result<(), Status> {
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(object, &operations)
-        .map_err(|error| refuse(format!("the server rejected our request due to an error in our request: {error}")))
+    json_patch::patch(object, &operations).map_err(|error| refuse(error.to_string()))
 }
 
 /// Applies a merge patch.

@@ -92,6 +92,13 @@ pub(crate) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             "must be greater than or equal to 0",
         ));
     }
+    for field in ["hostname", "subdomain"] {
+        if let Some(name) = spec[field].as_str().filter(|name| !name.is_empty())
+            && let Err(why) = names::label(name)
+        {
+            causes.push(invalid(&format!("{path}.{field}"), &name.into(), &why));
+        }
+    }
     if let Some(name) = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty())
         && let Err(why) = names::subdomain(name)
     {

@@ -104,6 +104,12 @@ fn workloads() {
         json!({"containers": [{"name": "a", "image": "b", "ports": [{"containerPort": 70000}]}, {"name": "a", "image": "c"}]}),
         &["FieldValueInvalid spec.containers[0].ports[0].containerPort", "FieldValueDuplicate spec.containers[1].name"],
     );
+    check(
+        "v1",
+        "Pod",
+        json!({"hostname": "a\nb", "subdomain": "Z", "containers": [{"name": "a", "image": "b"}]}),
+        &["FieldValueInvalid spec.hostname", "FieldValueInvalid spec.subdomain"],
+    );
     let service = |spec: Value, expected: &[&str]| check("v1", "Service", spec, expected);
     service(json!({"ports": [{"port": 80}]}), &[]);
     service(json!({}), &["FieldValueRequired spec.ports"]);

@@ -157,6 +157,18 @@ async fn errors_name_the_field() {
     let elsewhere = policy("podSelector: {}");
     let complaint = lab.fails(&["create", "-n", "nowhere", "-f", "-"], &elsewhere).await;
     assert!(complaint.contains("namespaces \"nowhere\" not found"), "{complaint}");
+    lab.ok(&["run", "p", "--image=x:1"], "").await;
+    for (arguments, expected) in [
+        (
+            &["patch", "pod", "p", "--type=json", "-p", r#"[{"op":"test","path":"/kind","value":"No"}]"#][..],
+            "value did not match",
+        ),
+        (&["patch", "pod", "p", "--type=json", "-p", r#"[{"op":"remove","path":"/spec/no"}]"#], "'/spec/no'"),
+        (&["exec", "p", "-c", "no", "--", "true"], "container no is not valid for pod p"),
+    ] {
+        let complaint = lab.fails(arguments, "").await;
+        assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

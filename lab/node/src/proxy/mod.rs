@@ -45,7 +45,7 @@ pub(crate) async fn run(node: Arc<Node>, stop: CancellationToken) -> Result<(), 
         let (text, wanted) = {
             let known = node.directory.read();
             let ports = rules::ports(&known);
-            (rules::text(&ports), rules::load_balancers(&known))
+            (rules::text(&ports, &rules::far_hosts(&known)), rules::load_balancers(&known))
         };
         let mut retry = false;
         if text != written {

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use crate::directory::Known;
-use crate::network::{NODE_COMPANY, NODE_INTERNET};
+use crate::network::{NODE_COMPANY, NODE_INTERNET, PODS};
 
 /// What rules can be written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,8 +115,24 @@ fn node_port(spec: &ServiceSpec, port: Option<i32>) -> Option<u16> {
     port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
+/// The addresses of hosts outside that lie in none of the ranges that the node has a route for.
+pub(super) fn far_hosts(known: &Known) -> BTreeSet<Ipv4Addr> {
+    let far = |address: &IpAddr| match address {
+        IpAddr::V4(v4) if !near().iter().any(|range| range.contains(v4)) => Some(*v4),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    known.hosts.values().flat_map(|host| &host.addresses).filter_map(far).collect()
+}
+
+fn near() -> [Ipv4Net; 3] {
+    [PODS, NODE_COMPANY.trunc(), NODE_INTERNET.trunc()]
+}
+
 /// The whole table, as one transaction that replaces what was there.
-pub(super) fn text(ports: &[ServicePort]) -> String {
+///
+/// Where a pod's packet has nowhere to go, it is refused here. The kernel would say so, too, but of many packets only of one a second
+/// (`ip_error` in its route.c), and a probe would take the others for dropped.
+pub(super) fn text(ports: &[ServicePort], far_hosts: &BTreeSet<Ipv4Addr>) -> String {
     let mut served: BTreeMap<(Ipv4Addr, Protocol, u16), usize> = BTreeMap::new();
     let mut refused: BTreeSet<(Ipv4Addr, Protocol, u16)> = BTreeSet::new();
     let mut pods: BTreeSet<Ipv4Addr> = BTreeSet::new();
@@ -154,6 +171,8 @@ pub(super) fn text(ports: &[ServicePort]) -> String {
             NODE_COMPANY.addr()
         ),
     };
+    let reached: Vec<String> =
+        near().iter().map(ToString::to_string).chain(far_hosts.iter().map(ToString::to_string)).collect();
     format!(
         "add table ip signalbox-services\n\
          delete table ip signalbox-services\n\
@@ -176,9 +195,15 @@ pub(super) fn text(ports: &[ServicePort]) -> String {
          \x20   type nat hook output priority -100; policy accept;\n\
          \x20   jump services\n\
          \x20 }}\n\
+         \x20 chain nowhere {{\n\
+         \x20   type filter hook prerouting priority -90; policy accept;\n\
+         \x20   ip saddr {inside} ip daddr != {{ {reached} }} reject with icmp net-unreachable\n\
+         \x20 }}\n\
          \x20 chain postrouting {{\n\
          \x20   type nat hook postrouting priority 100; policy accept;\n{hairpin}  }}\n\
          }}\n",
+        inside = PODS,
+        reached = reached.join(", "),
         served = lookup(&served),
         refused = lookup(&refused),
     )
@@ -220,7 +245,7 @@ mod tests {
     }
 
     fn rules(services: Value, slices: Value) -> String {
-        text(&ports(&known(services, slices, json!({}))))
+        text(&ports(&known(services, slices, json!({}))), &BTreeSet::new())
     }
 
     #[test]
@@ -247,6 +272,16 @@ mod tests {
         }
         let known = known(services, json!([]), json!({}));
         assert_eq!(load_balancers(&known), BTreeSet::from([Ipv4Addr::new(198, 51, 100, 200)]));
+    }
+
+    #[test]
+    fn what_lies_nowhere_is_refused() {
+        let hosts = json!({"internet": {"addresses": ["203.0.113.10", "192.0.2.7", "2001:db8::1"]}});
+        let known = known(json!([]), json!([]), hosts);
+        let text = text(&ports(&known), &far_hosts(&known));
+        let rule =
+            "ip saddr 10.244.0.0/16 ip daddr != { 10.244.0.0/16, 198.51.100.0/24, 203.0.113.0/24, 192.0.2.7 } reject";
+        assert!(text.contains(rule), "{text}");
     }
 
     #[test]

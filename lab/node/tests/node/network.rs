@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
+use serde_json::json;
 use signalbox_lab_node::Node;
-use signalbox_lab_node::testing::{Started, start_host, start_pod};
+use signalbox_lab_node::testing::{Started, proxy, start_host, start_pod, tell};
 use signalbox_lab_streaming::runtime::Target;
 
 use super::support::{connects, eventually, pod, shell};
@@ -15,6 +16,7 @@ use super::{Run, config};
 pub fn run(run: &mut Run) {
     run.test("pods and hosts outside reach each other by their addresses", reach);
     run.test("no namespace has a route out", no_way_out);
+    run.test("what is unreachable or refused says so each time, not once a second", every_refusal_is_told);
 }
 
 async fn lab() -> (Arc<Node>, [Started; 5]) {
@@ -58,6 +60,35 @@ async fn reach() {
     }
     let (_, output) = shell(&node, pod("web"), "ip -6 addr").await;
     assert!(!output.contains("inet6"), "{output}");
+    node.remove_everything().await;
+}
+
+/// The kernel's limit of ICMP errors would turn a good half of these into time-outs, which read as drops.
+async fn every_refusal_is_told() {
+    let (node, [web, ..]) = lab().await;
+    tell(&node, json!([]), json!([]), json!({"internet": {"addresses": ["192.0.2.7"]}}));
+    let proxying = tokio::spawn(proxy(node.clone()));
+    let ruled = || {
+        let netns = format!("--net={}", node.netns().display());
+        let chain = ["nft", "list", "chain", "ip", "signalbox-services", "nowhere"];
+        let listed = Command::new("nsenter").arg(netns).args(chain).output().expect("nsenter and nft");
+        listed.status.success()
+    };
+    eventually("the proxy's rules stand", ruled).await;
+    let tries = "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20";
+    let cases = [
+        ("connect 10.96.200.$n:80".to_owned(), "unreachable"),
+        ("connect 192.0.2.$n:81".to_owned(), "unreachable"),
+        (format!("connect --udp {}:4711", web.address()), "refused"),
+    ];
+    for (attempt, expected) in cases {
+        let script = format!("{tries}; do signalbox-probe {attempt} --timeout 300ms; done");
+        let (_, output) = shell(&node, pod("dbsvc"), &script).await;
+        let told = output.lines().filter(|line| line.contains(expected)).count();
+        // One of the addresses is a host of this lab, which refuses.
+        assert!(told >= 19, "{told} of 20 attempts at {attempt} were {expected}:\n{output}");
+    }
+    proxying.abort();
     node.remove_everything().await;
 }
 
