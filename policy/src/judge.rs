@@ -168,7 +168,7 @@ impl Input<'_> {
         // These could change any answer, so that they are told with every answer.
         unknown.extend(standing.overriding.iter().cloned());
         let turns = self.model.turns(standing, self.direction);
-        let Answer { decision, otherwise } = self.from_tier(0, standing, &turns);
+        let Answer { decision, otherwise } = self.tiers_from(0, standing, &turns);
         unknown.extend(otherwise);
         if let (Always::Perhaps(reason), false) = (is_always_allowed, decision.is_allowed()) {
             unknown.push(reason);
@@ -186,7 +186,7 @@ impl Input<'_> {
     }
 
     /// What the first rule that matches decides, from one tier on.
-    fn from_tier(&self, at: usize, standing: &Standing, turns: &[Turn]) -> Answer {
+    fn tiers_from(&self, at: usize, standing: &Standing, turns: &[Turn]) -> Answer {
         let Some(tier) = Tier::ALL.get(at).copied() else {
             return Answer { decision: Decision::Nothing, otherwise: Vec::new() };
         };
@@ -204,7 +204,7 @@ impl Input<'_> {
             None => (Decision::Nothing, true),
         };
         let may_pass = others.iter().any(|other| matches!(other, Other::Equal(Action::Pass, _)));
-        let mut behind = (passes || may_pass).then(|| self.from_tier(at + 1, standing, turns));
+        let mut behind = (passes || may_pass).then(|| self.tiers_from(at + 1, standing, turns));
         if passes && let Some(next) = behind.take() {
             decision = next.decision;
             otherwise.extend(next.otherwise);

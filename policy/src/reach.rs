@@ -156,7 +156,7 @@ impl Question<'_> {
             return Reach::nothing_known(standing.overriding.iter().cloned());
         }
         let turns = self.model.turns(standing, self.direction);
-        let Answer { open, otherwise, .. } = self.from_tier(0, standing, &turns, Traffic::all());
+        let Answer { open, otherwise, .. } = self.tiers_from(0, standing, &turns, Traffic::all());
         let mut unknown = Traffic::default();
         let mut reasons = BTreeSet::new();
         for (traffic, why) in otherwise.into_iter().filter(|(traffic, _)| !traffic.is_empty()) {
@@ -167,7 +167,7 @@ impl Question<'_> {
     }
 
     /// What becomes of the traffic that comes as far as a tier.
-    fn from_tier(&self, at: usize, standing: &Standing, turns: &[Turn], traffic: Traffic) -> Answer {
+    fn tiers_from(&self, at: usize, standing: &Standing, turns: &[Turn], traffic: Traffic) -> Answer {
         let Some(tier) = Tier::ALL.get(at).copied().filter(|_| !traffic.is_empty()) else {
             return Answer { open: traffic, ..Answer::default() };
         };
@@ -196,7 +196,7 @@ impl Question<'_> {
         }
         let may_pass = |(action, _, _): &&(Action, Traffic, String)| *action == Action::Pass;
         let onward = own.equal.iter().filter(may_pass).fold(passed.clone(), |all, (_, traffic, _)| all.union(traffic));
-        let next = self.from_tier(at + 1, standing, turns, onward);
+        let next = self.tiers_from(at + 1, standing, turns, onward);
         answer.open = answer.open.union(&next.open.intersection(&passed));
         answer.shut = answer.shut.union(&next.shut.intersection(&passed));
         answer.otherwise.extend(next.otherwise);

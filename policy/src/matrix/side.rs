@@ -1,6 +1,7 @@
 //! One side of the matrix: what each class of pods lets in, or lets out. It is what [`crate::judge`] says, for all faces at
 //! once; laws in the tests hold the two together.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -195,7 +196,8 @@ impl Maker<'_> {
     ) -> Class {
         let mut class = Class { policies, nature, names, at: Vec::new(), outcomes: Vec::new() };
         let is_plain = self.is_plain(&class, direction);
-        let turns = class.turns(direction);
+        // Plain classes, which are most, have no need of them.
+        let turns = OnceCell::new();
         let mut known: Vec<(Vec<(usize, usize)>, usize)> = Vec::new();
         for port in 0..self.ports.len() {
             let active = self.active(&class, direction, port);
@@ -224,7 +226,8 @@ impl Maker<'_> {
                     }
                 }
             } else {
-                let question = Question { nature: &class.nature, turns: &turns, active: &active, port };
+                let turns = turns.get_or_init(|| class.turns(direction));
+                let question = Question { nature: &class.nature, turns, active: &active, port };
                 let (open, unknown) = self.decide(&question, 0, self.words);
                 Arc::new(Outcome { open: full_or(open, &class.nature), unknown: Set::of_bits(&unknown) })
             };
