@@ -12,7 +12,7 @@ use crate::analyze::{self, AddressRange};
 use crate::block::IpBlock;
 use crate::judge::End;
 use crate::label::Labels;
-use crate::model::{Model, PodIndex, Standing};
+use crate::model::{Model, NodeOf, PodIndex, Standing};
 use crate::names::{Direction, Family};
 use crate::peer::{Counterpart, Match, Peer, PodSet};
 use crate::port::NamedPorts;
@@ -43,7 +43,7 @@ pub(crate) fn pods(model: &Model) -> Vec<usize> {
             namespace: &pod.id.namespace,
             labels: &pod.labels,
             is_understood: pod.is_understood,
-            host: pod.is_host_network.then_some(pod.node.as_deref()),
+            host: pod.is_host_network.then_some(node(model, index)),
         };
         let labels = *by_labels.entry(key).or_insert_with(|| {
             let other = counterpart(model, index, None, None);
@@ -62,7 +62,7 @@ pub(crate) fn pods(model: &Model) -> Vec<usize> {
             ports: &pod.ports,
             has_unknowns: !model.unknowns_of(index).is_empty(),
             is_host: pod.is_host_network,
-            node: is_node_asked.then_some(pod.node.as_deref()),
+            node: is_node_asked.then(|| (node(model, index), pod.node_addresses.as_slice())),
         };
         number(&mut kinds, kind)
     });
@@ -117,8 +117,9 @@ struct Kind<'m> {
     ports: &'m NamedPorts,
     has_unknowns: bool,
     is_host: bool,
-    /// Set where there are pods in the network of their node: that always reaches its own pods.
-    node: Option<Option<&'m str>>,
+    /// Set where there are pods in the network of their node: that always reaches its own pods. Its name, if it is known, else
+    /// its addresses.
+    node: Option<(Option<&'m str>, &'m [IpAddr])>,
 }
 
 impl<'m> Asked<'m> {
@@ -153,10 +154,15 @@ impl<'m> Asked<'m> {
 fn counterpart(model: &Model, index: PodIndex, address: Option<IpAddr>, family: Option<Family>) -> Counterpart<'_> {
     let pod = model.pod(index);
     if pod.is_host_network {
-        let node = Some(model.node_labels(pod.node.as_deref()));
+        let node = Some(model.node_labels(node(model, index)));
         return Counterpart { pod: None, node, address, family: family.or(model.family) };
     }
     End::Pod(index, pod).counterpart(model, address, family)
+}
+
+/// The name of the node that a pod runs on, if it is known.
+fn node(model: &Model, index: PodIndex) -> Option<&str> {
+    model.node_name(&NodeOf::Pod(model.pod(index)))
 }
 
 /// The number of something, counted from 0 in the order of appearance.

@@ -197,8 +197,7 @@ pub(crate) fn ranges(models: &[&Model]) -> Vec<AddressRange> {
     let rules = models.iter().flat_map(|model| &model.policies).flat_map(|policy| policy.all_rules());
     let prefixes: BTreeSet<IpNet> =
         rules.flat_map(|rule| &rule.peers).filter_map(Peer::block).flat_map(|block| block.prefixes()).collect();
-    let of = |model: &&Model| model.family.map_or(vec![Family::V4, Family::V6], |family| vec![family]);
-    let families: BTreeSet<Family> = models.iter().flat_map(of).collect();
+    let families: BTreeSet<Family> = models.iter().flat_map(|model| model.families()).copied().collect();
     families.into_iter().flat_map(|family| cut(family, &prefixes)).collect()
 }
 
@@ -297,7 +296,7 @@ impl AddressRange {
             models.iter().any(|model| {
                 model.by_address.contains_key(address)
                     || model.shared_addresses.contains_key(address)
-                    || model.hosts.values().any(|host| host.addresses.contains(address))
+                    || model.node_at(*address).is_some()
             })
         };
         let last = last.min(first.saturating_add(TRIES));

@@ -72,11 +72,12 @@ impl IpBlock {
     /// Whether it has all addresses of a family, or none.
     fn matches_any_of(&self, family: Family) -> Match {
         let is_of = |net: &&IpNet| Family::of(net.addr()) == family;
-        let (mut cidrs, mut except) = (self.cidrs.iter().filter(is_of).peekable(), self.except.iter().filter(is_of));
-        if cidrs.peek().is_none() {
+        let of = |nets: &[IpNet]| nets.iter().filter(is_of).map(IpNet::prefix_len).collect::<Vec<u8>>();
+        let (cidrs, except) = (of(&self.cidrs), of(&self.except));
+        if cidrs.is_empty() || except.contains(&0) {
             return Match::No;
         }
-        if cidrs.any(|net| net.prefix_len() == 0) && except.next().is_none() { Match::Yes } else { Match::Maybe }
+        if cidrs.contains(&0) && except.is_empty() { Match::Yes } else { Match::Maybe }
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Connection<'a> {
     /// How the destination is reached.
     pub route: Route,
     /// Between which addresses, for ends that have several. `None`: the first family of the destination that the source
-    /// has, too.
+    /// has, too; where one end has no known address the first of the other one.
     pub family: Option<Family>,
 }
 
@@ -182,7 +182,8 @@ impl Cluster {
     }
 
     /// The same for each family that both ends have, one after the other; one without a family where all families say the
-    /// same, or where an end has no known address. None at all: the ends have no family in common.
+    /// same. An end without a known address has the families of the other one; where neither has any, these are all that the
+    /// cluster may have. None at all: the ends have no family in common.
     pub fn reach_by_family(&self, from: &Party, to: &Party, route: Route) -> Vec<(Option<Family>, Reach)> {
         let families = reach::families(&self.model, from, to);
         let reach = |family: Option<Family>| (family, self.reach(from, to, route, family));
@@ -194,6 +195,12 @@ impl Cluster {
             }
         }
         found
+    }
+
+    /// The families by which two ends can connect, as far as that is known: an end without a known address has those of the
+    /// other one. None at all: they have none in common, or an end is not there.
+    pub fn families_between(&self, from: &Party, to: &Party) -> Vec<Family> {
+        reach::families(&self.model, from, to).into_iter().flatten().collect()
     }
 
     /// The kind of each pod, by number from 0, in the order of [`Cluster::pods`]. Pods of one kind are told apart by no

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::cluster::{Connection, Party, Route};
-use crate::model::{Model, PodIndex, Standing};
+use crate::model::{Model, NodeOf, PodIndex, Standing};
 use crate::names::{Direction, Family, Protocol, RuleRef};
 use crate::nearest;
 use crate::peer::{Counterpart, Match, Peer};
 use crate::pod::Pod;
 use crate::policy::{Action, Policy, Rule, Tier};
 use crate::port::NamedPorts;
+use crate::turns::{Turn, contradiction};
 use crate::verdict::{Side, Verdict};
 
 const OWN_ADDRESS: &str = "a pod always reaches itself by its own address";
@@ -23,9 +24,9 @@ const OWN_NODE: &str = "the node that a pod runs on always reaches it";
 /// An end of a connection, as policies see it.
 pub(crate) enum End<'m> {
     Pod(PodIndex, &'m Pod),
-    /// A node, or a pod in its network. The node's name, if it is known.
+    /// A node, or a pod in its network.
     Host {
-        node: Option<String>,
+        node: NodeOf<'m>,
         addresses: Vec<IpAddr>,
         name: String,
     },
@@ -55,7 +56,10 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
         (Err(first), Err(second)) if first == second => return no_answer(vec![first]),
         (Err(first), Err(second)) => return no_answer(vec![first, second]),
     };
-    let family = family(connection);
+    let family = family_between(&from, &to, family(connection));
+    if family.is_none() && may_be_either(model, &from, &to) {
+        return either(model, connection, &from);
+    }
     let (from_address, to_address) = addresses(&from, &to, family);
     let target = Target {
         protocol: connection.protocol,
@@ -87,6 +91,28 @@ pub(crate) fn judge(model: &Model, connection: &Connection<'_>) -> Verdict {
     Verdict { egress: egress.map(|(side, _)| side), ingress: ingress.map(|(side, _)| side), unknown }
 }
 
+/// What holds by both families alike, where nobody knows by which the ends connect.
+fn either(model: &Model, connection: &Connection<'_>, from: &End<'_>) -> Verdict {
+    let of = |family| judge(model, &Connection { family: Some(family), ..*connection });
+    let (mut v4, v6) = (of(Family::V4), of(Family::V6));
+    if v4.allowed() != v6.allowed() {
+        let more = v6.unknown.into_iter().filter(|text| !v4.unknown.contains(text)).collect::<Vec<_>>();
+        v4.unknown.extend(more);
+        v4.unknown.push(family_matters(from));
+    }
+    v4
+}
+
+/// Why it is not known what becomes of a connection between two ends without addresses.
+pub(crate) fn family_matters(from: &End<'_>) -> String {
+    format!("{}: has no known address, nor has the other end, and policies tell IPv4 and IPv6 apart", from.title())
+}
+
+/// Whether two ends may connect by either family, for all that is known.
+pub(crate) fn may_be_either(model: &Model, from: &End<'_>, to: &End<'_>) -> bool {
+    model.family.is_none() && from.addresses().is_empty() && to.addresses().is_empty()
+}
+
 /// One side's question.
 struct Input<'a> {
     model: &'a Model,
@@ -100,91 +126,149 @@ struct Input<'a> {
 /// What decided a side.
 enum Decision {
     /// A rule that matches.
-    Rule(Tier, Action, RuleRef),
+    Rule(Action, RuleRef),
     /// A policy selects the pod, and no rule matches.
     Isolated,
     /// No policy that selects the pod has a word on this.
     Nothing,
 }
 
-/// Rules that may have decided instead, had they been understood.
-#[derive(Default)]
-struct Doubts {
-    list: Vec<(Action, String)>,
+impl Decision {
+    fn is_allowed(&self) -> bool {
+        match self {
+            Self::Rule(action, _) => *action == Action::Allow,
+            Self::Isolated => false,
+            Self::Nothing => true,
+        }
+    }
 }
 
-impl Doubts {
-    /// Those that could have led to another result.
-    fn against(self, result: Action) -> impl Iterator<Item = String> {
-        self.list.into_iter().filter(move |(action, _)| *action != result).map(|(_, text)| text)
-    }
+/// What the tiers from one on say.
+struct Answer {
+    decision: Decision,
+    /// Why the result may be the other one. Empty: it is certain.
+    otherwise: Vec<String>,
+}
+
+/// What may decide instead of what does.
+enum Other {
+    /// A rule that was not understood, or of which it cannot be told whether it matches.
+    Doubtful(Action, String),
+    /// A rule of a policy that may be asked before the one that decides.
+    Equal(Action, String),
 }
 
 impl Input<'_> {
     fn side(&self, route: Route, unknown: &mut Vec<String>) -> Side {
-        if let Some(reason) = always_allowed(self.model, self.direction, self.subject, self.other, route) {
+        let is_always_allowed = always_allowed(self.model, self.direction, self.subject, self.other, route);
+        if let Always::Yes(reason) = is_always_allowed {
             return Side::AlwaysAllowed(self.direction, reason);
         }
         let standing = self.model.standing(self.subject, self.direction);
         // These could change any answer, so that they are told with every answer.
         unknown.extend(standing.overriding.iter().cloned());
+        let turns = self.model.turns(standing, self.direction);
+        let Answer { decision, otherwise } = self.tiers_from(0, standing, &turns);
+        unknown.extend(otherwise);
+        if let (Always::Perhaps(reason), false) = (is_always_allowed, decision.is_allowed()) {
+            unknown.push(reason);
+        }
         let isolated_by = standing.isolated_by(&self.model.policies);
-        let mut doubts = Doubts::default();
-        match self.decide(standing, !isolated_by.is_empty(), &mut doubts) {
-            Decision::Rule(tier, Action::Deny, rule) => {
-                unknown.extend(doubts.against(Action::Deny));
-                if tier > Tier::Admin {
-                    unknown.extend(standing.unknowns.iter().cloned());
-                }
-                Side::DeniedBy(rule)
-            }
-            Decision::Rule(_, Action::Allow | Action::Pass, rule) => {
-                unknown.extend(doubts.against(Action::Allow));
-                Side::AllowedBy(rule, isolated_by)
-            }
-            Decision::Nothing => {
-                unknown.extend(doubts.against(Action::Allow));
-                Side::NotIsolated(self.direction)
-            }
+        match decision {
+            Decision::Rule(Action::Deny, rule) => Side::DeniedBy(rule),
+            Decision::Rule(Action::Allow | Action::Pass, rule) => Side::AllowedBy(rule, isolated_by),
+            Decision::Nothing => Side::NotIsolated(self.direction),
             Decision::Isolated => {
-                unknown.extend(doubts.against(Action::Deny));
-                // Policies add up: what was not understood could only open what is shut here, or not shut it in the
-                // first place.
-                unknown.extend(standing.unknowns.iter().cloned());
-                unknown.extend(self.model.unknowns_of(self.subject).iter().cloned());
-                if let End::Pod(index, _) = self.other {
-                    unknown.extend(self.model.unknowns_of(*index).iter().cloned());
-                }
                 let nearest = nearest::nearest(self.model, &standing.policies, self.direction, self.view, self.target);
                 Side::Denied { direction: self.direction, isolated_by, nearest }
             }
         }
     }
 
-    /// The first rule that matches, tier by tier.
-    fn decide(&self, standing: &Standing, is_isolated: bool, doubts: &mut Doubts) -> Decision {
-        for tier in Tier::ALL {
-            let policies = standing.policies.iter().map(|index| &self.model.policies[*index]);
-            let found =
-                policies.filter(|policy| policy.rank.tier == tier).find_map(|policy| self.first_rule(policy, doubts));
-            match found {
-                Some((Action::Pass, _)) => {}
-                Some((action, rule)) => return Decision::Rule(tier, action, rule),
-                None if tier.isolates() && is_isolated => return Decision::Isolated,
-                None => {}
+    /// What the first rule that matches decides, from one tier on.
+    fn tiers_from(&self, at: usize, standing: &Standing, turns: &[Turn]) -> Answer {
+        let Some(tier) = Tier::ALL.get(at).copied() else {
+            return Answer { decision: Decision::Nothing, otherwise: Vec::new() };
+        };
+        let mut others = Vec::new();
+        let found =
+            turns.iter().filter(|turn| turn.tier == tier).find_map(|turn| self.turn(standing, turn, &mut others));
+        let mut otherwise = Vec::new();
+        let (mut decision, passes) = match found {
+            Some((Action::Pass, _)) => (Decision::Nothing, true),
+            Some((action, rule)) => (Decision::Rule(action, rule), false),
+            None if tier.isolates() && standing.isolates(&self.model.policies) => {
+                otherwise.extend(self.unread());
+                (Decision::Isolated, false)
+            }
+            None => (Decision::Nothing, true),
+        };
+        let may_pass = others.iter().any(|other| matches!(other, Other::Equal(Action::Pass, _)));
+        let mut behind = (passes || may_pass).then(|| self.tiers_from(at + 1, standing, turns));
+        if passes && let Some(next) = behind.take() {
+            decision = next.decision;
+            otherwise.extend(next.otherwise);
+        }
+        let is_allowed = decision.is_allowed();
+        for other in others {
+            match other {
+                Other::Doubtful(Action::Pass, why) => otherwise.push(why),
+                Other::Doubtful(action, why) | Other::Equal(action @ (Action::Allow | Action::Deny), why) => {
+                    if (action == Action::Allow) != is_allowed {
+                        otherwise.push(why);
+                    }
+                }
+                // Where the decision passes itself, what it passes to has been told.
+                Other::Equal(Action::Pass, why) => {
+                    let Some(next) = &behind else { continue };
+                    if next.decision.is_allowed() != is_allowed {
+                        otherwise.push(why);
+                    }
+                    otherwise.extend(next.otherwise.iter().cloned());
+                }
             }
         }
-        Decision::Nothing
+        if tier.isolates() && !is_allowed {
+            // Policies add up: what was not understood could only open what is shut here, or not shut it in the first
+            // place.
+            otherwise.extend(standing.unknowns.iter().cloned());
+        }
+        Answer { decision, otherwise }
+    }
+
+    /// What the policies of one turn decide, and what they may decide instead.
+    fn turn(&self, standing: &Standing, turn: &Turn, others: &mut Vec<Other>) -> Option<(Action, RuleRef)> {
+        let policy = |at: usize| &self.model.policies[standing.policies[at]];
+        let mut said = Vec::new();
+        for strand in &turn.strands {
+            said.extend(strand.iter().find_map(|at| Some((*at, self.first_rule(policy(*at), others)?))));
+        }
+        said.sort_by_key(|(at, _)| *at);
+        let mut said = said.into_iter();
+        let (first, (action, rule)) = said.next()?;
+        for (at, (other, _)) in said.filter(|(_, (other, _))| *other != action) {
+            others.push(Other::Equal(other, contradiction(policy(first), policy(at))));
+        }
+        Some((action, rule))
+    }
+
+    /// What was not understood of the two ends.
+    fn unread(&self) -> impl Iterator<Item = String> {
+        let other = match self.other {
+            End::Pod(index, _) => self.model.unknowns_of(*index),
+            End::Host { .. } | End::Address(_) => &[],
+        };
+        self.model.unknowns_of(self.subject).iter().chain(other).cloned()
     }
 
     /// The first rule of a policy that matches, by rule, peer and port.
-    fn first_rule(&self, policy: &Policy, doubts: &mut Doubts) -> Option<(Action, RuleRef)> {
+    fn first_rule(&self, policy: &Policy, others: &mut Vec<Other>) -> Option<(Action, RuleRef)> {
         for (rule_index, rule) in policy.rules(self.direction).unwrap_or_default().iter().enumerate() {
             let port = rule.port_slots().find(|(_, port)| port.is_none_or(|port| self.target.is_in(port)));
             let Some((port, _)) = port else { continue };
-            match (any_peer(rule, &self.view.counterpart), &rule.doubt) {
+            match (whom(rule, &self.view.counterpart), rule.is_in_doubt()) {
                 (Match::No, _) => {}
-                (Match::Yes, None) => {
+                (Match::Yes, false) => {
                     let including =
                         |peer: Option<&Peer>| peer.is_none_or(|peer| peer.matches(&self.view.counterpart).is_certain());
                     let (peer, _) = rule.peer_slots().find(|(_, peer)| including(*peer))?;
@@ -192,7 +276,8 @@ impl Input<'_> {
                 }
                 (Match::Yes | Match::Maybe, _) => {
                     let why = why_in_doubt(self.model, policy, rule, self.other, &self.view.counterpart);
-                    doubts.list.extend(doubtful_actions(rule).iter().map(|action| (*action, why.clone())));
+                    let actions = doubtful_actions(rule).iter();
+                    others.extend(actions.map(|action| Other::Doubtful(*action, why.clone())));
                 }
             }
         }
@@ -200,28 +285,50 @@ impl Input<'_> {
     }
 }
 
-/// Why no policy can forbid this side, if so.
+/// Whether no policy can forbid a side.
+pub(crate) enum Always {
+    /// Why.
+    Yes(&'static str),
+    /// Why it may be so.
+    Perhaps(String),
+    No,
+}
+
+/// Whether no policy can forbid this side.
 pub(crate) fn always_allowed(
     model: &Model,
     direction: Direction,
     subject: PodIndex,
     other: &End<'_>,
     route: Route,
-) -> Option<&'static str> {
+) -> Always {
     match other {
-        End::Pod(index, _) => (*index == subject && route == Route::Direct).then_some(OWN_ADDRESS),
-        End::Host { node, .. } => {
-            let own = model.pod(subject).node.as_ref();
-            (direction == Direction::Ingress && own.is_some() && node.as_ref() == own).then_some(OWN_NODE)
-        }
-        End::Address(_) => None,
+        End::Pod(index, _) if *index == subject && route == Route::Direct => Always::Yes(OWN_ADDRESS),
+        End::Host { node, .. } if direction == Direction::Ingress => match model.runs_on(subject, node) {
+            Match::Yes => Always::Yes(OWN_NODE),
+            Match::Maybe => Always::Perhaps(format!(
+                "Pod {}: spec.nodeName: its own node always reaches it, and whether that is the one of {} is not known",
+                model.pod(subject).id,
+                other.title()
+            )),
+            Match::No => Always::No,
+        },
+        End::Pod(..) | End::Host { .. } | End::Address(_) => Always::No,
     }
 }
 
-/// Whether any peer of the rule includes the other end.
-pub(crate) fn any_peer(rule: &Rule, other: &Counterpart<'_>) -> Match {
-    let mut found = if rule.peers.is_empty() { Match::Yes } else { Match::No };
-    for peer in &rule.peers {
+/// Whether the rule's peers include the other end.
+pub(crate) fn whom(rule: &Rule, other: &Counterpart<'_>) -> Match {
+    match any_peer(&rule.peers, other) {
+        Match::No if rule.may_include_others => Match::Maybe,
+        found => found,
+    }
+}
+
+/// Whether any of these peers includes the other end; without any, all do.
+pub(crate) fn any_peer(peers: &[Peer], other: &Counterpart<'_>) -> Match {
+    let mut found = if peers.is_empty() { Match::Yes } else { Match::No };
+    for peer in peers {
         match peer.matches(other) {
             Match::Yes => return Match::Yes,
             Match::Maybe => found = Match::Maybe,
@@ -234,10 +341,7 @@ pub(crate) fn any_peer(rule: &Rule, other: &Counterpart<'_>) -> Match {
 /// What a rule that is in doubt may do. One of which something was not understood may do anything, another one only what it
 /// says.
 pub(crate) fn doubtful_actions(rule: &Rule) -> &[Action] {
-    match &rule.doubt {
-        Some(_) => &[Action::Allow, Action::Deny],
-        None => std::slice::from_ref(&rule.action),
-    }
+    if rule.is_in_doubt() { &[Action::Allow, Action::Deny] } else { std::slice::from_ref(&rule.action) }
 }
 
 /// Why it cannot be told whether a rule concerns the other end.
@@ -287,7 +391,7 @@ impl<'m> End<'m> {
         family: Option<Family>,
     ) -> Counterpart<'m> {
         let node = match self {
-            End::Host { node, .. } => Some(model.node_labels(node.as_deref())),
+            End::Host { node, .. } => Some(model.node_labels(model.node_name(node))),
             End::Pod(..) | End::Address(_) => None,
         };
         let pod = self.pod().map(|pod| (pod, model.namespace_of(pod)));
@@ -332,7 +436,7 @@ pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<
             let pod = model.pod(index);
             if pod.is_host_network {
                 let name = format!("{id} (in the network of its node)");
-                return Ok(End::Host { node: pod.node.clone(), addresses: pod.addresses.clone(), name });
+                return Ok(End::Host { node: NodeOf::Pod(pod), addresses: pod.addresses.clone(), name });
             }
             Ok(End::Pod(index, pod))
         }
@@ -343,25 +447,24 @@ pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<
             if let Some(index) = model.by_address.get(address) {
                 return Ok(End::Pod(*index, model.pod(*index)));
             }
-            let node = model.hosts.iter().find(|(_, host)| host.addresses.contains(address));
-            Ok(match node {
-                Some((node, _)) => {
-                    End::Host { node: Some(node.clone()), addresses: vec![*address], name: format!("node {node}") }
-                }
-                None => End::Address(*address),
-            })
+            let Some(node) = model.node_at(*address) else { return Ok(End::Address(*address)) };
+            let name =
+                model.node_name(&node).map_or_else(|| format!("the node at {address}"), |name| format!("node {name}"));
+            Ok(End::Host { node, addresses: vec![*address], name })
         }
         Party::LocalNode => {
-            let node = match other {
-                Party::Pod(id) => model.find(id).and_then(|index| model.pod(index).node.clone()),
-                Party::Address(address) => {
-                    model.by_address.get(address).and_then(|index| model.pod(*index).node.clone())
-                }
+            let pod = match other {
+                Party::Pod(id) => model.find(id),
+                Party::Address(address) => model.by_address.get(address).copied(),
                 Party::LocalNode => None,
             };
-            let host = node.as_ref().and_then(|node| model.hosts.get(node));
-            let addresses = host.map(|host| host.addresses.iter().copied().collect()).unwrap_or_default();
-            let name = node.as_ref().map_or_else(|| "the node".to_owned(), |node| format!("node {node}"));
+            let pod = pod.map(|index| model.pod(index));
+            let name = pod.and_then(|pod| model.node_name(&NodeOf::Pod(pod)));
+            let host = name.and_then(|name| model.hosts.get(name));
+            let known = pod.map(|pod| pod.node_addresses.as_slice()).unwrap_or_default().iter().copied();
+            let addresses = host.map_or_else(|| known.collect(), |host| host.addresses.iter().copied().collect());
+            let node = pod.map_or(NodeOf::Nobody, NodeOf::Pod);
+            let name = name.map_or_else(|| "the node".to_owned(), |name| format!("node {name}"));
             Ok(End::Host { node, addresses, name })
         }
     }
@@ -374,6 +477,16 @@ pub(crate) fn family(connection: &Connection<'_>) -> Option<Family> {
         Party::Pod(_) | Party::LocalNode => None,
     };
     connection.family.or_else(|| of(connection.to)).or_else(|| of(connection.from))
+}
+
+/// The same where none is asked for and one end has no known address: the first family of the other one. `None`: both ends
+/// have their addresses, or neither has.
+pub(crate) fn family_between(from: &End<'_>, to: &End<'_>, family: Option<Family>) -> Option<Family> {
+    let of_the_other = || match (from.addresses(), to.addresses()) {
+        ([], [known, ..]) | ([known, ..], []) => Some(Family::of(*known)),
+        ([], []) | ([..], [..]) => None,
+    };
+    family.or_else(of_the_other)
 }
 
 /// The addresses of both ends on one connection: of the family asked for, else of the first family of the

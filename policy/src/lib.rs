@@ -49,6 +49,7 @@ pub mod suggest;
 mod summary;
 pub mod tables;
 pub mod traffic;
+mod turns;
 pub mod verdict;
 
 pub use cluster::{Cluster, Connection, Party, Route};

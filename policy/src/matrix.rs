@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
-use crate::model::{Model, PodIndex};
+use crate::model::{Model, NodeOf, PodIndex};
 use crate::names::{Direction, Family, PodRef, Protocol};
-use crate::peer::Peer;
+use crate::peer::{Match, Peer};
 use crate::policy::Policy;
 use crate::port::NamedPorts;
 use face::{Faces, Gallery};
@@ -29,7 +29,8 @@ mod update;
 pub use count::Counts;
 
 /// What the policies say of all pairs of pods, at some ports, by the destination's own address. Between pods of two
-/// families it holds for the first one of the destination's that the source has, too, as [`Cluster::verdict`] does.
+/// families it holds for the first one of the destination's that the source has, too, as [`Cluster::verdict`] does: where one of them
+/// has no known address for the first one of the other's.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     model: Arc<Model>,
@@ -67,7 +68,7 @@ impl Matrix {
     pub(crate) fn new(model: &Arc<Model>, ports: Arc<[(Protocol, u16)]>) -> Self {
         let mut slots = 0..;
         let mut next = || slots.next().expect("a cluster has fewer than 2^32 addresses");
-        let faces: Vec<Faces> = model.pods.iter().map(|pod| Faces::of(pod, &mut next)).collect();
+        let faces: Vec<Faces> = model.pods.iter().map(|pod| Faces::of(pod, model.family, &mut next)).collect();
         let mut matrix = Self {
             model: model.clone(),
             ports,
@@ -122,7 +123,11 @@ impl Matrix {
 
     /// The same by numbers. Panics where there are no such ones.
     pub fn cell(&self, from: usize, to: usize, port: usize) -> Cell {
-        if self.is_always_open(from, to) { Cell::Open } else { self.plain_cell(from, to, port) }
+        match (self.always_open(from, to), self.plain_cell(from, to, port)) {
+            (Match::Yes, _) => Cell::Open,
+            (Match::Maybe, Cell::Shut) => Cell::Unknown,
+            (Match::Maybe | Match::No, cell) => cell,
+        }
     }
 
     /// All that one pod may reach at one port, or perhaps may: the numbers of the pods in order, with what is said.
@@ -173,17 +178,33 @@ impl Matrix {
     }
 
     /// A pod to itself, and a node to its own pods: no policy can forbid that, and a node has no policies of its own.
-    fn is_always_open(&self, from: usize, to: usize) -> bool {
+    fn always_open(&self, from: usize, to: usize) -> Match {
         if from == to {
-            return true;
+            return Match::Yes;
         }
-        let (from, to) = (&self.model.pods[from], &self.model.pods[to]);
-        from.is_host_network && !to.is_host_network && from.node.is_some() && from.node == to.node
+        let (source, destination) = (&self.model.pods[from], &self.model.pods[to]);
+        if !source.is_host_network || destination.is_host_network {
+            return Match::No;
+        }
+        match (&source.node, &destination.node) {
+            (Some(from), Some(to)) => (from == to).into(),
+            (_, _) => self.model.runs_on(PodIndex::at(to), &NodeOf::Pod(source)),
+        }
     }
 
     /// Without what no policy can forbid.
     fn plain_cell(&self, from: usize, to: usize, port: usize) -> Cell {
-        let (from_face, to_face) = Faces::between(self.faces[from], self.faces[to]);
+        let (source, destination) = (self.faces[from], self.faces[to]);
+        if !Faces::may_be_either(source, destination) {
+            return self.cell_between(from, to, port, Faces::between(source, destination));
+        }
+        let of = |family| self.cell_between(from, to, port, (source.slot(family), destination.slot(family)));
+        let (v4, v6) = (of(Family::V4), of(Family::V6));
+        if v4 == v6 { v4 } else { Cell::Unknown }
+    }
+
+    /// By these faces of theirs.
+    fn cell_between(&self, from: usize, to: usize, port: usize, (from_face, to_face): (u32, u32)) -> Cell {
         let out = self.outcome(Direction::Egress, from, port);
         let into = self.outcome(Direction::Ingress, to, port);
         if out.open.contains(to_face) && into.open.contains(from_face) {

@@ -19,9 +19,10 @@ use crate::label::Labels;
 use crate::names::{Direction, Family, ObjectRef, PodRef, PolicyRef};
 use crate::namespace::Namespace;
 use crate::parse::problem::{Problem, Reason};
-use crate::peer::{NodeLabels, Peer};
+use crate::peer::{Match, NodeLabels, Peer};
 use crate::pod::Pod;
 use crate::policy::{BrokenPolicy, Policy};
+use crate::turns::{self, Turn};
 use read::{Reader, Sources};
 use stand::Standings;
 
@@ -67,6 +68,8 @@ pub(crate) struct Model {
     pod_unknowns: HashMap<PodIndex, Vec<String>>,
     /// Worked out when first asked for.
     standings: OnceLock<Standings>,
+    /// Addresses of nodes of which the name is not known, with a pod that runs there. Worked out when first asked for.
+    nameless_nodes: OnceLock<BTreeMap<IpAddr, PodIndex>>,
     /// What all of this was made from.
     sources: Sources,
 }
@@ -77,6 +80,17 @@ pub(crate) struct Host {
     pub addresses: BTreeSet<IpAddr>,
     /// Absent where no Node object has told them.
     pub labels: Option<Labels>,
+}
+
+/// Which node something runs on, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NodeOf<'m> {
+    /// It is this one.
+    Name(&'m str),
+    /// That of a pod.
+    Pod(&'m Pod),
+    /// No one can tell.
+    Nobody,
 }
 
 /// What bears on one pod in one direction.
@@ -151,8 +165,8 @@ impl Model {
         self.problems.push(problem);
     }
 
-    /// The family of addresses that nobody knows: that of all known ones, if it is one; without any, IPv4, unless all
-    /// blocks that policies name are IPv6.
+    /// The family of addresses that nobody knows: that of all known ones, if it is one; without any, IPv4, unless policies
+    /// name blocks of IPv6.
     fn only_family(&self) -> Option<Family> {
         let pods = self.pods.iter().flat_map(|pod| &pod.addresses);
         let hosts = self.hosts.values().flat_map(|host| &host.addresses);
@@ -162,9 +176,17 @@ impl Model {
         }
         let rules = self.policies.iter().flat_map(|policy| policy.all_rules());
         let blocks = rules.flat_map(|rule| &rule.peers).filter_map(Peer::block);
-        let mut prefixes = blocks.flat_map(IpBlock::prefixes).peekable();
-        let only_v6 = prefixes.peek().is_some() && prefixes.all(|net| Family::of(net.addr()) == Family::V6);
-        Some(if only_v6 { Family::V6 } else { Family::V4 })
+        let has_v6 = blocks.flat_map(IpBlock::prefixes).any(|net| Family::of(net.addr()) == Family::V6);
+        (!has_v6).then_some(Family::V4)
+    }
+
+    /// All families that addresses which nobody knows may be of.
+    pub(crate) fn families(&self) -> &'static [Family] {
+        match self.family {
+            Some(Family::V4) => &[Family::V4],
+            Some(Family::V6) => &[Family::V6],
+            None => &[Family::V4, Family::V6],
+        }
     }
 
     /// Whether something of the pod was not understood, and it is one that labels select.
@@ -186,6 +208,56 @@ impl Model {
 
     pub(crate) fn namespace_of(&self, pod: &Pod) -> &Namespace {
         self.namespaces.get(&pod.id.namespace).expect("every pod's namespace was added with the pod")
+    }
+
+    /// The name of a node: a pod names it, or an address of the node's that one node alone has.
+    pub(crate) fn node_name<'a>(&'a self, node: &NodeOf<'a>) -> Option<&'a str> {
+        match node {
+            NodeOf::Name(name) => Some(name),
+            NodeOf::Pod(Pod { node: Some(name), .. }) => Some(name),
+            NodeOf::Pod(pod) => {
+                let has = |host: &Host| pod.node_addresses.iter().any(|address| host.addresses.contains(address));
+                let mut named = self.hosts.iter().filter(|(_, host)| !pod.node_addresses.is_empty() && has(host));
+                named.next().filter(|_| named.next().is_none()).map(|(name, _)| name.as_str())
+            }
+            NodeOf::Nobody => None,
+        }
+    }
+
+    /// The node that has an address.
+    pub(crate) fn node_at(&self, address: IpAddr) -> Option<NodeOf<'_>> {
+        let named = self.hosts.iter().find(|(_, host)| host.addresses.contains(&address));
+        let named = named.map(|(name, _)| NodeOf::Name(name));
+        named.or_else(|| self.nameless_nodes().get(&address).map(|index| NodeOf::Pod(self.pod(*index))))
+    }
+
+    /// The addresses that [`Model::hosts`] do not have, since only pods tell them that name no node.
+    pub(crate) fn nameless_nodes(&self) -> &BTreeMap<IpAddr, PodIndex> {
+        self.nameless_nodes.get_or_init(|| {
+            let all =
+                self.pod_indices().flat_map(|index| self.pod(index).node_addresses.iter().map(move |it| (*it, index)));
+            let is_known = |address: &IpAddr| self.hosts.values().any(|host| host.addresses.contains(address));
+            all.filter(|(address, _)| !is_known(address)).collect()
+        })
+    }
+
+    /// Whether a pod runs on a node.
+    pub(crate) fn runs_on(&self, index: PodIndex, node: &NodeOf<'_>) -> Match {
+        let pod = self.pod(index);
+        match (self.node_name(&NodeOf::Pod(pod)), self.node_name(node), node) {
+            (Some(own), Some(name), _) => (own == name).into(),
+            (_, _, NodeOf::Pod(other)) if other.id == pod.id => Match::Yes,
+            (None, None, NodeOf::Pod(other)) => {
+                let is_shared = pod.node_addresses.iter().any(|address| other.node_addresses.contains(address));
+                if is_shared { Match::Yes } else { Match::Maybe }
+            }
+            (_, _, _) => Match::Maybe,
+        }
+    }
+
+    /// The turns of a pod's policies: places in [`Standing::policies`].
+    pub(crate) fn turns(&self, standing: &Standing, direction: Direction) -> Vec<Turn> {
+        turns::turns(standing.policies.iter().map(|at| &*self.policies[*at]), direction)
     }
 
     /// The labels of a node, by its name if that is known.

@@ -92,7 +92,7 @@ pub(crate) fn remedy(model: &Model, connection: &Connection<'_>) -> Option<Remed
         judge::end(model, connection.from, connection.to).ok()?,
         judge::end(model, connection.to, connection.from).ok()?,
     );
-    let family = judge::family(connection);
+    let family = judge::family_between(&from, &to, judge::family(connection));
     let (from_address, to_address) = judge::addresses(&from, &to, family);
     let mut obstacles = Vec::new();
     let mut sides: Vec<Vec<Candidate>> = Vec::new();

@@ -102,6 +102,11 @@ impl Peer {
         }
     }
 
+    /// One that includes no one.
+    pub(crate) fn nobody() -> Self {
+        Self::Block(IpBlock::of([], []))
+    }
+
     /// The block it names.
     pub fn block(&self) -> Option<&IpBlock> {
         match self {

@@ -16,6 +16,8 @@ pub struct Pod {
     pub labels: Arc<Labels>,
     /// The node it runs on, once it has one.
     pub node: Option<String>,
+    /// Where the node's name is not known: its addresses, as far as the pod tells them (`status.hostIPs`).
+    pub node_addresses: Vec<IpAddr>,
     /// Whether its traffic is the node's: no policy selects it, and it is in no peer by label.
     pub is_host_network: bool,
     /// Its addresses, in the order of `status.podIPs`. Those of the node if it is in the node's network.

@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::block::IpBlock;
 use crate::label::Labels;
 use crate::names::{Direction, PolicyRef, RuleRef};
 use crate::namespace::Namespace;
@@ -61,6 +60,8 @@ pub struct Rule {
     pub ports: Vec<PortRule>,
     /// What was not understood of it. Then it may match less than it says here, and may do something else.
     pub doubt: Option<String>,
+    /// Where something was not understood: that this is only whom it includes besides `peers`. All else of it holds.
+    pub may_include_others: bool,
 }
 
 /// What a rule does.
@@ -176,19 +177,24 @@ impl BrokenPolicy {
 impl Rule {
     /// One that allows.
     pub fn allow(peers: Vec<Peer>, ports: Vec<PortRule>) -> Self {
-        Self { action: Action::Allow, peers, ports, doubt: None }
+        Self { action: Action::Allow, peers, ports, doubt: None, may_include_others: false }
     }
 
     /// One that matches no connection of TCP, UDP or SCTP, and keeps its place among the others.
     pub(crate) fn never(action: Action) -> Self {
-        let nobody = Peer::Block(IpBlock::of([], []));
-        Self { action, peers: vec![nobody], ports: Vec::new(), doubt: None }
+        let nobody = Peer::nobody();
+        Self { action, peers: vec![nobody], ports: Vec::new(), doubt: None, may_include_others: false }
+    }
+
+    /// What was not understood where that may be anything: whether it matches, and what it does.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some() && !self.may_include_others
     }
 
     /// Whether it matches no connection at all.
     pub fn is_never(&self) -> bool {
         let is_empty = |peer: &Peer| matches!(peer, Peer::Block(block) if block.cidrs().is_empty());
-        !self.peers.is_empty() && self.peers.iter().all(is_empty)
+        !self.may_include_others && !self.peers.is_empty() && self.peers.iter().all(is_empty)
     }
 
     /// Its peers with their indices, or once `None` where it names none.

@@ -53,7 +53,12 @@ impl Unknowns {
     pub(crate) fn add<'r>(&mut self, reasons: impl IntoIterator<Item = &'r String>) {
         for reason in reasons {
             if self.seen.insert(reason.clone()) {
-                self.of_pairs.insert(parsed(reason));
+                let unknown = parsed(reason);
+                let is_same = |known: &Unknown| known.object == unknown.object && known.path == unknown.path;
+                // What lint has said of the field is said.
+                if unknown.path.is_empty() || !self.list.iter().any(is_same) {
+                    self.of_pairs.insert(unknown);
+                }
             }
         }
     }
@@ -76,8 +81,8 @@ impl Unknowns {
     }
 }
 
-/// Policies of one tier and priority that contradict each other: the API leaves open which of them decides, and what the engine
-/// says of it goes by their names.
+/// Policies of one tier and priority that contradict each other, even if no pair at hand meets both: the API leaves open which
+/// of them decides.
 fn contradictions(input: &Input, cluster: &Cluster) -> Vec<Unknown> {
     if cluster.policies().all(|policy| policy.rank == Rank::NETWORK_POLICY) {
         return Vec::new();

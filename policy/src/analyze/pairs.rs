@@ -56,12 +56,17 @@ impl<'m> Pairs<'m> {
         Self { model, names: names.collect(), matrix, kinds, families, known: RefCell::default() }
     }
 
-    /// The families by which two pods can connect; none at all where their addresses have none in common. `None` stands for
-    /// "whichever": a pod has no known address.
+    /// The families by which two pods can connect: see [`reach::common_families`].
     pub(super) fn families(&self, from: usize, to: usize) -> &'static [Option<Family>] {
-        let (from, to) = (self.families[from], self.families[to]);
-        if from == [false; 2] || to == [false; 2] {
-            return &[None];
+        let (mut from, mut to) = (self.families[from], self.families[to]);
+        match (from == [false; 2], to == [false; 2]) {
+            (true, true) => {
+                from = [Family::V4, Family::V6].map(|family| self.model.families().contains(&family));
+                to = from;
+            }
+            (true, false) => from = to,
+            (false, true) => to = from,
+            (false, false) => {}
         }
         match [from[0] && to[0], from[1] && to[1]] {
             [true, true] => &[Some(Family::V4), Some(Family::V6)],

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::list::{Condition, Decided, Effect, List, RuleKey};
+use super::list::{Condition, Decided, Effect, List, RuleKey, Strand};
 use super::peers::{Peers, named_ports};
 use crate::model::{Model, PodIndex, Standing};
 use crate::names::{Direction, PolicyRef, Protocol, RuleRef};
@@ -100,13 +100,26 @@ impl<'m, 'p> Groups<'m, 'p> {
             return Side { isolated_by, list: List::resting(Rest::NotUnderstood) };
         }
         // From the last tier to the first, since a rule that passes is replaced by what stands behind its tier.
+        let turns = self.model.turns(standing, direction);
         let mut behind = List::resting(Rest::Open);
         for tier in Tier::ALL.into_iter().rev() {
             let mut list = List::default();
-            for &policy in &standing.policies {
-                if self.model.policies[policy].rank.tier == tier {
-                    self.add_policy(&mut list, policy, direction, named, &behind);
+            for turn in turns.iter().filter(|turn| turn.tier == tier) {
+                if let Some(strand) = turn.only() {
+                    for at in strand {
+                        self.add_policy(&mut list, standing.policies[*at], direction, named, &behind);
+                    }
+                    continue;
                 }
+                let strands = turn.strands.iter().map(|strand| {
+                    let mut own = Strand::default();
+                    for at in strand {
+                        self.add_policy(&mut own.list, standing.policies[*at], direction, named, &behind);
+                        own.policies.resize(own.list.entries.len(), *at);
+                    }
+                    own
+                });
+                list.append_any_of(strands);
             }
             if tier.isolates() && !isolated_by.is_empty() {
                 list.rest = Rest::Shut;
@@ -130,10 +143,8 @@ impl<'m, 'p> Groups<'m, 'p> {
     fn add_policy(&self, list: &mut List, policy: usize, direction: Direction, named: &OwnPorts<'_>, behind: &List) {
         let rules = self.model.policies[policy].rules(direction).unwrap_or_default();
         for (index, rule) in rules.iter().enumerate() {
-            let effect = match rule.doubt {
-                None => Effect::Rule(rule.action),
-                Some(_) => Effect::NotUnderstood,
-            };
+            // Whom else a rule may include is of no concern: such a rule only allows, and what may be allowed only is not.
+            let effect = if rule.is_in_doubt() { Effect::NotUnderstood } else { Effect::Rule(rule.action) };
             let mut add = |effect, (peer, port): (Option<usize>, Option<usize>), conditions: &[Condition]| {
                 let key = (policy, direction, index, peer, port);
                 let decided = match effect {
@@ -240,15 +251,5 @@ impl Side {
         let mut entries: Vec<Entry> = entries.collect();
         entries.sort_unstable_by_key(|entry| (entry.decision, entry.peer, entry.protocol, entry.ports));
         GroupSide { isolated_by: self.isolated_by.clone(), decisions, entries, rest: self.list.rest }
-    }
-}
-
-impl Decided {
-    fn rule(self) -> Option<RuleKey> {
-        match self {
-            Self::Allow(rule) | Self::Deny(rule) => Some(rule),
-            Self::NotUnderstood(rule) => rule,
-            Self::Rest(_) => None,
-        }
     }
 }

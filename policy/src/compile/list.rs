@@ -40,6 +40,24 @@ pub(super) enum Decided {
     NotUnderstood(Option<RuleKey>),
 }
 
+impl Decided {
+    pub fn rule(self) -> Option<RuleKey> {
+        match self {
+            Self::Allow(rule) | Self::Deny(rule) => Some(rule),
+            Self::NotUnderstood(rule) => rule,
+            Self::Rest(_) => None,
+        }
+    }
+
+    fn denies(self) -> bool {
+        match self {
+            Self::Allow(_) => false,
+            Self::Rest(rest) => rest.denies(),
+            Self::Deny(_) | Self::NotUnderstood(_) => true,
+        }
+    }
+}
+
 /// The list, and what no entry matches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct List {
@@ -121,6 +139,49 @@ impl List {
         }
     }
 
+    /// Of what no entry matches so far, any of these strands may be asked first: what they say of one connection holds where it
+    /// comes to the same, and is not understood where it does not. What none of them matches goes on.
+    ///
+    /// The entries of each strand are held against those of all before. In the order of both, the first that matches is
+    /// made of the first that matches in each.
+    pub fn append_any_of(&mut self, strands: impl Iterator<Item = Strand>) {
+        let mut all: Vec<(Condition, Option<(usize, Decided)>)> = vec![(Condition::ANY, None)];
+        for strand in strands {
+            let mut by_peer: HashMap<Option<Identity>, Vec<usize>> = HashMap::new();
+            for (at, (condition, _)) in strand.list.entries.iter().enumerate() {
+                by_peer.entry(condition.peer).or_default().push(at);
+            }
+            let mut next = Vec::new();
+            let mut seen = Seen::default();
+            for (condition, said) in all {
+                let mut add = |condition: Condition, said| {
+                    if seen.add(condition) {
+                        next.push((condition, said));
+                    }
+                };
+                let of = |peer: Option<Identity>| by_peer.get(&peer).into_iter().flatten().copied();
+                let mut near: Vec<usize> = match condition.peer {
+                    None => (0..strand.list.entries.len()).collect(),
+                    Some(_) => of(condition.peer).chain(of(None)).collect(),
+                };
+                near.sort_unstable();
+                for at in near {
+                    let (own, decided) = strand.list.entries[at];
+                    if let Some(common) = condition.and(own) {
+                        add(common, Some(any_of(said, (strand.policies[at], decided))));
+                    }
+                }
+                add(condition, said);
+            }
+            all = next;
+        }
+        for (condition, said) in all {
+            if let Some((_, decided)) = said {
+                self.push(condition, decided);
+            }
+        }
+    }
+
     /// What no entry matches so far goes on to this list.
     pub fn append(&mut self, next: &Self) {
         for (condition, decided) in &next.entries {
@@ -128,6 +189,24 @@ impl List {
         }
         self.rest = next.rest;
     }
+}
+
+/// A list of one strand of a turn: no entry of it stands for what it does not match.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strand {
+    pub list: List,
+    /// By entry: whose it is.
+    pub policies: Vec<usize>,
+}
+
+/// What it comes to where nobody knows which of two is asked first. Of two that come to the same the earlier policy's is told.
+fn any_of(said: Option<(usize, Decided)>, other: (usize, Decided)) -> (usize, Decided) {
+    let Some(said) = said else { return other };
+    let (first, second) = if said.0 <= other.0 { (said, other) } else { (other, said) };
+    if first.1.denies() == second.1.denies() {
+        return first;
+    }
+    (first.0, Decided::NotUnderstood(first.1.rule().or(second.1.rule())))
 }
 
 /// The conditions so far. Ranges of ports are compared as wholes: one that lies in another is kept, which does no harm.

@@ -14,7 +14,7 @@ use super::Scope;
 use crate::block::IpBlock;
 use crate::identity::{Holder, IdentityAllocator};
 use crate::label::Labels;
-use crate::model::Model;
+use crate::model::{Model, NodeOf};
 use crate::names::{Direction, Protocol};
 use crate::peer::{Match, Namespaces, NodeLabels, Peer, PodSet};
 use crate::pod::Pod;
@@ -58,15 +58,24 @@ impl<'m> Peers<'m> {
         let nobody = Traits { is_pod: false, by_labels: 0, by_block: 0, by_node: 0 };
         if !parts.nodes.is_empty() {
             let mut seen: HashSet<IpAddr> = HashSet::new();
+            let is_pods = |address: &IpAddr| {
+                model.by_address.contains_key(address) || model.shared_addresses.contains_key(address)
+            };
             for host in model.hosts.values() {
                 let by_node = classes.node(host.labels.as_ref());
-                let is_pods =
-                    |address| model.by_address.contains_key(address) || model.shared_addresses.contains_key(address);
                 for address in host.addresses.iter().filter(|address| !is_pods(address)) {
                     if seen.insert(*address) {
                         let traits = Traits { by_block: parts.prefixes.class_of(*address), by_node, ..nobody };
                         classes.add(traits, &labels, Holder::Address(*address));
                     }
+                }
+            }
+            for (address, index) in model.nameless_nodes().iter().filter(|(address, _)| !is_pods(address)) {
+                let host = model.node_name(&NodeOf::Pod(model.pod(*index))).and_then(|name| model.hosts.get(name));
+                let by_node = classes.node(host.and_then(|host| host.labels.as_ref()));
+                if seen.insert(*address) {
+                    let traits = Traits { by_block: parts.prefixes.class_of(*address), by_node, ..nobody };
+                    classes.add(traits, &labels, Holder::Address(*address));
                 }
             }
         }

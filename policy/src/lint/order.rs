@@ -45,7 +45,7 @@ fn equal_priorities(context: &Context<'_>, findings: &mut Vec<Finding>) {
             }
             let Some((direction, index)) = place else { continue };
             let (field, consequence) = if calico::is_calico(later.id.kind) {
-                ("order", "Calico then goes by their names")
+                ("order", "Calico then goes by their names, which its versions write differently")
             } else {
                 ("priority", "the API leaves open which is asked first")
             };

@@ -33,6 +33,16 @@ struct Groups {
     of_pod: Vec<u32>,
 }
 
+impl Counts {
+    fn of(&mut self, cell: Cell) -> &mut u64 {
+        match cell {
+            Cell::Open => &mut self.open,
+            Cell::Shut => &mut self.shut,
+            Cell::Unknown => &mut self.unknown,
+        }
+    }
+}
+
 impl Matrix {
     /// How many cells are what at one port.
     pub fn counts(&self, port: usize) -> Counts {
@@ -48,32 +58,41 @@ impl Matrix {
         };
         let all = (self.faces.len() as u64).pow(2);
         let mut counts = Counts { open, shut: all - maybe, unknown: maybe - open };
-        for (from, to) in self.always_open() {
-            match self.plain_cell(from, to, port) {
-                Cell::Open => continue,
-                Cell::Shut => counts.shut -= 1,
-                Cell::Unknown => counts.unknown -= 1,
+        for (from, to) in self.near() {
+            let faces = Faces::between(self.faces[from], self.faces[to]);
+            let (plain, cell) = (self.cell_between(from, to, port, faces), self.cell(from, to, port));
+            if plain != cell {
+                *counts.of(plain) -= 1;
+                *counts.of(cell) += 1;
             }
-            counts.open += 1;
         }
         counts
     }
 
-    /// The pairs that no policy can shut.
-    fn always_open(&self) -> impl Iterator<Item = (usize, usize)> {
-        let mut by_node: BTreeMap<&str, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    /// The pairs that no policy can shut, and those that perhaps none can; and those that may connect by either family. These are
+    /// looked at one by one.
+    fn near(&self) -> impl Iterator<Item = (usize, usize)> {
+        // By the name of the node; of pods without one anywhere may be near.
+        let mut by_node: BTreeMap<Option<&str>, [Vec<usize>; 2]> = BTreeMap::new();
         let pods = &self.model.pods;
         if pods.iter().any(|pod| pod.is_host_network) {
             for (index, pod) in pods.iter().enumerate() {
-                let Some(node) = &pod.node else { continue };
-                let (hosts, others) = by_node.entry(node).or_default();
-                if pod.is_host_network { hosts.push(index) } else { others.push(index) }
+                by_node.entry(pod.node.as_deref()).or_default()[usize::from(pod.is_host_network)].push(index);
             }
         }
-        let of_nodes = by_node.into_values().flat_map(|(hosts, others)| {
-            hosts.into_iter().flat_map(move |host| others.clone().into_iter().map(move |other| (host, other)))
-        });
-        (0..pods.len()).map(|pod| (pod, pod)).chain(of_nodes)
+        let mut near: Vec<(usize, usize)> = (0..pods.len()).map(|pod| (pod, pod)).collect();
+        for (node, [_, hosts]) in &by_node {
+            let reachable = by_node.iter().filter(|(other, _)| node.is_none() || other.is_none() || *other == node);
+            for (_, [others, _]) in reachable {
+                near.extend(hosts.iter().flat_map(|host| others.iter().map(|other| (*host, *other))));
+            }
+        }
+        let either: Vec<usize> =
+            (0..pods.len()).filter(|pod| Faces::may_be_either(self.faces[*pod], self.faces[*pod])).collect();
+        near.extend(either.iter().flat_map(|from| either.iter().map(|to| (*from, *to))));
+        near.sort_unstable();
+        near.dedup();
+        near.into_iter()
     }
 
     fn groups(&self, direction: Direction, port: usize) -> Groups {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::label::Labels;
-use crate::model::{Model, PodIndex};
+use crate::model::{Model, NodeOf, PodIndex};
 use crate::names::Family;
 use crate::peer::{Counterpart, Match, Namespaces, Peer, PodSet};
 use crate::pod::Pod;
@@ -15,7 +15,7 @@ use crate::selector::{Selector, Test};
 /// Where a pod's faces are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Faces {
-    /// By family; twice the same where the pod has one family or none.
+    /// By family; twice the same where the pod has one family.
     slots: [u32; 2],
     /// Which families it has, in the order of its addresses.
     families: Families,
@@ -23,55 +23,65 @@ pub(super) struct Faces {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Families {
-    None,
     Only(Family),
     First(Family),
+    /// It has no known address, and may have one of either family.
+    Either,
+}
+
+/// What a pod shows to others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Face {
+    pub slot: u32,
+    pub address: Option<IpAddr>,
+    pub family: Family,
 }
 
 impl Families {
-    fn of(addresses: &[IpAddr]) -> Self {
-        let Some(first) = addresses.first().copied().map(Family::of) else { return Self::None };
+    /// Of these addresses; without any it is those that nobody knows in this cluster.
+    fn of(addresses: &[IpAddr], unknown: Option<Family>) -> Self {
+        let Some(first) = addresses.first().copied().map(Family::of) else {
+            return unknown.map_or(Self::Either, Self::Only);
+        };
         let is_both = addresses.iter().any(|address| Family::of(*address) != first);
         if is_both { Self::First(first) } else { Self::Only(first) }
     }
 
     fn has(self, family: Family) -> bool {
         match self {
-            Self::None => false,
             Self::Only(own) => own == family,
-            Self::First(_) => true,
+            Self::First(_) | Self::Either => true,
         }
     }
 
     fn first(self) -> Family {
         match self {
-            Self::None => Family::V4,
             Self::Only(first) | Self::First(first) => first,
+            Self::Either => Family::V4,
         }
     }
 }
 
 impl Faces {
     /// Takes as many slots as the pod has faces.
-    pub(super) fn of(pod: &Pod, mut slot: impl FnMut() -> u32) -> Self {
-        let families = Families::of(&pod.addresses);
+    pub(super) fn of(pod: &Pod, unknown: Option<Family>, mut slot: impl FnMut() -> u32) -> Self {
+        let families = Families::of(&pod.addresses, unknown);
         let first = slot();
-        let second = if let Families::First(_) = families { slot() } else { first };
+        let second = if let Families::Only(_) = families { first } else { slot() };
         let slots = if families.first() == Family::V4 { [first, second] } else { [second, first] };
         Self { slots, families }
     }
 
-    /// Each face with its address.
-    pub(super) fn each(self, pod: &Pod) -> impl Iterator<Item = (u32, Option<IpAddr>)> {
-        let of = move |family| pod.addresses.iter().copied().find(|address| Family::of(*address) == family);
-        let first = self.families.first();
-        let (first, second) = match self.families {
-            Families::None => ((self.slots[0], None), None),
-            Families::Only(_) => ((self.slot(first), of(first)), None),
-            Families::First(Family::V4) => ((self.slots[0], of(Family::V4)), Some((self.slots[1], of(Family::V6)))),
-            Families::First(Family::V6) => ((self.slots[1], of(Family::V6)), Some((self.slots[0], of(Family::V4)))),
+    /// Each face, that of the first family first.
+    pub(super) fn each(self, pod: &Pod) -> impl Iterator<Item = Face> {
+        let face = move |family: Family| {
+            let address = pod.addresses.iter().copied().find(|address| Family::of(*address) == family);
+            Face { slot: self.slot(family), address, family }
         };
-        std::iter::once(first).chain(second)
+        let first = self.families.first();
+        let second = if first == Family::V4 { Family::V6 } else { Family::V4 };
+        let second = if let Families::Only(_) = self.families { None } else { Some(face(second)) };
+        std::iter::once(face(first)).chain(second)
     }
 
     pub(super) fn slots(self) -> impl Iterator<Item = u32> {
@@ -83,20 +93,29 @@ impl Faces {
         self.slots[family as usize]
     }
 
+    /// Whether two pods may connect by either family, for all that is known.
+    pub(super) fn may_be_either(from: Self, to: Self) -> bool {
+        from.families == Families::Either && to.families == Families::Either
+    }
+
     pub(super) fn families(self) -> Families {
         self.families
     }
 
-    /// The faces that two pods show each other: of the destination's first family that the source has, too.
+    /// The faces that two pods show each other: of the destination's first family that the source has, too. Who may have
+    /// either family takes the other one's first; of two such pods it is only one of the two pairs of faces.
     pub(super) fn between(from: Self, to: Self) -> (u32, u32) {
-        let first = to.families.first();
+        let first = match (from.families, to.families) {
+            (known, Families::Either) => known.first(),
+            (_, known) => known.first(),
+        };
         let second = if first == Family::V4 { Family::V6 } else { Family::V4 };
         for family in [first, second] {
             if from.families.has(family) && to.families.has(family) {
                 return (from.slot(family), to.slot(family));
             }
         }
-        (from.slot(from.families.first()), to.slot(first))
+        (from.slot(from.families.first()), to.slot(to.families.first()))
     }
 }
 
@@ -133,11 +152,11 @@ impl<'m> Gallery<'m> {
             };
             match peer {
                 Peer::Pods(set) => self.pods_in(set, |pod, found| {
-                    self.faces_of(pod).for_each(|(slot, _)| note(slot, found));
+                    self.faces_of(pod).for_each(|face| note(face.slot, found));
                 }),
                 Peer::PodsIn(set, block) => self.pods_in(set, |pod, found| {
-                    for (slot, address) in self.faces_of(pod) {
-                        note(slot, found.and(|| block.matches(address, self.model.family)));
+                    for Face { slot, address, family } in self.faces_of(pod) {
+                        note(slot, found.and(|| block.matches(address, Some(family))));
                     }
                 }),
                 Peer::Block(block) => {
@@ -147,14 +166,15 @@ impl<'m> Gallery<'m> {
                         let inside = list[first..].iter().take_while(|(address, ..)| *address <= net.broadcast());
                         inside.for_each(|(address, slot, _)| note(*slot, block.contains(*address).into()));
                     }
-                    for pod in self.odd().iter().filter(|index| self.model.pod(**index).addresses.is_empty()) {
-                        self.faces_of(*pod).for_each(|(slot, _)| note(slot, block.matches(None, self.model.family)));
+                    let odd = self.odd().iter().filter(|index| self.model.pod(**index).addresses.is_empty());
+                    for face in odd.flat_map(|pod| self.faces_of(*pod)) {
+                        note(face.slot, block.matches(None, Some(face.family)));
                     }
                 }
                 Peer::Nodes(_) => {
                     for pod in self.odd().iter().filter(|index| self.model.pod(**index).is_host_network) {
-                        for (slot, address) in self.faces_of(*pod) {
-                            note(slot, peer.matches(&self.counterpart(*pod, address)));
+                        for face in self.faces_of(*pod) {
+                            note(face.slot, peer.matches(&self.counterpart(*pod, face)));
                         }
                     }
                 }
@@ -169,18 +189,18 @@ impl<'m> Gallery<'m> {
     }
 
     /// The other end that a face is.
-    pub(super) fn counterpart(&self, index: PodIndex, address: Option<IpAddr>) -> Counterpart<'m> {
+    pub(super) fn counterpart(&self, index: PodIndex, face: Face) -> Counterpart<'m> {
         let pod: &'m Pod = self.model.pod(index);
         let (mut labels, mut node) = (None, None);
         if pod.is_host_network {
-            node = Some(self.model.node_labels(pod.node.as_deref()));
+            node = Some(self.model.node_labels(self.model.node_name(&NodeOf::Pod(pod))));
         } else {
             labels = Some((pod, self.model.namespace_of(pod)));
         }
-        Counterpart { pod: labels, node, address, family: self.model.family }
+        Counterpart { pod: labels, node, address: face.address, family: Some(face.family) }
     }
 
-    fn faces_of(&self, index: PodIndex) -> impl Iterator<Item = (u32, Option<IpAddr>)> + use<'m> {
+    fn faces_of(&self, index: PodIndex) -> impl Iterator<Item = Face> + use<'m> {
         self.faces[index.number()].each(self.model.pod(index))
     }
 
@@ -264,9 +284,10 @@ impl<'m> Gallery<'m> {
 
     fn by_address(&self) -> &[(IpAddr, u32, PodIndex)] {
         self.by_address.get_or_init(|| {
-            let faces = self.model.pod_indices().flat_map(|index| {
-                self.faces_of(index).filter_map(move |(slot, address)| Some((address?, slot, index)))
-            });
+            let faces = self
+                .model
+                .pod_indices()
+                .flat_map(|index| self.faces_of(index).filter_map(move |face| Some((face.address?, face.slot, index))));
             let mut list: Vec<_> = faces.collect();
             list.sort_unstable();
             list

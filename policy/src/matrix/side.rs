@@ -1,6 +1,7 @@
 //! One side of the matrix: what each class of pods lets in, or lets out. It is what [`crate::judge`] says, for all faces at
 //! once; laws in the tests hold the two together.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::model::{Model, PodIndex};
 use crate::names::{Direction, Protocol};
 use crate::policy::{Action, Policy, Tier};
 use crate::port::{NamedPorts, Ports};
+use crate::turns::{self, Turn};
 
 /// A policy's rules with the faces that they mean.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ struct Row {
     hits: Vec<Hit>,
     action: Action,
     is_doubtful: bool,
+    /// It may include anyone besides those of the set.
+    may_include_others: bool,
 }
 
 /// Whether a rule's ports include one.
@@ -124,7 +128,8 @@ impl Rules {
                 set: set(direction, at),
                 hits: ports.iter().map(|port| hit(&rule.ports, *port)).collect(),
                 action: rule.action,
-                is_doubtful: rule.doubt.is_some(),
+                is_doubtful: rule.is_in_doubt(),
+                may_include_others: rule.may_include_others,
             });
             rows.collect()
         });
@@ -173,7 +178,8 @@ fn hit(rules: &[crate::port::PortRule], (protocol, port): (Protocol, u16)) -> Hi
 
 /// A rule at one port, with what its names stand for put in.
 struct Active<'a> {
-    tier: Tier,
+    /// Whose: its place in [`Class::policies`].
+    policy: usize,
     row: &'a Row,
     /// Restricts it to destinations that call the port so.
     names: Option<&'a [String]>,
@@ -190,6 +196,8 @@ impl Maker<'_> {
     ) -> Class {
         let mut class = Class { policies, nature, names, at: Vec::new(), outcomes: Vec::new() };
         let is_plain = self.is_plain(&class, direction);
+        // Plain classes, which are most, have no need of them.
+        let turns = OnceCell::new();
         let mut known: Vec<(Vec<(usize, usize)>, usize)> = Vec::new();
         for port in 0..self.ports.len() {
             let active = self.active(&class, direction, port);
@@ -218,7 +226,9 @@ impl Maker<'_> {
                     }
                 }
             } else {
-                let (open, unknown) = self.decide(&class.nature, &active, port, 0, self.words);
+                let turns = turns.get_or_init(|| class.turns(direction));
+                let question = Question { nature: &class.nature, turns, active: &active, port };
+                let (open, unknown) = self.decide(&question, 0, self.words);
                 Arc::new(Outcome { open: full_or(open, &class.nature), unknown: Set::of_bits(&unknown) })
             };
             drop(active);
@@ -232,11 +242,13 @@ impl Maker<'_> {
     /// The same class after some faces have changed, in these words.
     pub(super) fn changed(&self, class: &Class, direction: Direction, words: &[usize]) -> Option<Class> {
         let mut next: Option<Class> = None;
+        let turns = class.turns(direction);
         for (number, outcome) in class.outcomes.iter().enumerate() {
             let port = class.at.iter().position(|at| *at == number)?;
             let active = self.active(class, direction, port);
+            let question = Question { nature: &class.nature, turns: &turns, active: &active, port };
             for word in words {
-                let (open, unknown) = self.decide(&class.nature, &active, port, *word, *word + 1);
+                let (open, unknown) = self.decide(&question, *word, *word + 1);
                 let (open, unknown) = (open[0], unknown[0]);
                 let before = next.as_ref().map_or(outcome, |next| &next.outcomes[number]);
                 if before.open.word(*word) != open || before.unknown.word(*word) != unknown {
@@ -259,8 +271,7 @@ impl Maker<'_> {
             && !(is_host || is_overridden || is_uncertain || is_unread)
             && self.unread.is_none()
             && class.policies.iter().all(|it| it.policy.rank.tier == Tier::NetworkPolicy)
-            && rows()
-                .all(|row| row.action == Action::Allow && !row.is_doubtful && self.sets.list[row.set].maybe.is_none())
+            && rows().all(|row| row.is_plain() && self.sets.list[row.set].maybe.is_none())
     }
 
     fn union(&self, sets: &[usize]) -> Outcome {
@@ -285,21 +296,20 @@ impl Maker<'_> {
     fn active<'c>(&self, class: &'c Class, direction: Direction, port: usize) -> Vec<Active<'c>> {
         let (protocol, number) = self.ports[port];
         let mut active = Vec::new();
-        for rules in &class.policies {
-            let tier = rules.policy.rank.tier;
+        for (policy, rules) in class.policies.iter().enumerate() {
             for row in &rules.sides[direction as usize] {
                 match &row.hits[port] {
                     Hit::No => {}
-                    Hit::Yes => active.push(Active { tier, row, names: None }),
+                    Hit::Yes => active.push(Active { policy, row, names: None }),
                     Hit::Named(names) if direction == Direction::Egress => {
-                        active.push(Active { tier, row, names: Some(names) });
+                        active.push(Active { policy, row, names: Some(names) });
                     }
                     Hit::Named(names) => {
                         let own = class.names.as_ref();
                         let calls_so =
                             |name: &String| own.is_some_and(|own| own.resolve(protocol, name).any(|it| it == number));
                         if names.iter().any(calls_so) {
-                            active.push(Active { tier, row, names: None });
+                            active.push(Active { policy, row, names: None });
                         }
                     }
                 }
@@ -308,104 +318,163 @@ impl Maker<'_> {
         active
     }
 
-    /// The open and the unknown faces, as bits of some words.
-    fn decide(
-        &self,
-        nature: &Nature,
-        active: &[Active<'_>],
-        port: usize,
-        start: usize,
-        end: usize,
-    ) -> (Vec<u64>, Vec<u64>) {
+    /// The open and the unknown faces, as bits of some words. From the last tier to the first: what may become of each face, and
+    /// where that may be both, it is unknown.
+    fn decide(&self, question: &Question<'_>, start: usize, end: usize) -> (Vec<u64>, Vec<u64>) {
         let none = || vec![0_u64; end - start];
         let all = || vec![u64::MAX; end - start];
+        let nature = question.nature;
         if nature.is_host {
             return (all(), none());
         }
         if nature.is_overridden {
             return (none(), all());
         }
-        let mut undecided = all();
-        let (mut open, mut shut_first, mut shut_by_rule, mut shut_by_isolation) = (none(), none(), none(), none());
-        // What rules that are in doubt may do: allow, deny, pass.
-        let mut doubts: [Option<Vec<u64>>; 3] = [None, None, None];
-        for tier in Tier::ALL {
-            let mut passed = none();
-            for rule in active.iter().filter(|it| it.tier == tier) {
-                let peers = &self.sets.list[rule.row.set];
-                let mut reach = undecided.clone();
-                if let Some(names) = rule.names {
-                    let mut named = none();
-                    for name in names {
-                        let (protocol, number) = self.ports[port];
-                        if let Some(set) = self.sets.named.get(&(protocol, number, name.clone())) {
-                            set.add_to(&mut named, start);
-                        }
-                    }
-                    and(&mut reach, &named);
-                }
-                let mut hit = none();
-                peers.yes.add_to(&mut hit, start);
-                and(&mut hit, &reach);
-                if rule.row.is_doubtful {
-                    peers.maybe.add_to(&mut hit, start);
-                    and(&mut hit, &reach);
-                    for action in [Action::Allow, Action::Deny] {
-                        or(doubts[action as usize].get_or_insert_with(none), &hit);
-                    }
+        let mut behind = May { allow: all(), deny: none(), pass: none() };
+        for tier in Tier::ALL.into_iter().rev() {
+            let is_shut = tier.isolates() && nature.is_isolated;
+            let mut turns = question.turns.iter().filter(|turn| turn.tier == tier).peekable();
+            if turns.peek().is_none() && !is_shut && !(tier.isolates() && nature.is_uncertain) {
+                continue;
+            }
+            let mut may = May { allow: none(), deny: none(), pass: none() };
+            let mut undecided = all();
+            for turn in turns {
+                if let Some(strand) = turn.only() {
+                    self.ask(question, strand, &mut undecided, &mut may, start);
                     continue;
                 }
-                if !peers.maybe.is_none() {
-                    let mut maybe = none();
-                    peers.maybe.add_to(&mut maybe, start);
-                    and(&mut maybe, &reach);
-                    or(doubts[rule.row.action as usize].get_or_insert_with(none), &maybe);
+                // Whichever comes first decides; what none of them matches goes on.
+                let before = undecided.clone();
+                for strand in &turn.strands {
+                    let mut left = before.clone();
+                    self.ask(question, strand, &mut left, &mut may, start);
+                    and(&mut undecided, &left);
                 }
-                and_not(&mut undecided, &hit);
-                let whither = match (rule.row.action, tier) {
-                    (Action::Allow, _) => &mut open,
-                    (Action::Deny, Tier::Admin) => &mut shut_first,
-                    (Action::Deny, Tier::NetworkPolicy | Tier::Baseline) => &mut shut_by_rule,
-                    (Action::Pass, _) => &mut passed,
-                };
-                or(whither, &hit);
             }
-            if tier.isolates() && nature.is_isolated {
-                shut_by_isolation = std::mem::replace(&mut undecided, none());
+            if is_shut {
+                or(&mut may.deny, &undecided);
+                let mut unread = if nature.is_unread { all() } else { none() };
+                if !nature.is_unread && !self.unread.is_none() {
+                    self.unread.add_to(&mut unread, start);
+                }
+                and(&mut unread, &undecided);
+                or(&mut may.allow, &unread);
+            } else {
+                or(&mut may.pass, &undecided);
             }
-            or(&mut undecided, &passed);
+            and(&mut behind.allow, &may.pass);
+            and(&mut behind.deny, &may.pass);
+            or(&mut behind.allow, &may.allow);
+            or(&mut behind.deny, &may.deny);
+            if tier.isolates() && nature.is_uncertain {
+                // What was not understood may open whatever is shut from here on.
+                let May { allow, deny, .. } = &mut behind;
+                or(allow, deny);
+            }
         }
-        or(&mut open, &undecided);
-        let mut unknown = none();
-        let [allow, deny, pass] = doubts;
-        if let Some(mut allow) = allow {
-            let mut shut = shut_first;
-            or(&mut shut, &shut_by_rule);
-            or(&mut shut, &shut_by_isolation);
-            and(&mut allow, &shut);
-            or(&mut unknown, &allow);
+        let May { mut allow, deny: mut unknown, .. } = behind;
+        and(&mut unknown, &allow);
+        and_not(&mut allow, &unknown);
+        (allow, unknown)
+    }
+
+    /// What policies do with the faces that come to them, one after the other.
+    fn ask(&self, question: &Question<'_>, strand: &[usize], left: &mut [u64], may: &mut May, start: usize) {
+        let words = left.len();
+        let none = || vec![0_u64; words];
+        let (first, last) = (strand.first(), strand.last());
+        let is_consecutive = strand.is_sorted() && first.zip(last).is_some_and(|(a, b)| b - a + 1 == strand.len());
+        let of = |policies: std::ops::RangeInclusive<usize>| {
+            let from = question.active.partition_point(|it| it.policy < *policies.start());
+            let to = question.active.partition_point(|it| it.policy <= *policies.end());
+            &question.active[from..to]
+        };
+        let lists: Vec<&[Active<'_>]> = match (first, last) {
+            (Some(first), Some(last)) if is_consecutive => vec![of(*first..=*last)],
+            (_, _) => strand.iter().map(|policy| of(*policy..=*policy)).collect(),
+        };
+        let (mut hit, mut reach) = (none(), none());
+        for rule in lists.into_iter().flatten() {
+            let peers = &self.sets.list[rule.row.set];
+            reach.copy_from_slice(left);
+            if let Some(names) = rule.names {
+                let mut named = none();
+                for name in names {
+                    let (protocol, number) = self.ports[question.port];
+                    if let Some(set) = self.sets.named.get(&(protocol, number, name.clone())) {
+                        set.add_to(&mut named, start);
+                    }
+                }
+                and(&mut reach, &named);
+            }
+            hit.fill(0);
+            peers.yes.add_to(&mut hit, start);
+            if rule.row.is_doubtful {
+                peers.maybe.add_to(&mut hit, start);
+                and(&mut hit, &reach);
+                or(&mut may.allow, &hit);
+                or(&mut may.deny, &hit);
+                continue;
+            }
+            and(&mut hit, &reach);
+            if rule.row.may_include_others {
+                or(may.of(rule.row.action), &reach);
+            } else if !peers.maybe.is_none() {
+                let mut maybe = none();
+                peers.maybe.add_to(&mut maybe, start);
+                and(&mut maybe, &reach);
+                if rule.row.action == Action::Pass {
+                    or(&mut may.allow, &maybe);
+                    or(&mut may.deny, &maybe);
+                } else {
+                    or(may.of(rule.row.action), &maybe);
+                }
+            }
+            and_not(left, &hit);
+            or(may.of(rule.row.action), &hit);
         }
-        if let Some(mut deny) = deny {
-            and(&mut deny, &open);
-            or(&mut unknown, &deny);
+    }
+}
+
+/// What is asked for a class at one port.
+struct Question<'a> {
+    nature: &'a Nature,
+    /// By places in [`Class::policies`].
+    turns: &'a [Turn],
+    /// In the order of the policies.
+    active: &'a [Active<'a>],
+    port: usize,
+}
+
+/// The faces of which something may become: more than one of these, where it is not known.
+struct May {
+    allow: Vec<u64>,
+    deny: Vec<u64>,
+    /// Goes on to the next tier.
+    pass: Vec<u64>,
+}
+
+impl May {
+    fn of(&mut self, action: Action) -> &mut [u64] {
+        match action {
+            Action::Allow => &mut self.allow,
+            Action::Deny => &mut self.deny,
+            Action::Pass => &mut self.pass,
         }
-        if let Some(pass) = pass {
-            or(&mut unknown, &pass);
-        }
-        if nature.is_uncertain {
-            or(&mut unknown, &shut_by_rule);
-            or(&mut unknown, &shut_by_isolation);
-        }
-        if nature.is_unread {
-            or(&mut unknown, &shut_by_isolation);
-        } else if !self.unread.is_none() {
-            let mut unread = none();
-            self.unread.add_to(&mut unread, start);
-            and(&mut unread, &shut_by_isolation);
-            or(&mut unknown, &unread);
-        }
-        and_not(&mut open, &unknown);
-        (open, unknown)
+    }
+}
+
+impl Class {
+    fn turns(&self, direction: Direction) -> Vec<Turn> {
+        turns::turns(self.policies.iter().map(|rules| &*rules.policy), direction)
+    }
+}
+
+impl Row {
+    /// Whether it certainly allows, and does so to none besides its set.
+    fn is_plain(&self) -> bool {
+        self.action == Action::Allow && !self.is_doubtful && !self.may_include_others
     }
 }
 

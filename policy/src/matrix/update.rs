@@ -115,7 +115,7 @@ impl Matrix {
                 Some(was) => before.faces[was],
                 None => {
                     let (free, next) = (&mut self.free, &mut self.slots);
-                    let faces = Faces::of(pod, || {
+                    let faces = Faces::of(pod, self.model.family, || {
                         free.pop().unwrap_or_else(|| {
                             *next += 1;
                             *next - 1
@@ -138,15 +138,15 @@ impl Matrix {
         for (slot, index) in slots {
             let pod: Option<&Pod> = index.map(|index| self.model.pod(index));
             let faces = index.map(|index| self.faces[index.number()]);
-            let address = faces.zip(pod).and_then(|(faces, pod)| faces.each(pod).find(|(at, _)| at == slot)?.1);
-            let counterpart = index.map(|index| gallery.counterpart(index, address));
+            let face = faces.zip(pod).and_then(|(faces, pod)| faces.each(pod).find(|face| face.slot == *slot));
+            let counterpart = index.zip(face).map(|(index, face)| gallery.counterpart(index, face));
             for (peers, has_changed) in self.sets.list.iter_mut().zip(&mut changes.sets) {
                 let (policy, direction, at) = &peers.of;
                 let rule = &policy.rules(*direction).unwrap_or_default()[*at];
                 if rule.peers.is_empty() {
                     continue;
                 }
-                let found = counterpart.as_ref().map_or(Match::No, |it| judge::any_peer(rule, it));
+                let found = counterpart.as_ref().map_or(Match::No, |it| judge::any_peer(&rule.peers, it));
                 let (yes, maybe) = (found == Match::Yes, found == Match::Maybe);
                 if peers.yes.contains(*slot) != yes || peers.maybe.contains(*slot) != maybe {
                     *has_changed = true;
@@ -316,5 +316,10 @@ fn has_same_ground(a: &Model, b: &Model) -> bool {
         |model: &Model| model.hosts.iter().map(|(name, host)| (name.clone(), host.labels.clone())).collect::<Vec<_>>();
     a.family == b.family
         && (Arc::ptr_eq(&a.namespaces, &b.namespaces) || a.namespaces == b.namespaces)
-        && (Arc::ptr_eq(&a.hosts, &b.hosts) || labels(a) == labels(b))
+        && (Arc::ptr_eq(&a.hosts, &b.hosts) || labels(a) == labels(b) && (a.hosts == b.hosts || !asks_addresses(b)))
+}
+
+/// Whether addresses tell which node a pod runs on.
+fn asks_addresses(model: &Model) -> bool {
+    model.pods.iter().any(|pod| pod.node.is_none() && !pod.node_addresses.is_empty())
 }

@@ -111,6 +111,7 @@ impl Model {
             family: self.family,
             pod_unknowns: self.pod_unknowns.clone(),
             standings: OnceLock::new(),
+            nameless_nodes: OnceLock::new(),
             sources,
         }
     }

@@ -249,7 +249,13 @@ impl Reader {
         };
         let ports_field = self.dialect.ports_field();
         if node.object(problems).is_none() {
-            return Rule { action: Action::Deny, peers: Vec::new(), ports: Vec::new(), doubt: problems.since(before) };
+            return Rule {
+                action: Action::Deny,
+                peers: Vec::new(),
+                ports: Vec::new(),
+                doubt: problems.since(before),
+                may_include_others: false,
+            };
         }
         // Unknown fields are reported there, and so are in doubt.
         node.check_fields(&["name", "action", peers_field, ports_field], problems);
@@ -264,12 +270,18 @@ impl Reader {
         if direction == Direction::Egress {
             self.check_named_ports(node, ports_field, problems);
         }
+        // Names of domains are all that was not understood: whatever they stand for, the rule does no more than accept. The
+        // APIs have them in such rules only.
+        let may_include_others = action == Some(Action::Allow) && problems.are_all_of_domains(before);
         // What could not be read is as wide as it may be.
+        let is_whole = may_include_others || peers.as_ref().is_some_and(|peers| !peers.contains(&Peer::nobody()));
+        let peers = peers.filter(|_| is_whole);
         Rule {
             action: action.unwrap_or(Action::Deny),
             peers: peers.unwrap_or_default(),
             ports: ports.unwrap_or_default(),
             doubt: problems.since(before),
+            may_include_others,
         }
     }
 
@@ -309,7 +321,8 @@ impl Reader {
             }
             [(_, field)] => {
                 problems.add(&field, Reason::DomainNames);
-                None
+                // In its place, so that the other peers of the rule keep theirs.
+                Some(Peer::nobody())
             }
             ref several => {
                 problems.add(node, Reason::OneOf { fields: list, found: several.len() });

@@ -60,6 +60,12 @@ impl Problems {
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
+    /// Whether something was added after the first `count`, and all of it names domains.
+    pub(crate) fn are_all_of_domains(&self, count: usize) -> bool {
+        let added = &self.list[count..];
+        !added.is_empty() && added.iter().all(|problem| problem.reason == Reason::DomainNames)
+    }
+
     pub(crate) fn into_list(self) -> Vec<Problem> {
         self.list
     }

@@ -51,7 +51,11 @@ pub(crate) fn pod(value: &Value) -> ParsedPod {
 
     let is_understood = labels.is_some();
     let pod = namespace.zip(name).map(|(namespace, name)| {
-        read.into_pod(PodRef { namespace, name }, labels.unwrap_or_default(), is_understood, addresses)
+        let mut pod = read.into_pod(PodRef { namespace, name }, labels.unwrap_or_default(), is_understood, addresses);
+        if pod.node.is_none() {
+            pod.node_addresses.clone_from(&host_addresses);
+        }
+        pod
     });
     let ended = match phase.as_deref() {
         Some("Succeeded") => Some("Succeeded"),
@@ -73,7 +77,17 @@ impl PodSpec {
     pub(crate) fn into_pod(self, id: PodRef, labels: Labels, is_understood: bool, addresses: Vec<IpAddr>) -> Pod {
         let Self { node, is_host_network, service_account, ports } = self;
         let labels = Arc::new(labels);
-        Pod { id, labels, node, is_host_network, addresses, ports, service_account, is_understood }
+        Pod {
+            id,
+            labels,
+            node,
+            node_addresses: Vec::new(),
+            is_host_network,
+            addresses,
+            ports,
+            service_account,
+            is_understood,
+        }
     }
 }
 

@@ -230,7 +230,7 @@ impl<'a> Question<'a> {
         let names = self.to.pod().map(|pod| &pod.ports);
         let (protocol, port) = (self.connection.protocol, self.connection.port);
         let fits = rule.ports.is_empty() || rule.ports.iter().any(|it| it.matches(protocol, port, names));
-        let concerns = judge::any_peer(rule, &self.counterpart()) == Match::Yes;
+        let concerns = judge::whom(rule, &self.counterpart()) == Match::Yes;
         let (peer, port, what) = match (fits, concerns) {
             (true, false) => (Some(peer.clone()), None, format!("{} {peer}, too", self.preposition())),
             (false, true) => (None, Some(self.port()), format!("{}, too", self.port())),

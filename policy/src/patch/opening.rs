@@ -32,7 +32,7 @@ pub(super) fn openings(
         let Some((direction, subject, rule)) = edit.touched(&after.policies) else { continue };
         for pod in after.pods.iter().filter(|pod| is_possible(subject, pod, after)) {
             for other in after.pods.iter().filter(|other| may_concern(&rule, other, after)) {
-                let families = reach::common_families(&pod.addresses, &other.addresses);
+                let families = reach::common_families(after, &pod.addresses, &other.addresses);
                 let place = (Place::Pod(other.id.clone()), Party::Pod(other.id.clone()));
                 comparison.compare(direction, pod, place, &families);
             }

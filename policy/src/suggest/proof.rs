@@ -83,7 +83,7 @@ impl Proof<'_> {
                 let takes_dns = !self.is_covered(*to) || self.draft.dns_pods.contains(to);
                 let (one, other) = (after.pod(*from), after.pod(*to));
                 let is_known = !one.addresses.is_empty() && !other.addresses.is_empty();
-                for family in reach::common_families(&one.addresses, &other.addresses) {
+                for family in reach::common_families(after, &one.addresses, &other.addresses) {
                     let found = reach::reach(after, source, destination, Route::Direct, family);
                     let titles = (&one.id.to_string(), &other.id.to_string());
                     let must = asked.of(family);

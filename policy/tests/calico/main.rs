@@ -224,7 +224,6 @@ fn order_comes_before_kind_and_name() {
         (global("a", &format!("{{{deny}}}")) + &kubernetes, true),
         // With NetworkPolicy's order: by name.
         (global("a", &format!("{{order: 1000, {deny}}}")) + &kubernetes, false),
-        (global("z", &format!("{{order: 1000, {deny}}}")) + &kubernetes, true),
         (namespaced("x/a", &format!("{{order: 1000, {deny}}}")) + &kubernetes, false),
         // Names as stored carry the tier's.
         (global("default.a", &format!("{{order: 1000, {deny}}}")) + &kubernetes, false),
@@ -236,6 +235,11 @@ fn order_comes_before_kind_and_name() {
         let cluster = sound(&(pods() + &policies));
         check(&cluster, &[("y/job", "x/web", "TCP 80", open)]);
     }
+    // By the name alone "m" comes first, with its namespace in front of it "x/…" comes behind "default.z": versions differ.
+    let cluster = sound(&(pods() + &global("z", &format!("{{order: 1000, {deny}}}")) + &kubernetes));
+    let verdict = common::ask(&cluster, "y/job", "x/web", "TCP 80");
+    let [text] = verdict.unknown.as_slice() else { panic!("{verdict:?}") };
+    assert!(text.starts_with("GlobalNetworkPolicy z: spec.order: is the same as that of NetworkPolicy x/m"), "{text}");
 }
 
 #[test]
@@ -289,8 +293,8 @@ fn the_tiers_of_cluster_network_policy_take_calicos_policies_in() {
         (in_tier("g", "tier: kube-admin, order: 1", "Pass") + &shut, false),
         (in_tier("g", "tier: kube-admin, order: 1", "Allow") + &cluster_policy("Admin", 2, "Deny"), true),
         (in_tier("g", "tier: kube-admin, order: 3", "Allow") + &cluster_policy("Admin", 2, "Deny"), false),
-        (in_tier("kube-admin.z", "tier: kube-admin, order: 2", "Allow") + &cluster_policy("Admin", 2, "Deny"), false),
-        (in_tier("kube-admin.a", "tier: kube-admin, order: 2", "Allow") + &cluster_policy("Admin", 2, "Deny"), true),
+        // Of one priority it does not matter where both do the same, and is left open where they do not.
+        (in_tier("kube-admin.z", "tier: kube-admin, order: 2", "Deny") + &cluster_policy("Admin", 2, "Deny"), false),
         (in_tier("g", "tier: kube-baseline, order: 1", "Deny") + &open, true),
         (in_tier("g", "tier: kube-baseline, order: 1", "Deny"), false),
         (in_tier("g", "tier: baselineadminnetworkpolicy", "Deny") + &cluster_policy("Baseline", 2, "Accept"), true),
@@ -298,6 +302,11 @@ fn the_tiers_of_cluster_network_policy_take_calicos_policies_in() {
         let cluster = sound(&(pods() + &policies));
         // What these tiers do not match is left to the others: the pod is not isolated by them.
         check(&cluster, &[("y/job", "x/web", "TCP 80", expected)]);
+    }
+    for name in ["kube-admin.a", "kube-admin.z"] {
+        let own = in_tier(name, "tier: kube-admin, order: 2", "Allow");
+        let cluster = sound(&(pods() + &own + &cluster_policy("Admin", 2, "Deny")));
+        assert_eq!(common::ask(&cluster, "y/job", "x/web", "TCP 80").allowed(), None);
     }
     let cluster = sound(&(pods() + &in_tier("g", "tier: kube-admin, order: 1", "Deny")));
     check(&cluster, &[("192.0.2.1", "x/web", "TCP 80", true), ("x/web", "192.0.2.1", "TCP 80", true)]);

@@ -128,9 +128,41 @@ impl Sel {
     }
 }
 
+/// How Calico's versions write the names by which policies of one order are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Since 3.31: name, namespace, kind.
+    Parts,
+    /// Before: the namespace, if there is one, then the tier with the name, and `knp.` before that for a NetworkPolicy.
+    Whole,
+}
+
 impl World {
-    /// Whether one side lets a connection pass: that of `own`, whose other end is `other`, to the port of `target`.
-    pub fn side(&self, own: &Pod, direction: &str, other: End<'_>, protocol: &str, port: u16, target: End<'_>) -> bool {
+    /// Whether one side lets a connection pass: that of `own`, whose other end is `other`, to the port of `target`. `None`: some
+    /// versions of Calico do and some do not.
+    pub fn side(
+        &self,
+        own: &Pod,
+        direction: &str,
+        other: End<'_>,
+        protocol: &str,
+        port: u16,
+        target: End<'_>,
+    ) -> Option<bool> {
+        let of = |naming| self.side_with(naming, own, direction, other, (protocol, port), target);
+        let (parts, whole) = (of(Naming::Parts), of(Naming::Whole));
+        (parts == whole).then_some(parts)
+    }
+
+    fn side_with(
+        &self,
+        naming: Naming,
+        own: &Pod,
+        direction: &str,
+        other: End<'_>,
+        (protocol, port): (&str, u16),
+        target: End<'_>,
+    ) -> bool {
         let mut governing: Vec<&Policy> =
             self.policies.iter().filter(|policy| self.selects(policy, own) && policy.speaks_of(direction)).collect();
         if governing.is_empty() {
@@ -138,13 +170,23 @@ impl World {
         }
         governing.sort_by(|a, b| {
             let order = |policy: &Policy| policy.order.map_or(f64::INFINITY, f64::from);
-            let key = |policy: &Policy| {
+            let whole = |policy: &Policy| {
+                let namespace =
+                    if policy.namespace.is_empty() { String::new() } else { format!("{}/", policy.namespace) };
+                let prefix = if policy.kind == Kind::Kubernetes { "knp.default." } else { "default." };
+                format!("{namespace}{prefix}{}", policy.name)
+            };
+            let parts = |policy: &Policy| {
                 let kind = match policy.kind {
                     Kind::Global => "GlobalNetworkPolicy",
                     Kind::Namespaced => "NetworkPolicy",
                     Kind::Kubernetes => "KubernetesNetworkPolicy",
                 };
                 format!("{}/{}/{kind}", policy.name, policy.namespace)
+            };
+            let key = |policy: &Policy| match naming {
+                Naming::Parts => parts(policy),
+                Naming::Whole => whole(policy),
             };
             order(a).partial_cmp(&order(b)).expect("no order is NaN").then_with(|| key(a).cmp(&key(b)))
         });

@@ -86,11 +86,17 @@ pub struct Place {
 /// A cluster with all kinds of policies; `with_unknowns`: some of it cannot be understood.
 pub fn tiered(with_unknowns: bool) -> impl Strategy<Value = Tiered> {
     let unread = prop::bool::weighted(if with_unknowns { 0.05 } else { 0.0 });
-    let base = (generate::description(with_unknowns), vec(unread, 7));
+    let nowhere = prop::bool::weighted(if with_unknowns { 0.3 } else { 0.0 });
+    let base = (generate::description(with_unknowns), vec((unread, nowhere), 7));
     let policies = vec(policy(with_unknowns), 0..5);
     (base, vec(node(with_unknowns), NODES.len()), policies).prop_map(|((mut base, unread), nodes, policies)| {
-        for (pod, _) in base.pods.iter_mut().zip(unread).filter(|(_, unread)| *unread) {
-            pod["metadata"]["labels"] = json!({"a": 1});
+        for (pod, (unread, nowhere)) in base.pods.iter_mut().zip(unread) {
+            if unread {
+                pod["metadata"]["labels"] = json!({"a": 1});
+            }
+            if nowhere && pod["spec"]["hostNetwork"] == true {
+                pod["spec"].as_object_mut().expect("generated").remove("nodeName");
+            }
         }
         let named = policies.into_iter().enumerate().map(|(index, mut policy)| {
             if policy["kind"] != "BaselineAdminNetworkPolicy" {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use signalbox_policy::patch;
 use signalbox_policy::verdict::NearestMiss;
-use signalbox_policy::{Cluster, Connection, Direction, Family, Party, PolicyRef, Route, RuleRef, Side, Verdict};
+use signalbox_policy::{Cluster, Connection, Direction, Family, PolicyRef, Route, RuleRef, Side, Verdict};
 
-use super::ends::{End, Ends};
+use super::ends::Ends;
 use crate::analyze::Ports;
 use crate::source::{Location, Places};
 
@@ -120,7 +120,7 @@ pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &
         let connection = Connection { from, to, protocol: ends.protocol, port: ends.port, route, family };
         answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), places)
     };
-    let families = common_families(ends, cluster);
+    let families = cluster.families_between(&ends.from.party, &ends.to.party);
     if families.len() < 2 {
         return vec![ask(None)];
     }
@@ -133,17 +133,6 @@ pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &
         }
     }
     answers
-}
-
-/// The families that both ends have, as far as that is known.
-fn common_families(ends: &Ends, cluster: &Cluster) -> Vec<Family> {
-    let pods = cluster.families();
-    let of = |end: &End| match &end.party {
-        Party::Pod(pod) => pods.get(pod).cloned().unwrap_or_default(),
-        Party::Address(address) => [Family::of(*address)].into(),
-        Party::LocalNode => [Family::V4, Family::V6].into(),
-    };
-    of(&ends.from).intersection(&of(&ends.to)).copied().collect()
 }
 
 fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>) -> Answer {

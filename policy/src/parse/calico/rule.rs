@@ -45,7 +45,13 @@ impl Rules<'_> {
     fn rule(&self, node: &Node<'_>, direction: Direction, problems: &mut Problems) -> Rule {
         let before = problems.len();
         if node.object(problems).is_none() {
-            return Rule { action: Action::Deny, peers: Vec::new(), ports: Vec::new(), doubt: problems.since(before) };
+            return Rule {
+                action: Action::Deny,
+                peers: Vec::new(),
+                ports: Vec::new(),
+                doubt: problems.since(before),
+                may_include_others: false,
+            };
         }
         node.check_fields(&FIELDS, problems);
         let action = action(node, problems);
@@ -84,7 +90,7 @@ impl Rules<'_> {
                     (Some(ports), Some(Remote::Peers(peers))) => (ports, peers),
                     (Some(ports), Some(Remote::Anyone) | None) => (ports, Vec::new()),
                 };
-                return Rule { action, peers, ports, doubt: None };
+                return Rule { action, peers, ports, doubt: None, may_include_others: false };
             }
             (_, Some(Verb::Does(_)) | None) => {}
         }
@@ -97,7 +103,7 @@ impl Rules<'_> {
             Some(Verb::Does(action)) => action,
             Some(Verb::Log) | None => Action::Deny,
         };
-        Rule { action, peers, ports: ports.flatten().unwrap_or_default(), doubt }
+        Rule { action, peers, ports: ports.flatten().unwrap_or_default(), doubt, may_include_others: false }
     }
 }
 

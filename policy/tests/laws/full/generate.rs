@@ -64,7 +64,7 @@ pub fn node(random: &mut Random, name: &str, number: usize) -> Value {
 /// Its number is in its name and addresses, so that no two pods share one.
 pub fn pod(random: &mut Random, number: usize) -> Value {
     let node = random.below(2);
-    let is_host = random.chance(12);
+    let is_host = random.chance(18);
     let phase = random.pick(&[
         "Running",
         "Running",
@@ -101,6 +101,22 @@ pub fn pod(random: &mut Random, number: usize) -> Value {
         "metadata": {"namespace": random.pick(&NAMESPACES), "name": format!("p{number}"), "labels": labels(random)},
         "spec": {"nodeName": NODES[node], "containers": containers},
         "status": {"phase": phase, "podIPs": ips}});
+    if random.chance(20) {
+        // Nobody knows where it runs, or an address of its node tells: of one that there is, or of one that has no other name.
+        pod["spec"].as_object_mut().unwrap().remove("nodeName");
+        match random.below(4) {
+            0 => pod["status"]["hostIPs"] = json!([{"ip": format!("172.16.0.{}", node + 1)}]),
+            1 => pod["status"]["hostIPs"] = json!([{"ip": "172.16.0.9"}]),
+            _ => {}
+        }
+    }
+    if random.chance(15) {
+        pod["status"].as_object_mut().unwrap().remove("podIPs");
+        if is_host {
+            // Its node's addresses would be its own.
+            pod["status"].as_object_mut().unwrap().remove("hostIPs");
+        }
+    }
     if is_host {
         pod["spec"]["hostNetwork"] = json!(true);
     }
@@ -110,7 +126,7 @@ pub fn pod(random: &mut Random, number: usize) -> Value {
     pod
 }
 
-/// The number is in its name, and decides its order: no two have the same.
+/// The number is in its name. Calico's policies have orders of their own, others may have equal priorities.
 pub fn policy(random: &mut Random, number: usize, kinds: Kinds) -> Value {
     match random.below(20) {
         _ if kinds == Kinds::NetworkPolicy => network_policy(random, number),
@@ -236,17 +252,22 @@ fn cluster_policy(random: &mut Random, number: usize) -> Value {
             }
         }
     };
-    let spec = json!({"tier": tier, "priority": number + 1, "subject": subject(random)});
+    let spec = json!({"tier": tier, "priority": priority(random, number), "subject": subject(random)});
     let spec = tiered_rules(random, spec, &["Accept", "Deny", "Pass"], "protocols", port);
     json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
         "metadata": {"name": format!("cnp{number}")}, "spec": spec})
 }
 
 fn admin_policy(random: &mut Random, number: usize) -> Value {
-    let spec = json!({"priority": number + 1, "subject": subject(random)});
+    let spec = json!({"priority": priority(random, number), "subject": subject(random)});
     let spec = tiered_rules(random, spec, &["Allow", "Deny", "Pass"], "ports", admin_port);
     json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy",
         "metadata": {"name": format!("anp{number}")}, "spec": spec})
+}
+
+/// Often that of another policy.
+fn priority(random: &mut Random, number: usize) -> usize {
+    if random.chance(60) { 5 } else { number + 1 }
 }
 
 fn baseline_policy(random: &mut Random) -> Value {
@@ -299,9 +320,20 @@ fn tiered_rules(
                         })}),
                     })
                     .into();
+                // Rules that accept may name domains, in all kinds but one.
+                let accepts = rule["action"] != "Deny" && rule["action"] != "Pass" && actions.contains(&"Pass");
+                if field == "egress" && accepts && random.chance(20) {
+                    let names = json!({"domainNames": ["example.org"]});
+                    if random.chance(50) {
+                        rule[peers] = json!([names]);
+                    } else {
+                        rule[peers].as_array_mut().unwrap().push(names);
+                    }
+                }
                 if random.chance(60) {
                     // Names of ports count for pods only, and the APIs take them beside no other peers.
-                    let is_of_pods = |peer: &Value| peer["networks"].is_null() && peer["nodes"].is_null();
+                    let is_of_pods =
+                        |peer: &Value| ["networks", "nodes", "domainNames"].iter().all(|field| peer[*field].is_null());
                     let is_of_pods = rule[peers].as_array().unwrap().iter().all(is_of_pods);
                     let is_named =
                         |port: &Value| !port["namedPort"].is_null() || !port["destinationNamedPort"].is_null();

@@ -38,32 +38,171 @@ impl<'a> End<'a> {
         }
     }
 
+    /// Those that are known.
     pub fn addresses(&self) -> Vec<IpAddr> {
         match self {
             Self::Address(address) => vec![*address],
             Self::Pod(pod) => {
-                let ips = pod["status"]["podIPs"].as_array().unwrap().iter();
+                let ips = pod["status"]["podIPs"].as_array().into_iter().flatten();
                 ips.map(|ip| ip["ip"].as_str().unwrap().parse().unwrap()).collect()
             }
         }
     }
 }
 
-/// Who a rule is held against.
-struct Other<'a> {
-    end: &'a End<'a>,
-    address: IpAddr,
+/// Whether something holds, as far as it can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tri {
+    Yes,
+    No,
+    Maybe,
 }
 
-/// The addresses of a connection: of the destination's first family that the source has as well. `None`: there is none.
-pub fn addresses(from: &End<'_>, to: &End<'_>) -> Option<(IpAddr, IpAddr)> {
-    let sources = from.addresses();
-    to.addresses().into_iter().find_map(|to| Some((*sources.iter().find(|it| it.is_ipv4() == to.is_ipv4())?, to)))
+impl Tri {
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::No, Self::No) => Self::No,
+            (_, _) => Self::Maybe,
+        }
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Maybe => Self::Maybe,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        self.not().or(other.not()).not()
+    }
+
+    fn any(items: impl Iterator<Item = Self>) -> Self {
+        items.fold(Self::No, Self::or)
+    }
+}
+
+impl From<bool> for Tri {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+}
+
+/// An address, or its family, or nothing that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Known(IpAddr),
+    /// Of IPv4, or of IPv6.
+    Family(bool),
+    Unknown,
+}
+
+impl At {
+    fn is_v4(self) -> Option<bool> {
+        match self {
+            Self::Known(address) => Some(address.is_ipv4()),
+            Self::Family(is_v4) => Some(is_v4),
+            Self::Unknown => None,
+        }
+    }
+
+    fn is_in(self, cidr: &str) -> Tri {
+        let is_of = |is_v4: bool| cidr.contains('.') == is_v4;
+        match self {
+            Self::Known(address) => in_cidr(cidr, address).into(),
+            Self::Family(is_v4) if !is_of(is_v4) => Tri::No,
+            Self::Family(_) if cidr.ends_with("/0") => Tri::Yes,
+            Self::Family(_) => Tri::Maybe,
+            Self::Unknown => panic!("asked by each family"),
+        }
+    }
+}
+
+/// Who a rule is held against.
+#[derive(Clone, Copy)]
+struct Other<'a> {
+    end: &'a End<'a>,
+    address: At,
+}
+
+/// The addresses of a connection: of the destination's first family that the source has as well. An end without one has what
+/// the other end has. `None`: they have no family in common.
+pub fn addresses(from: &End<'_>, to: &End<'_>) -> Option<(At, At)> {
+    match (from.addresses().as_slice(), to.addresses().as_slice()) {
+        // All clusters here have nodes with both families.
+        ([], []) => Some((At::Unknown, At::Unknown)),
+        ([], [to, ..]) => Some((At::Family(to.is_ipv4()), At::Known(*to))),
+        ([from, ..], []) => Some((At::Known(*from), At::Family(from.is_ipv4()))),
+        (sources, destinations) => destinations.iter().find_map(|to| {
+            let from = sources.iter().find(|it| it.is_ipv4() == to.is_ipv4())?;
+            Some((At::Known(*from), At::Known(*to)))
+        }),
+    }
+}
+
+/// What may become of a connection on one side, or in one tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Fate {
+    allow: bool,
+    deny: bool,
+    /// It goes on to the next tier.
+    pass: bool,
+    /// A rule that passes matches perhaps. What then becomes of it is left open, even if that comes to the same.
+    perhaps_passed: bool,
+}
+
+impl Fate {
+    fn add(&mut self, action: &str) {
+        match action {
+            "Allow" | "Accept" => self.allow = true,
+            "Deny" => self.deny = true,
+            "Pass" => self.pass = true,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn union(&mut self, other: Self) {
+        self.allow |= other.allow;
+        self.deny |= other.deny;
+        self.pass |= other.pass;
+        self.perhaps_passed |= other.perhaps_passed;
+    }
+
+    /// Where it passes, what follows has its say.
+    fn then(self, next: impl FnOnce() -> Self) -> Self {
+        if !self.pass {
+            return self;
+        }
+        let mut fate = Self { pass: false, ..self };
+        fate.union(next());
+        fate
+    }
+}
+
+/// All orders of some things.
+fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
+    if things.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for first in 0..things.len() {
+        let mut rest = things.to_vec();
+        let first = rest.remove(first);
+        all.extend(orders(&rest).into_iter().map(|rest| std::iter::once(first.clone()).chain(rest).collect()));
+    }
+    all
 }
 
 impl Question<'_> {
-    /// Whether both sides let it pass, between these addresses.
-    pub fn is_open(&self, from: IpAddr, to: IpAddr) -> bool {
+    /// Whether both sides let it pass, between these addresses. `None`: it cannot be known.
+    pub fn is_open(&self, from: At, to: At) -> Option<bool> {
+        if (from, to) == (At::Unknown, At::Unknown) {
+            // It may be by either family: known is what both come to.
+            let of = |is_v4| self.is_open(At::Family(is_v4), At::Family(is_v4));
+            return of(true).filter(|is_open| of(false) == Some(*is_open));
+        }
         let same = |a: &Value, b: &Value| {
             a["metadata"]["name"] == b["metadata"]["name"] && a["metadata"]["namespace"] == b["metadata"]["namespace"]
         };
@@ -71,32 +210,74 @@ impl Question<'_> {
         if let (End::Pod(a), End::Pod(b)) = (self.from, self.to)
             && same(a, b)
         {
-            return true;
+            return Some(true);
         }
-        let egress = self.from.pod().is_none_or(|pod| self.side(pod, "egress", &Other { end: self.to, address: to }));
-        let ingress = self.to.pod().is_none_or(|pod| {
+        let known = |fate: Fate| match (fate.allow, fate.deny) {
+            (true, false) if !fate.perhaps_passed => Some(true),
+            (false, true) if !fate.perhaps_passed => Some(false),
+            (_, _) => None,
+        };
+        let egress = self.from.pod().map(|pod| known(self.side(pod, "egress", Other { end: self.to, address: to })));
+        let ingress = self.to.pod().map(|pod| {
+            let fate = known(self.side(pod, "ingress", Other { end: self.from, address: from }));
             // "Traffic to and from the node where a Pod is running is always allowed."
-            let from_own_node =
-                self.from.host().is_some_and(|host| host["spec"]["nodeName"] == pod["spec"]["nodeName"]);
-            from_own_node || self.side(pod, "ingress", &Other { end: self.from, address: from })
+            match self.from.host().map_or(Tri::No, |host| self.on_one_node(host, pod)) {
+                Tri::Yes => Some(true),
+                Tri::No => fate,
+                Tri::Maybe => fate.filter(|is_open| *is_open),
+            }
         });
-        egress && ingress
+        let sides: Vec<Option<bool>> = [egress, ingress].into_iter().flatten().collect();
+        // One side that is certainly shut is enough.
+        if sides.contains(&Some(false)) {
+            return Some(false);
+        }
+        if sides.contains(&None) { None } else { Some(true) }
     }
 
-    fn side(&self, pod: &Value, direction: &str, other: &Other<'_>) -> bool {
-        match self.tiered("Admin", pod, direction, other) {
-            Some("Allow" | "Accept") => return true,
-            Some("Deny") => return false,
-            _ => {}
+    /// Whether two pods run on one node: by its name, or by an address of it.
+    fn on_one_node(&self, a: &Value, b: &Value) -> Tri {
+        match (self.node_of(a), self.node_of(b)) {
+            (Some(a), Some(b)) => (a == b).into(),
+            (None, None) if own_node_addresses(a).iter().any(|it| own_node_addresses(b).contains(it)) => Tri::Yes,
+            (_, _) => Tri::Maybe,
         }
-        if let Some(decided) = self.middle(pod, direction, other) {
-            return decided;
-        }
-        self.tiered("Baseline", pod, direction, other) != Some("Deny")
     }
 
-    /// What the first rule of the first policy of a tier says, by priority.
-    fn tiered(&self, tier: &str, pod: &Value, direction: &str, other: &Other<'_>) -> Option<&str> {
+    /// The name of a pod's node: its own word, or that of the only node that has its node's address.
+    fn node_of(&self, pod: &Value) -> Option<String> {
+        if let Some(name) = pod["spec"]["nodeName"].as_str() {
+            return Some(name.to_owned());
+        }
+        let addresses = own_node_addresses(pod);
+        let mut names: Vec<String> = Vec::new();
+        for object in self.objects {
+            let (name, known) = match object["kind"].as_str() {
+                Some("Node") => {
+                    let list = object["status"]["addresses"].as_array().into_iter().flatten();
+                    let list = list.map(|item| item["address"].as_str().unwrap().to_owned()).collect();
+                    (object["metadata"]["name"].as_str(), list)
+                }
+                Some("Pod") => (object["spec"]["nodeName"].as_str(), own_node_addresses(object)),
+                _ => continue,
+            };
+            if let Some(name) = name.filter(|_| known.iter().any(|address| addresses.contains(address))) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        names.dedup();
+        if names.len() == 1 { names.pop() } else { None }
+    }
+
+    fn side(&self, pod: &Value, direction: &str, other: Other<'_>) -> Fate {
+        let behind = || self.tiered("Baseline", pod, direction, other).then(|| Fate { allow: true, ..Fate::default() });
+        let middle = || self.middle(pod, direction, other).then(behind);
+        self.tiered("Admin", pod, direction, other).then(middle)
+    }
+
+    /// What the first rule of the first policy of a tier says, by priority; of equal priorities in every order.
+    fn tiered(&self, tier: &str, pod: &Value, direction: &str, other: Other<'_>) -> Fate {
         let tier_of = |policy: &Value| match policy["kind"].as_str() {
             Some("ClusterNetworkPolicy") => policy["spec"]["tier"].as_str().map(str::to_owned),
             Some("AdminNetworkPolicy") => Some("Admin".to_owned()),
@@ -104,39 +285,75 @@ impl Question<'_> {
             _ => None,
         };
         let mut policies: Vec<&Value> = self.objects.iter().filter(|it| tier_of(it).as_deref() == Some(tier)).collect();
-        policies.sort_by_key(|policy| policy["spec"]["priority"].as_i64().unwrap_or(0));
-        for policy in policies {
-            if !self.in_subject(&policy["spec"]["subject"], pod) {
-                continue;
+        policies.retain(|policy| self.in_subject(&policy["spec"]["subject"], pod));
+        let priority = |policy: &Value| policy["spec"]["priority"].as_i64().unwrap_or(0);
+        policies.sort_by_key(|policy| priority(policy));
+        let mut fate = Fate::default();
+        let groups: Vec<&[&Value]> = policies.chunk_by(|a, b| priority(a) == priority(b)).collect();
+        let mut lists: Vec<Vec<&Value>> = vec![Vec::new()];
+        for group in groups {
+            let mut longer: Vec<Vec<&Value>> = Vec::new();
+            for order in orders(group) {
+                longer.extend(lists.iter().map(|list| list.iter().chain(&order).copied().collect()));
             }
-            let peers = if direction == "ingress" { "from" } else { "to" };
+            lists = longer;
+        }
+        for policies in lists {
+            fate.union(self.in_order(&policies, direction, other));
+        }
+        fate
+    }
+
+    fn in_order(&self, policies: &[&Value], direction: &str, other: Other<'_>) -> Fate {
+        let mut fate = Fate::default();
+        let peers = if direction == "ingress" { "from" } else { "to" };
+        for policy in policies {
             for rule in policy["spec"][direction].as_array().into_iter().flatten() {
-                let is_peer = rule[peers].as_array().unwrap().iter().any(|peer| self.tiered_peer(peer, other));
+                let is_peer =
+                    Tri::any(rule[peers].as_array().unwrap().iter().map(|peer| self.tiered_peer(peer, other)));
                 let (old, new) = (rule["ports"].as_array(), rule["protocols"].as_array());
                 let is_port = match (old, new) {
                     (Some(ports), _) => ports.iter().any(|port| self.admin_port(port)),
                     (_, Some(protocols)) => protocols.iter().any(|protocol| self.cluster_port(protocol)),
                     (None, None) => true,
                 };
-                if is_peer && is_port {
-                    return rule["action"].as_str();
+                let action = rule["action"].as_str().unwrap();
+                match is_peer.and(is_port.into()) {
+                    Tri::Yes => {
+                        fate.add(action);
+                        return fate;
+                    }
+                    Tri::Maybe if action == "Pass" => fate.perhaps_passed = true,
+                    Tri::Maybe => fate.add(action),
+                    Tri::No => {}
                 }
             }
         }
-        None
+        fate.pass = true;
+        fate
     }
 
-    fn tiered_peer(&self, peer: &Value, other: &Other<'_>) -> bool {
+    fn tiered_peer(&self, peer: &Value, other: Other<'_>) -> Tri {
+        if peer["domainNames"].is_array() {
+            // They may stand for any address.
+            return Tri::Maybe;
+        }
         if let Some(networks) = peer["networks"].as_array() {
-            return networks.iter().any(|net| in_cidr(net.as_str().unwrap(), other.address));
+            return Tri::any(networks.iter().map(|net| other.address.is_in(net.as_str().unwrap())));
         }
         if peer["nodes"].is_object() {
-            return other.end.host().is_some_and(|host| {
-                let node = self.named("Node", &host["spec"]["nodeName"]);
-                node.is_some_and(|node| selects(&peer["nodes"], &labels_of(node)))
+            let Some(host) = other.end.host() else { return Tri::No };
+            let asks_nothing = peer["nodes"].as_object().unwrap().values().all(|part| {
+                part.as_object().is_none_or(serde_json::Map::is_empty) && part.as_array().is_none_or(Vec::is_empty)
             });
+            let node = self.node_of(host).and_then(|name| self.named("Node", &Value::from(name)));
+            return match node {
+                _ if asks_nothing => Tri::Yes,
+                Some(node) => selects(&peer["nodes"], &labels_of(node)).into(),
+                None => Tri::Maybe,
+            };
         }
-        other.end.pod().is_some_and(|pod| self.in_subject(peer, pod))
+        other.end.pod().is_some_and(|pod| self.in_subject(peer, pod)).into()
     }
 
     /// `{namespaces: …}` or `{pods: {namespaceSelector: …, podSelector: …}}`.
@@ -180,8 +397,8 @@ impl Question<'_> {
         }
     }
 
-    /// NetworkPolicies and Calico's policies, which share a tier. `None`: none of them has a word on it.
-    fn middle(&self, pod: &Value, direction: &str, other: &Other<'_>) -> Option<bool> {
+    /// NetworkPolicies and Calico's policies, which share a tier. No two of different kinds have one order here.
+    fn middle(&self, pod: &Value, direction: &str, other: Other<'_>) -> Fate {
         let mut policies: Vec<(f64, &Value)> = self
             .objects
             .iter()
@@ -194,6 +411,7 @@ impl Question<'_> {
             .collect();
         policies.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let mut is_isolated = false;
+        let mut fate = Fate::default();
         for (_, policy) in policies {
             if is_calico(policy) {
                 if !self.calico_selects(policy, pod) || !calico_has(policy, direction) {
@@ -201,19 +419,37 @@ impl Question<'_> {
                 }
                 is_isolated = true;
                 for rule in policy["spec"][direction].as_array().into_iter().flatten() {
-                    if rule["action"] != "Log" && self.calico_rule(policy, rule, direction, other) {
-                        match rule["action"].as_str() {
-                            Some("Allow") => return Some(true),
-                            Some("Deny") => return Some(false),
-                            _ => return None,
+                    if rule["action"] == "Log" {
+                        continue;
+                    }
+                    let action = rule["action"].as_str().unwrap();
+                    match self.calico_rule(policy, rule, direction, other) {
+                        Tri::Yes => {
+                            fate.add(action);
+                            return fate;
                         }
+                        Tri::Maybe if action == "Pass" => fate.perhaps_passed = true,
+                        Tri::Maybe => fate.add(action),
+                        Tri::No => {}
                     }
                 }
-            } else if self.network_policy(policy, pod, direction, other, &mut is_isolated) {
-                return Some(true);
+            } else {
+                match self.network_policy(policy, pod, direction, other, &mut is_isolated) {
+                    Tri::Yes => {
+                        fate.allow = true;
+                        return fate;
+                    }
+                    Tri::Maybe => fate.allow = true,
+                    Tri::No => {}
+                }
             }
         }
-        is_isolated.then_some(false)
+        if is_isolated {
+            fate.deny = true;
+        } else {
+            fate.pass = true;
+        }
+        fate
     }
 
     fn network_policy(
@@ -221,9 +457,9 @@ impl Question<'_> {
         policy: &Value,
         pod: &Value,
         direction: &str,
-        other: &Other<'_>,
+        other: Other<'_>,
         is_isolated: &mut bool,
-    ) -> bool {
+    ) -> Tri {
         let spec = &policy["spec"];
         let types = spec["policyTypes"].as_array().filter(|types| !types.is_empty());
         let speaks = match types {
@@ -234,30 +470,32 @@ impl Question<'_> {
             || !selects(&spec["podSelector"], &labels_of(pod))
             || !speaks
         {
-            return false;
+            return Tri::No;
         }
         *is_isolated = true;
         let peers = if direction == "ingress" { "from" } else { "to" };
-        spec[direction].as_array().into_iter().flatten().any(|rule| {
+        Tri::any(spec[direction].as_array().into_iter().flatten().map(|rule| {
             let of = |field: &str| rule[field].as_array().filter(|list| !list.is_empty());
-            of(peers).is_none_or(|list| list.iter().any(|peer| self.network_policy_peer(policy, peer, other)))
-                && of("ports").is_none_or(|list| list.iter().any(|port| self.network_policy_port(port)))
-        })
+            let is_peer =
+                |list: &Vec<Value>| Tri::any(list.iter().map(|peer| self.network_policy_peer(policy, peer, other)));
+            let is_port = of("ports").is_none_or(|list| list.iter().any(|port| self.network_policy_port(port)));
+            of(peers).map_or(Tri::Yes, is_peer).and(is_port.into())
+        }))
     }
 
-    fn network_policy_peer(&self, policy: &Value, peer: &Value, other: &Other<'_>) -> bool {
+    fn network_policy_peer(&self, policy: &Value, peer: &Value, other: Other<'_>) -> Tri {
         if peer["ipBlock"].is_object() {
-            let inside = |net: &Value| in_cidr(net.as_str().unwrap(), other.address);
-            return inside(&peer["ipBlock"]["cidr"])
-                && !peer["ipBlock"]["except"].as_array().into_iter().flatten().any(inside);
+            let inside = |net: &Value| other.address.is_in(net.as_str().unwrap());
+            let excepted = Tri::any(peer["ipBlock"]["except"].as_array().into_iter().flatten().map(inside));
+            return inside(&peer["ipBlock"]["cidr"]).and(excepted.not());
         }
-        let Some(pod) = other.end.pod() else { return false };
+        let Some(pod) = other.end.pod() else { return Tri::No };
         let is_there = if peer["namespaceSelector"].is_object() {
             selects(&peer["namespaceSelector"], &self.namespace_labels(pod))
         } else {
             pod["metadata"]["namespace"] == policy["metadata"]["namespace"]
         };
-        is_there && selects(&peer["podSelector"], &labels_of(pod))
+        (is_there && selects(&peer["podSelector"], &labels_of(pod))).into()
     }
 
     fn network_policy_port(&self, port: &Value) -> bool {
@@ -281,23 +519,24 @@ impl Question<'_> {
         is_there && expression(&spec["selector"], &calico_labels(pod))
     }
 
-    fn calico_rule(&self, policy: &Value, rule: &Value, direction: &str, other: &Other<'_>) -> bool {
+    fn calico_rule(&self, policy: &Value, rule: &Value, direction: &str, other: Other<'_>) -> Tri {
         let protocol_holds = rule["protocol"].as_str().is_none_or(|own| own == self.protocol)
             && rule["notProtocol"].as_str().is_none_or(|own| own != self.protocol);
-        let version_holds = rule["ipVersion"].as_u64().is_none_or(|version| (version == 4) == other.address.is_ipv4());
+        let version_holds =
+            rule["ipVersion"].as_u64().is_none_or(|version| Some(version == 4) == other.address.is_v4());
         if !protocol_holds || !version_holds {
-            return false;
+            return Tri::No;
         }
         let ports =
             |field: &str| rule["destination"][field].as_array().map(|list| list.iter().any(|it| self.calico_port(it)));
         if ports("ports") == Some(false) || ports("notPorts") == Some(true) {
-            return false;
+            return Tri::No;
         }
         let entity = &rule[if direction == "ingress" { "source" } else { "destination" }];
         let asks_labels =
             ["selector", "namespaceSelector", "serviceAccounts"].iter().any(|field| !entity[*field].is_null());
         if asks_labels {
-            let Some(pod) = other.end.pod() else { return false };
+            let Some(pod) = other.end.pod() else { return Tri::No };
             let is_there = match (policy["metadata"]["namespace"].as_str(), entity["namespaceSelector"].is_string()) {
                 (_, true) => expression(&entity["namespaceSelector"], &self.namespace_labels(pod)),
                 (Some(own), false) => pod["metadata"]["namespace"] == own,
@@ -310,12 +549,12 @@ impl Question<'_> {
                 || (entity["notSelector"].is_string() && expression(&entity["notSelector"], &calico_labels(pod)))
                 || accounts.is_some_and(|names| !names.iter().any(|name| name == account))
             {
-                return false;
+                return Tri::No;
             }
         }
-        let inside = |net: &Value| in_cidr(net.as_str().unwrap(), other.address);
-        entity["nets"].as_array().is_none_or(|nets| nets.iter().any(inside))
-            && !entity["notNets"].as_array().into_iter().flatten().any(inside)
+        let inside = |net: &Value| other.address.is_in(net.as_str().unwrap());
+        let within = entity["nets"].as_array().map_or(Tri::Yes, |nets| Tri::any(nets.iter().map(inside)));
+        within.and(Tri::any(entity["notNets"].as_array().into_iter().flatten().map(inside)).not())
     }
 
     fn calico_port(&self, port: &Value) -> bool {
@@ -354,6 +593,16 @@ impl Question<'_> {
         labels.push(("projectcalico.org/name".to_owned(), name));
         labels
     }
+}
+
+/// The addresses of its node that a pod tells; in the network of its node its own ones are among them.
+fn own_node_addresses(pod: &Value) -> Vec<String> {
+    let list = |field: &str| pod["status"][field].as_array().into_iter().flatten().collect::<Vec<_>>();
+    let mut addresses: Vec<&Value> = list("hostIPs");
+    if pod["spec"]["hostNetwork"] == true {
+        addresses.extend(list("podIPs"));
+    }
+    addresses.into_iter().map(|item| item["ip"].as_str().unwrap().to_owned()).collect()
 }
 
 fn is_calico(policy: &Value) -> bool {
