@@ -272,7 +272,8 @@ fn an_api_that_is_away_or_slow_changes_nothing() {
     let policy = policy("two/only-a", &["Ingress"], json!({}));
     bench.api.tell("networkpolicies", "MODIFIED", policy, 7);
     pause(1000);
-    assert!(bench.lab.a.reaches(POD_B, 9000), "nobody knows of it yet");
+    // On a busy machine one try may be late; the change would deny them all.
+    assert!((0..5).any(|_| bench.lab.a.reaches(POD_B, 9000)), "nobody knows of it yet");
     bench.api.set_away(false);
     agent.until("the change", Duration::from_secs(60), |status| status.policies_version == 7 && status.enforcing);
     assert!(!bench.lab.a.reaches(POD_B, 9000), "the rule is gone");

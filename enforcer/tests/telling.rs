@@ -181,7 +181,10 @@ fn every_table_is_known_to_be_read_or_written_by_the_programs() {
     let own = signalbox_enforcer::datapath::rehearsal::OWN;
     let fill = node.sight.fill().expect("maps");
     let shared: Vec<&str> = fill.iter().map(|map| map.name.as_str()).filter(|name| !own.contains(name)).collect();
-    assert_eq!(shared, ["ADDRESSES", "AUDITS", "BLOCKS", "NODE_ADDRESSES", "NODE_PORTS", "PODS", "POLICY", "RANGES"]);
+    assert_eq!(
+        shared,
+        ["ADDRESSES", "AUDITS", "BLOCKS", "FOREIGN", "NODE_ADDRESSES", "NODE_PORTS", "PODS", "POLICY", "RANGES"]
+    );
 }
 
 /// What audit has let pass is judged like anything else as soon as the node enforces again, although no table changes.

@@ -56,11 +56,11 @@ impl ByFamily {
 
     /// The same without what no connection can be: of a family that the pods do not have in common, nothing may be asked by
     /// its name.
-    fn settled(mut self, from: &Pod, to: &Pod) -> Result<Self, SuggestError> {
+    fn settled(mut self, model: &Model, from: &Pod, to: &Pod) -> Result<Self, SuggestError> {
         if self.of[0] == self.of[1] {
             return Ok(self);
         }
-        let families = reach::common_families(&from.addresses, &to.addresses);
+        let families = reach::common_families(model, &from.addresses, &to.addresses);
         for family in [Family::V4, Family::V6] {
             if families.contains(&Some(family)) {
                 continue;
@@ -105,7 +105,7 @@ impl Asked {
             }
         }
         for ((from, to), traffic) in &mut asked.pods {
-            *traffic = std::mem::take(traffic).settled(model.pod(*from), model.pod(*to))?;
+            *traffic = std::mem::take(traffic).settled(model, model.pod(*from), model.pod(*to))?;
         }
         Ok(asked)
     }
