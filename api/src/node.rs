@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Direction, PolicyRef, Protocol, RuleRef};
-use crate::kernel::EnforcerStatus;
+use crate::kernel::{EnforcerStatus, Exposure};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct NodeReport {
     pub events: EventTally,
     /// The node's pods, bound ones first, in order of their names.
     pub local_pods: Vec<PodRow>,
+    /// How long the newest pods had to wait for their policies, and what passed meanwhile; the latest last.
+    #[serde(default)]
+    pub exposures: Vec<Exposure>,
     /// Policies that are not enforced entirely.
     pub conditions: Vec<Condition>,
     /// What the agent cannot do besides enforcing, one sentence each: it may not write Events, for example.

@@ -36,6 +36,7 @@ use crate::{
     conditions::Silence,
     datapath::sight::{Sight, Statistics},
     error::Error,
+    exposures::Exposures,
     metrics::{self, Meters, Reading},
     run::Core,
     run::ask::{End, NoAnswer, TraceQuestion},
@@ -54,6 +55,7 @@ pub struct Answers {
     pub(crate) told: Told,
     pub(crate) meters: Meters,
     pub(crate) silence: Silence,
+    pub(crate) exposures: Exposures,
     pub(crate) sight: Sight,
     pub(crate) status: watch::Receiver<EnforcerStatus>,
     pub(crate) audit: bool,
@@ -172,6 +174,7 @@ async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refu
         maps,
         events,
         local_pods,
+        exposures: answers.exposures.latest(),
         conditions,
     }))
 }

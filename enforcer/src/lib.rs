@@ -112,8 +112,17 @@ pub async fn start_object(
     let silence = conditions::Silence::default();
     let told_of = (silence.clone(), meters.clone());
     tokio::spawn(conditions::write(client.clone(), node, core.noted.subscribe(), told_of, shutdown.clone()));
-    let answers =
-        Answers { desk, told, meters, silence, sight, status: status.clone(), audit, shutdown: shutdown.clone() };
+    let answers = Answers {
+        desk,
+        told,
+        meters,
+        silence,
+        exposures: exposures.clone(),
+        sight,
+        status: status.clone(),
+        audit,
+        shutdown: shutdown.clone(),
+    };
     let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };
     let running = tokio::spawn(run::run(core, news, resync, shutdown));
     Ok(Enforcer { handle: Handle { events, status, counts, exposures, answers }, running })

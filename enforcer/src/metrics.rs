@@ -32,6 +32,12 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Meters {
     /// From the arrival of a change at the agent until the kernel judges by it, in seconds.
     pub apply: Histogram,
+    /// From the appearance of a new pod's interface until its policies are in force, in seconds.
+    pub exposure: Histogram,
+    /// Packets that passed, and that were dropped, in that time.
+    pub unjudged_passed: Counter,
+    /// See [`Meters::unjudged_passed`].
+    pub unjudged_dropped: Counter,
     /// What went wrong, and is tried again.
     pub errors: Counter,
     /// Events on policies that were written.
@@ -45,6 +51,9 @@ impl Default for Meters {
         // From half a millisecond to eight seconds.
         Self {
             apply: Histogram::new(exponential_buckets(0.000_5, 2.0, 15)),
+            exposure: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            unjudged_passed: Counter::default(),
+            unjudged_dropped: Counter::default(),
             errors: Counter::default(),
             condition_events: Counter::default(),
             condition_events_refused: Counter::default(),
@@ -85,6 +94,22 @@ pub fn text(meters: &Meters, reading: Reading) -> Result<String, Error> {
         "From the arrival of a change at the agent until the kernel judges by it",
         Unit::Seconds,
         meters.apply.clone(),
+    );
+    registry.register_with_unit(
+        "exposure",
+        "From the appearance of a new pod's interface until its policies are in force",
+        Unit::Seconds,
+        meters.exposure.clone(),
+    );
+    registry.register(
+        "unjudged_passed",
+        "Packets of new pods that passed before their policies were in force",
+        meters.unjudged_passed.clone(),
+    );
+    registry.register(
+        "unjudged_dropped",
+        "Packets of new pods that were dropped before their policies were in force",
+        meters.unjudged_dropped.clone(),
     );
     registry.register("errors", "Failures that are tried again", meters.errors.clone());
     registry.register(
@@ -153,6 +178,11 @@ impl Collector for Reading {
             "events",
             "Verdicts that were worth an event: told, suppressed by the limit per flow, lost in a full ring buffer",
             &events.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)),
+        )?;
+        counter(
+            "mended",
+            "Programs, links, qdiscs and pins that somebody had removed and that were put back",
+            &[(none.clone(), status.mended)],
         )?;
         counter(
             "flows_unremembered",
@@ -248,6 +278,8 @@ mod tests {
         };
         let meters = Meters::default();
         meters.apply.observe(0.003);
+        meters.exposure.observe(0.1);
+        meters.unjudged_dropped.inc_by(6);
         let text = text(&meters, reading).expect("text");
         for line in [
             "signalbox_node_enforcing 1",
@@ -259,6 +291,10 @@ mod tests {
             "signalbox_node_apply_seconds_bucket{le=\"0.004\"} 1",
             "signalbox_node_apply_seconds_count 1",
             "signalbox_node_errors_total 0",
+            "signalbox_node_exposure_seconds_count 1",
+            "signalbox_node_unjudged_passed_total 0",
+            "signalbox_node_unjudged_dropped_total 6",
+            "signalbox_node_mended_total 0",
             "signalbox_node_verdicts_total{kind=\"NetworkPolicy\",namespace=\"shop\",policy=\"a\\\"b\",direction=\"ingress\",verdict=\"denied\",by=\"rule\"} 10",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");

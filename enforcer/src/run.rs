@@ -279,6 +279,9 @@ impl Core {
                 dropped = exposure.dropped,
                 "a new pod has its policies"
             );
+            self.meters.exposure.observe(since.elapsed().as_secs_f64());
+            self.meters.unjudged_passed.inc_by(exposure.passed);
+            self.meters.unjudged_dropped.inc_by(exposure.dropped);
             self.exposures.add(exposure);
         }
         self.datapath.set_foreign(self.newcomers.foreign())

@@ -43,6 +43,8 @@ async fn it_goes_and_comes_back_and_only_uninstall_opens() {
         let mut agent = Agent::start(&lab, &api, &["--pins", pins, "--mode", mode]);
         agent.until_in_force(version);
         check("the agent runs");
+        let (status, _) = agent.json(&["status"]);
+        let new_pods = status["exposures"].as_array().expect("a list").clone();
         let refused = uninstall(&lab, pins);
         assert!(!refused.status.success(), "an agent holds it: {refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("held by another enforcer"), "{refused:?}");
@@ -67,6 +69,8 @@ async fn it_goes_and_comes_back_and_only_uninstall_opens() {
                 "a new pod stays shut without an agent"
             );
             lab.node.run("ip link del vc");
+        } else {
+            assert!(new_pods.is_empty(), "pods that were there before are not new: {new_pods:?}");
         }
     }
     let done = uninstall(&lab, pins);

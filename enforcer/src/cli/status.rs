@@ -21,6 +21,9 @@ Examples:
 
 The exit status is 0 where everything is enforced, 1 where no agent answers, 2 where something is not enforced.";
 
+/// How many of the newest pods the table shows; JSON has all that are remembered.
+const NEW_PODS_SHOWN: usize = 10;
+
 /// Show what this node's enforcer is doing
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -76,6 +79,18 @@ fn print(report: &NodeReport) {
         pods.row([row.pod.clone(), interface, gate(|gate| gate.ingress), gate(|gate| gate.egress)]);
     }
     pods.print_apart();
+    let mut exposures = Table::new(&["NEW POD", "UNTIL ITS POLICIES", "MEANWHILE", "PASSED", "DROPPED"]);
+    for exposure in report.exposures.iter().rev().take(NEW_PODS_SHOWN) {
+        let meanwhile = if exposure.shut { "shut" } else { "open" };
+        exposures.row([
+            exposure.pod.clone(),
+            format!("{:.1} ms", exposure.us as f64 / 1000.0),
+            meanwhile.to_owned(),
+            exposure.passed.to_string(),
+            exposure.dropped.to_string(),
+        ]);
+    }
+    exposures.print_apart();
     let mut maps = Table::new(&["TABLE", "ENTRIES", "OF", "FULL"]);
     for map in &report.maps {
         let full = format!("{:.1} %", map.entries as f64 * 100.0 / map.capacity.max(1) as f64);
