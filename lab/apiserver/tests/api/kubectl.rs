@@ -141,15 +141,17 @@ async fn errors_name_the_field() {
         return;
     }
     let lab = Lab::start().await;
+    // Not a flow mapping at the top: Debian's kubectl takes a text that begins with a brace for JSON.
     let policy = |spec: &str| {
-        format!("{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p}}, spec: {{{spec}}}}}")
+        format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{{spec}}}\n")
     };
     for (spec, expected) in [
         ("egress: [{ports: [{port: 99999}]}]", "spec.egress[0].ports[0].port: Invalid value: 99999"),
         ("ingress: [{ports: [{port: 1, protocol: XDP}]}]", "supported values: \"SCTP\", \"TCP\", \"UDP\""),
         ("ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/8]}}]}]", "ipBlock.except[0]"),
         ("ingress: [{from: [{}]}]", "spec.ingress[0].from[0]: Required value: must specify a peer"),
-        ("podSelektor: {}", "unknown field \"spec.podSelektor\""),
+        // Older clients find it themselves, by the schema that they are served, and name it without its path.
+        ("podSelektor: {}", "podSelektor\""),
     ] {
         let complaint = lab.fails(&["create", "-f", "-"], &policy(spec)).await;
         assert!(complaint.contains(expected), "{spec}: {complaint}");
@@ -177,7 +179,7 @@ async fn a_watch_prints_rows_as_they_change() {
         return;
     }
     let lab = Lab::start().await;
-    let map = |value: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m}}, data: {{{value}}}}}");
+    let map = |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{{value}}}\n");
     lab.ok(&["create", "-f", "-"], &map("a: b")).await;
     let watch = lab.kubectl(&["get", "configmaps", "-w", "--request-timeout=4s"], "");
     let change = async {
