@@ -11,8 +11,10 @@ use serde_json::json;
 use signalbox_api::{flow::Decision, kernel::Exposure};
 use signalbox_enforcer::{Config, Enforcer, Mode};
 use support::{
-    Echo, Lab, OUTSIDE, POD_A, POD_B, Space, can_run, policy,
-    told::{Api, Process, pod, until},
+    Echo, Lab, OUTSIDE, POD_A, POD_B, Space, can_run,
+    faults::api::{Api, Process, pod},
+    policy,
+    told::until,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
