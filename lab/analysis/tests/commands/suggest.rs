@@ -54,13 +54,13 @@ const DUAL: &str = "\
 apiVersion: v1
 kind: Pod
 metadata: {name: a, namespace: x, labels: {app: a}}
-spec: {containers: []}
+spec: {containers: [], nodeName: m}
 status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: b, namespace: x, labels: {app: b}}
-spec: {containers: []}
+spec: {containers: [], nodeName: m}
 status: {podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}
 ---
 apiVersion: v1
