@@ -63,6 +63,8 @@ impl Api {
                 let server = server.clone();
                 tokio::spawn(async move {
                     tokio::select! {
+                        // Asked first: an answer that is ready at once must not get out.
+                        biased;
                         // Dropping the connection is all that the other side sees.
                         _ = away.wait_for(|away| *away) => {}
                         _ = server.answer(stream) => {}
