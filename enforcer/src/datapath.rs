@@ -1,10 +1,16 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
 //!
-//! [`maps`] are what it writes to, [`sight`] reads the tables, [`verdicts`] keeps counts of them, [`rehearsal`] asks the programs about packets that nobody sent.
+//! - [`maps`]: what it writes to; [`sight`] reads them, [`verdicts`] keeps counts of what they decided.
+//! - [`survival`]: what outlives the process; [`newcomers`]: interfaces at which a pod is awaited.
+//! - [`rehearsal`]: the programs, asked about packets that nobody sent.
+//!
+//! Longer than most files: it is the one place that knows in which order the kernel is written.
 
 pub(crate) mod maps;
+mod newcomers;
 pub mod rehearsal;
 pub mod sight;
+mod survival;
 pub mod verdicts;
 
 use std::{
@@ -28,7 +34,7 @@ use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts, Flow, FlowKey},
     plain,
-    policy::{NodePortKey, PolicyKey, Unjudged},
+    policy::{NodePortKey, PolicyKey},
 };
 use signalbox_policy::{PodRef, tables::Tables};
 
@@ -43,7 +49,7 @@ use crate::{
     netns::Netns,
     object,
     pins::{Pins, Schema},
-    plan::{Image, Missing, Plan, Planner, Writes},
+    plan::{Missing, Plan, Planner, Writes},
     sys,
 };
 use maps::{Maps, is_full};
@@ -243,92 +249,6 @@ impl Datapath {
         Ok(datapath)
     }
 
-    /// Goes on where the process before stopped.
-    fn resume(&mut self, past: Past) -> Result<(), Error> {
-        match past {
-            Past::Nothing => {}
-            Past::Own(clock) => {
-                self.clock = clock.now;
-                let found = adopt::read(&self.maps, clock.generation, &self.links.pods())?;
-                self.legacy = Some(Legacy { groups: found.groups.clone(), heirs: found.heirs() });
-                let last_group = found.last_group();
-                self.planner = Planner::resume(clock.generation, found.image, last_group);
-                self.node = found.node;
-                // What appeared meanwhile is not among them.
-                self.foreign = self.maps.foreign.entries::<u32, u32>()?.into_iter().map(|(key, _)| key).collect();
-                // The programs read the same maps as before: they may be newer, and need not wait.
-                self.links.replace_foreign(&self.ebpf, &self.netns)?;
-                tracing::info!(generation = clock.generation, "the tables of the process before stay in force");
-            }
-            Past::Other(clock) => {
-                self.clock = clock.now;
-                self.legacy = Some(Legacy { groups: BTreeSet::new(), heirs: HashMap::new() });
-                // A generation that no flow was judged by.
-                self.planner = Planner::resume(clock.generation, Image::default(), 0);
-                tracing::info!(
-                    generation = clock.generation,
-                    "the tables of another version stay in force until these are complete"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether tables of a process before are in force still: the next [`Datapath::apply`] replaces them, so all pods that
-    /// are here should be bound by then.
-    pub fn is_adopted(&self) -> bool {
-        self.legacy.is_some()
-    }
-
-    /// The interface at which a pod with this address stood when the process before ended, if that is attached still: it
-    /// is the same interface, not another with its number.
-    pub fn heir(&self, address: &IpAddr) -> Option<u32> {
-        self.legacy.as_ref()?.heirs.get(address).copied()
-    }
-
-    /// The interfaces at which pods stood when the process before ended, as far as they are attached still.
-    pub fn inherited(&self) -> impl Iterator<Item = u32> {
-        self.legacy.iter().flat_map(|legacy| legacy.heirs.values().copied())
-    }
-
-    /// Puts back what somebody else has removed: programs, links, qdiscs, pins. One sentence on each. Costs a system call
-    /// for each program, or two messages for each interface where they are filters.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub fn mend(&mut self) -> Result<Vec<String>, Error> {
-        let mut mended = self.links.mend(&self.ebpf, &self.netns, self.pins.as_ref())?;
-        if let Some(pins) = &self.pins {
-            for name in pins.missing_maps() {
-                let Some((_, map)) = self.pinned.iter().find(|(known, _)| known == name) else { continue };
-                pins.make_folders()?;
-                let path = pins.map(name);
-                sys::pin(map.as_fd(), &path).map_err(|source| Error::Pin { path, source })?;
-                mended.push(format!("the pin of the map {name} had been removed"));
-            }
-            if self.legacy.is_none() && self.links.has_foreign() {
-                self.take_over()?;
-            }
-        }
-        Ok(mended)
-    }
-
-    /// The first complete tables are in force in the own maps: puts the programs that read them in the place of others.
-    fn take_over(&mut self) -> Result<(), Error> {
-        self.links.replace_foreign(&self.ebpf, &self.netns)?;
-        let mut kept: HashSet<u32> = self.interfaces.values().copied().collect();
-        kept.extend(&self.uplinks);
-        kept.extend(&self.awaited);
-        self.links.keep_only(&self.netns, self.pins.as_ref(), &kept)?;
-        if let Some(pins) = &self.pins {
-            for path in pins.forget_others()? {
-                tracing::info!(path = %path.display(), "pins of another version removed");
-            }
-        }
-        Ok(())
-    }
-
     /// The namespace of the node.
     pub fn netns(&self) -> &Netns {
         &self.netns
@@ -358,65 +278,6 @@ impl Datapath {
         self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)?;
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
-        Ok(())
-    }
-
-    /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
-    /// dropped.
-    ///
-    /// # Errors
-    ///
-    /// As [`Datapath::bind`].
-    pub fn await_pod(&mut self, interface: u32) -> Result<(), Error> {
-        if self.awaited.contains(&interface) || self.interfaces.values().any(|known| *known == interface) {
-            return Ok(());
-        }
-        self.maps.unjudged.update(&interface, &Unjudged::default())?;
-        self.awaited.insert(interface);
-        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)
-    }
-
-    /// No pod is awaited there any more, because it is bound or the interface is gone: the packets that nobody judged.
-    /// `None`: none was awaited there.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub fn awaits_no_more(&mut self, interface: u32) -> Result<Option<Unjudged>, Error> {
-        if !self.awaited.remove(&interface) {
-            return Ok(None);
-        }
-        let mut counts = [Unjudged::default()];
-        self.maps.unjudged.read(&interface, &mut counts)?;
-        self.maps.unjudged.delete_all(&[interface])?;
-        if !self.interfaces.values().any(|known| *known == interface) {
-            self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
-        }
-        Ok(Some(counts[0]))
-    }
-
-    /// Interfaces at which a pod is awaited.
-    pub fn awaited(&self) -> &BTreeSet<u32> {
-        &self.awaited
-    }
-
-    /// Interfaces of the node that are no pod's.
-    pub fn foreign(&self) -> &BTreeSet<u32> {
-        &self.foreign
-    }
-
-    /// Interfaces of the node that are no pod's. In strict mode a packet that comes by any other one, and by none of a pod
-    /// that is bound, is dropped.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses a write, or there are more than it has room for.
-    pub fn set_foreign(&mut self, interfaces: BTreeSet<u32>) -> Result<(), Error> {
-        let new: Vec<(u32, u32)> = interfaces.difference(&self.foreign).map(|interface| (*interface, 1)).collect();
-        let gone: Vec<u32> = self.foreign.difference(&interfaces).copied().collect();
-        self.maps.foreign.update_all(&new)?;
-        self.maps.foreign.delete_all(&gone)?;
-        self.foreign = interfaces;
         Ok(())
     }
 
@@ -665,11 +526,6 @@ impl Datapath {
     /// When the node's namespace cannot be entered.
     pub fn detach(&mut self) -> Result<(), Error> {
         self.links.keep_only(&self.netns, self.pins.as_ref(), &HashSet::new())
-    }
-
-    /// Whether it outlives the process.
-    pub fn is_pinned(&self) -> bool {
-        self.pins.is_some()
     }
 
     fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {

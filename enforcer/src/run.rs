@@ -1,6 +1,9 @@
-//! The loop: news in, tables and links out. [`ask`]: answers that need all that it knows.
+//! The loop: news in, tables and links out. [`ask`]: answers that need all that it knows; [`newcomers`]: interfaces that may be a
+//! new pod's; [`status`]: what it says of itself.
 
 pub mod ask;
+mod newcomers;
+mod status;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -9,7 +12,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt};
-use signalbox_api::kernel::{EnforcerStatus, Exposure};
+use signalbox_api::kernel::EnforcerStatus;
 use signalbox_policy::{
     Cluster, IdentityAllocator, PodRef, Problem,
     tables::{LocalPod, Tables},
@@ -217,76 +220,6 @@ impl Core {
         self.look_again();
     }
 
-    /// Interfaces came or went.
-    fn take_interfaces(&mut self, news: &[interfaces::News]) {
-        let now = Instant::now();
-        for news in news {
-            match news {
-                interfaces::News::Appeared(interface, peer) => self.newcomers.appear(*interface, *peer, now),
-                interfaces::News::Vanished(interface) => self.newcomers.vanish(*interface),
-            }
-        }
-        if let Err(error) = self.await_newcomers() {
-            tracing::error!(%error, "new interfaces could not be attached to; it is tried again");
-            self.failure = Some(error.to_string());
-        }
-        self.look_again();
-    }
-
-    /// Attaches to interfaces that may be a new pod's, before anything is known of it.
-    fn await_newcomers(&mut self) -> Result<(), Error> {
-        let bound: HashSet<u32> = self.datapath.bound().values().copied().collect();
-        let candidates: BTreeSet<u32> =
-            self.newcomers.candidates().filter(|interface| !bound.contains(interface)).collect();
-        self.datapath.set_foreign(self.newcomers.foreign())?;
-        let gone: Vec<u32> = self.datapath.awaited().difference(&candidates).copied().collect();
-        for interface in gone {
-            self.datapath.awaits_no_more(interface)?;
-        }
-        for interface in candidates {
-            match self.datapath.await_pod(interface) {
-                Ok(()) => {}
-                // It may have vanished again: the next news, or the next comparison, says so.
-                Err(error @ Error::Attach { .. }) => {
-                    tracing::debug!(%error, interface, "cannot attach to a new interface")
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// The pods that are bound have their policies: how long that took.
-    fn end_exposure(&mut self, bound: &[(PodRef, u32)]) -> Result<(), Error> {
-        for (pod, interface) in bound {
-            let since = self.newcomers.since(*interface);
-            self.newcomers.bind(*interface);
-            let (Some(since), Some(counts)) = (since, self.datapath.awaits_no_more(*interface)?) else {
-                continue;
-            };
-            let exposure = Exposure {
-                pod: format!("{}/{}", pod.namespace, pod.name),
-                shut: self.mode == Mode::Strict,
-                us: u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
-                passed: counts.passed,
-                dropped: counts.dropped,
-            };
-            tracing::info!(
-                pod = exposure.pod,
-                shut = exposure.shut,
-                exposure_us = exposure.us,
-                passed = exposure.passed,
-                dropped = exposure.dropped,
-                "a new pod has its policies"
-            );
-            self.meters.exposure.observe(since.elapsed().as_secs_f64());
-            self.meters.unjudged_passed.inc_by(exposure.passed);
-            self.meters.unjudged_dropped.inc_by(exposure.dropped);
-            self.exposures.add(exposure);
-        }
-        self.datapath.set_foreign(self.newcomers.foreign())
-    }
-
     /// Looks again for pods without a namespace.
     fn look_again(&mut self) {
         let since = Instant::now();
@@ -439,57 +372,6 @@ impl Core {
         let addresses: BTreeSet<IpAddr> = view.all_addresses().difference(&services).copied().collect();
         self.datapath.set_node(NodeAddresses { addresses, translated_ports: self.store.node_ports() })?;
         Ok(view)
-    }
-
-    fn publish(&self, took: Option<Duration>) {
-        let ready = self.is_ready();
-        let mut problems = self.problems.clone();
-        problems.extend(self.store.problems());
-        problems.extend(self.failure.iter().chain(&self.mend_failure).cloned());
-        if self.is_audit {
-            problems.push("this node is in audit: nothing is denied, what would be is only reported".to_owned());
-        }
-        let mut late: Vec<&PodRef> =
-            self.missing.iter().filter(|(_, since)| since.elapsed() > PATIENCE).map(|(pod, _)| pod).collect();
-        late.sort();
-        problems.extend(late.into_iter().map(|pod| {
-            format!("{}/{}: no network namespace with its address is found on the node", pod.namespace, pod.name)
-        }));
-        if !ready {
-            let waits = "the first lists of namespaces, pods and policies are not complete yet";
-            let meanwhile =
-                if self.datapath.is_adopted() { "; the tables of the process before stay in force" } else { "" };
-            problems.push(format!("{waits}{meanwhile}"));
-        }
-        problems.extend(self.mended.iter().map(|(_, what)| format!("{what} by somebody else; it was put back")));
-        let lost_events = self.datapath.lost_events().unwrap_or_default();
-        self.status.send_if_modified(|status| {
-            let mut next = EnforcerStatus {
-                node: self.node.clone(),
-                enforcing: ready
-                    && self.missing.is_empty()
-                    && self.failure.is_none()
-                    && self.mend_failure.is_none()
-                    && self.datapath.generation() != 0,
-                attach: self.datapath.attach_mode(),
-                generation: self.datapath.generation(),
-                policies_version: status.policies_version,
-                pods: u32::try_from(self.pods.len()).unwrap_or(u32::MAX),
-                last_apply_us: status.last_apply_us,
-                problems,
-                lost_events,
-                mended: self.mends,
-            };
-            if ready && self.failure.is_none() {
-                next.policies_version = self.store.policies_version();
-            }
-            if let Some(took) = took {
-                next.last_apply_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            }
-            let changed = *status != next;
-            *status = next;
-            changed
-        });
     }
 }
 

@@ -20,7 +20,6 @@ use signalbox_enforcer_common::{Plain, plain};
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
-const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -266,49 +265,6 @@ pub fn delete_all<K: Plain>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
 
 /// All entries of a hash map or a trie, as far as they hold still meanwhile.
 pub fn entries<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, V)>> {
-    match entries_in_batches(map, capacity) {
-        Err(error) if has_no_batches(&error) => entries_one_by_one(map, capacity),
-        other => other,
-    }
-}
-
-fn entries_one_by_one<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, V)>> {
-    let mut found = Vec::new();
-    let mut key = vec![0_u8; size_of::<K>()];
-    let mut next = vec![0_u8; size_of::<K>()];
-    let mut value = vec![0_u8; size_of::<V>()];
-    let mut first = true;
-    while found.len() <= capacity as usize * 2 {
-        let mut attributes = ElementAttributes {
-            map_fd: fd(map),
-            key: if first { 0 } else { address(key.as_ptr()) },
-            value: address(next.as_mut_ptr()),
-            ..ElementAttributes::default()
-        };
-        // SAFETY: both rows are as large as the map's keys; no key asks for the first one.
-        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
-            other => other?,
-        }
-        key.copy_from_slice(&next);
-        first = false;
-        let mut attributes = ElementAttributes {
-            map_fd: fd(map),
-            key: address(key.as_ptr()),
-            value: address(value.as_mut_ptr()),
-            ..ElementAttributes::default()
-        };
-        // SAFETY: key and value are as large as the map's, which is not per CPU.
-        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
-            other => other?,
-        }
-        found.extend(plain::from_bytes(&key).zip(plain::from_bytes(&value)));
-    }
-    Ok(found)
-}
-
-fn entries_in_batches<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, V)>> {
     const AT_ONCE: usize = 1024;
     // A hash map's position is one word, that of other maps is a key.
     const POSITION: usize = 64;

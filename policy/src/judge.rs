@@ -3,6 +3,8 @@
 //! A side is judged in order: what no policy can forbid, then tier by tier the policies that select the pod, rule by rule.
 //! The first rule that matches decides; one that passes leads on to the next tier. Behind NetworkPolicy's tier the pod is
 //! shut if a policy of that tier selects it. What no tier decides is open.
+//!
+//! Longer than most files: what may be otherwise is told beside what is, at each step.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

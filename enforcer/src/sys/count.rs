@@ -62,84 +62,38 @@ pub fn count(map: BorrowedFd<'_>, layout: Layout) -> io::Result<u64> {
 }
 
 fn count_one_by_one(map: BorrowedFd<'_>, layout: Layout) -> io::Result<u64> {
-    let (mut here, mut next) = (vec![0_u8; layout.key as usize], vec![0_u8; layout.key as usize]);
-    let mut found = 0_u64;
-    while found <= u64::from(layout.capacity) {
-        let mut attributes = ElementAttributes {
-            map_fd: fd(map),
-            key: if found == 0 { 0 } else { address(here.as_ptr()) },
-            value: address(next.as_mut_ptr()),
-            ..ElementAttributes::default()
-        };
-        // SAFETY: both keys are as large as the map's.
-        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
-            Ok(()) => found += 1,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
-            Err(error) => return Err(error),
-        }
-        here.copy_from_slice(&next);
-    }
-    Ok(found)
+    for_each_key(map, layout.key as usize, layout.capacity, |_| Ok(()))
 }
 
 /// All entries of a map whose kind has no batches on this kernel: tries before Linux 5.13.
 pub fn entries_one_by_one<K: Plain, V: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, V)>> {
-    let (mut here, mut next) = (vec![0_u8; size_of::<K>()], vec![0_u8; size_of::<K>()]);
     let mut found: Vec<(K, V)> = Vec::new();
-    let mut seen = 0_u64;
-    while seen <= u64::from(capacity) {
-        let mut attributes = ElementAttributes {
-            map_fd: fd(map),
-            key: if seen == 0 { 0 } else { address(here.as_ptr()) },
-            value: address(next.as_mut_ptr()),
-            ..ElementAttributes::default()
-        };
-        // SAFETY: both keys are as large as the map's.
-        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
-            Ok(()) => seen += 1,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
-            Err(error) => return Err(error),
-        }
-        let Some(key) = plain::from_bytes::<K>(&next) else { break };
+    for_each_key(map, size_of::<K>(), capacity, |key| {
         let mut value = vec![0_u8; size_of::<V>()];
         let mut attributes = ElementAttributes {
             map_fd: fd(map),
-            key: address(next.as_ptr()),
+            key: address(key.as_ptr()),
             value: address(value.as_mut_ptr()),
             ..ElementAttributes::default()
         };
-        // SAFETY: the key is as large as the map's, and `value` as large as its values.
+        // SAFETY: the key is as large as the map's, and `value` as large as its values, which are not per CPU.
         match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
-            Ok(()) => found.extend(plain::from_bytes(&value).map(|value| (key, value))),
             // It has gone meanwhile.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(error) => return Err(error),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            other => other?,
         }
-        here.copy_from_slice(&next);
-    }
+        found.extend(plain::from_bytes(key).zip(plain::from_bytes(&value)));
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// All entries of a hash map with a count for each CPU: the sums.
 pub fn sums<K: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, u64)>> {
     let cpus = aya::util::nr_cpus().map_err(|(_, source)| source)?;
-    let (mut here, mut next) = (vec![0_u8; size_of::<K>()], vec![0_u8; size_of::<K>()]);
     let mut found: Vec<(K, u64)> = Vec::new();
-    let mut seen = 0_u64;
-    while seen <= u64::from(capacity) {
-        let mut attributes = ElementAttributes {
-            map_fd: fd(map),
-            key: if seen == 0 { 0 } else { address(here.as_ptr()) },
-            value: address(next.as_mut_ptr()),
-            ..ElementAttributes::default()
-        };
-        // SAFETY: both keys are as large as the map's.
-        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
-            Ok(()) => seen += 1,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
-            Err(error) => return Err(error),
-        }
-        let Some(key) = plain::from_bytes::<K>(&next) else { break };
+    for_each_key(map, size_of::<K>(), capacity, |key| {
+        let Some(key) = plain::from_bytes::<K>(key) else { return Ok(()) };
         let mut values = vec![0_u64; cpus];
         match super::lookup(map, &key, &mut values) {
             Ok(()) => found.push((key, values.iter().sum())),
@@ -147,7 +101,36 @@ pub fn sums<K: Plain>(map: BorrowedFd<'_>, capacity: u32) -> io::Result<Vec<(K, 
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Walks over the keys of a map, one call for each; how many there were. A map that is written to meanwhile may give a key twice,
+/// so it ends at the latest behind as many as the map holds.
+fn for_each_key(
+    map: BorrowedFd<'_>,
+    size: usize,
+    capacity: u32,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let (mut here, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+    let mut seen = 0_u64;
+    while seen <= u64::from(capacity) {
+        let mut attributes = ElementAttributes {
+            map_fd: fd(map),
+            key: if seen == 0 { 0 } else { address(here.as_ptr()) },
+            value: address(next.as_mut_ptr()),
+            ..ElementAttributes::default()
+        };
+        // SAFETY: both keys are as large as the map's; no key asks for the first one.
+        match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
+            Ok(()) => seen += 1,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+            Err(error) => return Err(error),
+        }
+        each(&next)?;
         here.copy_from_slice(&next);
     }
-    Ok(found)
+    Ok(seen)
 }

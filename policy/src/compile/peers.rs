@@ -4,6 +4,8 @@
 //! labels are in (once for each distinct namespace and labels, as far as selectors ask for them), which blocks the
 //! address is in (once for each named prefix), which nodes' labels match (once for each node). Addresses that agree in
 //! all parts are one class.
+//!
+//! Longer than most files: the parts, the classes and the identities are one chain, of which each step reads the one before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;

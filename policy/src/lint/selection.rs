@@ -1,4 +1,4 @@
-//! Whom policies and their peers select.
+//! Whom policies and their peers select. A rule stands beside the next, so it is as long as there are rules of this kind.
 
 use std::collections::{BTreeMap, HashSet};
 

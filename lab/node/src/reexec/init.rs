@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Gid, Pid, Uid, setgroups, sethostname, setresgid, setresuid};
 use rustix::pty::OpenptFlags;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::root::{self, USER};
 use super::{await_request, die_with_parent, report};
@@ -25,6 +26,7 @@ use crate::channel::{self, End, Report, Request, Setup, Spawn};
 /// Sets up, confines itself, then serves requests until the lab's side closes.
 pub(super) fn run(socket: &OwnedFd) -> Result<(), String> {
     die_with_parent()?;
+    heed_signals()?;
     let setup = match await_request(socket.as_fd())? {
         (Request::Setup(setup), _) => setup,
         (other, _) => return Err(format!("unexpected request {other:?}")),
@@ -47,6 +49,19 @@ pub(super) fn run(socket: &OwnedFd) -> Result<(), String> {
             (other, _) => return Err(format!("unexpected request {other:?}")),
         }
     }
+}
+
+/// A signal that is ignored stays so in whatever is started, and a script ignores the interrupt in what it starts with `&`,
+/// `nohup` the hang-up: then Ctrl-C in a pod's terminal would do nothing. A signal that has a handler has the default again
+/// behind execve(2). The handlers are tokio's, which wake nobody here; a pod could not end this process by a signal before either.
+fn heed_signals() -> Result<(), String> {
+    let fail = |error: io::Error| format!("cannot take signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(fail)?;
+    let _inside = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup(), SignalKind::terminate()] {
+        let _nobody_reads_it = signal(kind).map_err(fail)?;
+    }
+    Ok(())
 }
 
 fn prepare(setup: &Setup) -> Result<(), String> {

@@ -11,6 +11,7 @@ use super::{Run, config};
 
 pub fn run(run: &mut Run) {
     run.test("exec: streams, exit status, terminal, end of a dropped session", commands);
+    run.test("Ctrl-C where the lab was started with signals ignored", ignored);
     run.test("logs: follow, tail, timestamps", logs);
     run.test("four pods start together, quickly", quick);
 }
@@ -83,6 +84,16 @@ async fn commands() {
     }
     println!("     from exec to the agent's hello: {fastest} us");
     node.remove_everything().await;
+}
+
+/// As a script's `&` and `nohup` do: the same test, in a process that ignores them.
+async fn ignored() {
+    let own = std::env::current_exe().expect("a path");
+    let mut again = tokio::process::Command::new("sh");
+    again.args(["-c", "trap '' INT QUIT HUP; exec \"$0\" 'exec: streams'"]).arg(own).kill_on_drop(true);
+    let output = again.output().await.expect("sh is there");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed, 0 failed"), "{text}");
 }
 
 async fn logs() {

@@ -1,5 +1,5 @@
 //! A third evaluator, written from the texts of the APIs and sharing nothing with the engine: it walks the raw objects for each
-//! question, with no thought for speed.
+//! question, with no thought for speed. It is long because it may share nothing.
 
 use std::net::IpAddr;
 
