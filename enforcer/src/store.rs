@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use signalbox_policy::audit::is_in_audit;
 
 use crate::group::ip_protocol;
 
@@ -229,15 +230,6 @@ impl Store {
 /// An object's `resourceVersion`, where it is a number.
 fn version(object: &Value) -> Option<u64> {
     object["metadata"]["resourceVersion"].as_str()?.parse().ok()
-}
-
-/// The annotation that puts one policy into audit: it isolates and denies nothing, and what it would deny is reported.
-pub const AUDIT: &str = "signalbox.dev/audit";
-
-/// Whether a policy is in audit. Any other value than `true` is none: what is doubtful is enforced.
-fn is_in_audit(object: &Value) -> bool {
-    let is_policy = object["kind"].as_str().is_some_and(|kind| kind.ends_with("NetworkPolicy"));
-    is_policy && object["metadata"]["annotations"][AUDIT] == "true"
 }
 
 /// `namespace/name`.

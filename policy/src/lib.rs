@@ -13,12 +13,14 @@
 //! - [`patch`]: what would open a connection; [`suggest`]: policies for what must work; [`simplify`]: the same meaning with
 //!   less to read; `choice`: selectors that read well.
 //! - [`matrix`]: all pairs of pods at some ports, by classes of pods; and after a change.
+//! - [`audit`]: policies that are reported on, and not enforced.
 //! - [`lint`]: what a reviewer would say of the policies.
 //! - [`tables`]: the same model for the kernel; `compile` makes them with numbers from [`identity`], [`evaluate`] reads
 //!   them as the kernel does.
 
 pub mod alike;
 pub mod analyze;
+pub mod audit;
 pub mod block;
 mod choice;
 pub mod cluster;

@@ -20,6 +20,7 @@ use crate::matrix::Now;
 use crate::matrix::core::{Command, Core, Difference, Options};
 use crate::matrix::model;
 use crate::matrix::rounds::Catch;
+use crate::matrix::spec::Audit;
 
 /// Inputs that are taken together before browsers are told.
 const BATCH: usize = 2_048;
@@ -89,6 +90,7 @@ impl Runner {
         let model_options = model::Options {
             skip_namespaces: config.skip_namespaces.clone(),
             cluster_domain: config.cluster_domain.clone(),
+            audit: Audit::Unheeded,
         };
         Self {
             core: Core::new(options),
@@ -328,6 +330,8 @@ impl Runner {
 
     fn enforcer(&mut self, status: EnforcerStatus) {
         let now = self.now();
+        // The enforcers are ours, and read the annotation.
+        self.stale.objects |= std::mem::replace(&mut self.model_options.audit, Audit::Heeded) != Audit::Heeded;
         if self.generations.back().map(|(_, known)| *known) != Some(status.generation) {
             self.generations.push_back((now.tick, status.generation));
             if self.generations.len() > 64 {

@@ -8,7 +8,7 @@ use signalbox_api::cell::{CellKey, SpecFact};
 use signalbox_api::state::{Endpoint, EndpointKind, EndpointPort, NamespaceInfo, PolicyInfo};
 
 use super::parse::{self, Backend, Outside, Pod, Run, Service};
-use super::spec::{End, Judge, Way};
+use super::spec::{Audit, End, Judge, Way};
 use crate::cluster::objects::{Kind, Object, Objects};
 
 /// What the model needs to be told besides the objects.
@@ -18,6 +18,8 @@ pub struct Options {
     pub skip_namespaces: Vec<String>,
     /// The domain that Services are resolved under.
     pub cluster_domain: String,
+    /// Whether policies in audit decide nothing.
+    pub audit: Audit,
 }
 
 /// The picture without the facts that probes bring.
@@ -105,7 +107,7 @@ pub struct Target {
 pub fn build(objects: &Objects, options: &Options) -> Model {
     let values = |kind| objects.of(kind).map(|object: &Object| &object.value);
     let judged = Kind::ALL.into_iter().filter(|kind| kind.is_judged());
-    let judge = Judge::new(judged.flat_map(values), objects.unseen());
+    let judge = Judge::new(judged.flat_map(values), objects.unseen(), options.audit);
     let shown = |object: &&Object| !options.skip_namespaces.contains(&object.key.namespace);
     let pods: Vec<Pod> = objects.of(Kind::Pod).filter(shown).filter_map(parse::pod).collect();
     let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();

@@ -5,11 +5,25 @@ use std::net::IpAddr;
 use serde_json::Value;
 use signalbox_api::cell::{NearestMiss, SideFact, SpecFact};
 use signalbox_api::flow::{Decision, Direction, PolicyRef, Protocol, RuleRef};
+use signalbox_policy::audit::is_in_audit;
 use signalbox_policy::{Cluster, Party, PodRef, Side, Verdict};
 
 /// The engine on the cluster as it is.
 pub struct Judge {
+    /// What is enforced.
     cluster: Cluster,
+    /// The same with the policies that are in audit, where there are any.
+    written: Option<Cluster>,
+}
+
+/// What the annotation [`signalbox_policy::audit::ANNOTATION`] means in this cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// Signalbox's enforcer reads it: such a policy decides nothing.
+    Heeded,
+    /// Whoever enforces knows nothing of it: such a policy is like any other.
+    #[default]
+    Unheeded,
 }
 
 /// One end that a connection may have after translation.
@@ -34,60 +48,75 @@ pub enum Way {
 
 impl Judge {
     /// Reads namespaces, nodes, pods and policies. `unseen` says of each kind of which there may be more objects why.
-    pub fn new<'a>(objects: impl Iterator<Item = &'a Value>, unseen: Vec<String>) -> Self {
-        let cluster = Cluster::from_objects(objects);
-        Self { cluster: if unseen.is_empty() { cluster } else { cluster.with_unread(unseen) } }
+    pub fn new<'a>(objects: impl Iterator<Item = &'a Value>, unseen: Vec<String>, audit: Audit) -> Self {
+        let read = |objects: &[&Value]| {
+            let cluster = Cluster::from_objects(objects.iter().copied());
+            if unseen.is_empty() { cluster } else { cluster.with_unread(unseen.iter().cloned()) }
+        };
+        let written: Vec<&Value> = objects.collect();
+        let enforced: Vec<&Value> = written.iter().copied().filter(|object| !is_in_audit(object)).collect();
+        if audit == Audit::Unheeded || enforced.len() == written.len() {
+            return Self { cluster: read(&written), written: None };
+        }
+        Self { cluster: read(&enforced), written: Some(read(&written)) }
     }
 
-    /// The engine's own face.
+    /// The engine's own face, with every policy that is written.
     pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+        self.written.as_ref().unwrap_or(&self.cluster)
     }
 
-    /// Judges one cell: from one end to every end that the connection may have after translation.
+    /// Judges one cell: from one end to every end that the connection may have after translation. What only policies in
+    /// audit deny is allowed, and the summary says what they would do.
     pub fn judge(&self, from: &End, to: &[End], protocol: Protocol, way: Way) -> SpecFact {
-        let verdicts: Vec<(&End, Verdict)> =
-            to.iter().map(|end| (end, self.verdict(from, end, protocol, way))).collect();
-        let Some((first_end, first)) = verdicts.first() else {
-            return SpecFact {
-                decision: None,
-                summary: "no ready pod is behind it, so there is nothing to judge".to_owned(),
-                sides: Vec::new(),
-                unknown: vec!["no ready backend: policies are judged on the pod behind a Service".to_owned()],
-            };
-        };
-        let decision = decision(first);
-        if let Some((end, other)) = verdicts.iter().find(|(_, other)| self::decision(other) != decision) {
-            let difference = format!(
-                "backends differ: {} is {}, {} is {}",
-                name(first_end),
-                word(decision),
-                name(end),
-                word(self::decision(other)),
-            );
-            return SpecFact {
-                decision: None,
-                summary: difference.clone(),
-                sides: Vec::new(),
-                unknown: vec![difference],
-            };
+        let mut fact = judge(&self.cluster, from, to, protocol, way);
+        if let Some(written) = &self.written {
+            let promoted = judge(written, from, to, protocol, way);
+            if promoted.decision != fact.decision {
+                fact.summary = format!("{}; without the audit: {}", fact.summary, promoted.summary);
+            }
         }
-        let sides: Vec<SideFact> = [(&first.egress, Direction::Egress), (&first.ingress, Direction::Ingress)]
-            .into_iter()
-            .filter_map(|(side, direction)| side.as_ref().map(|side| side_fact(side, direction)))
-            .collect();
-        SpecFact { decision, summary: summary(decision, &sides, &first.unknown), sides, unknown: first.unknown.clone() }
+        fact
     }
+}
 
-    fn verdict(&self, from: &End, to: &End, protocol: Protocol, way: Way) -> Verdict {
-        let (Some(source), Some(destination)) = (party(from), party(to)) else {
-            return Verdict { egress: None, ingress: None, unknown: vec!["one end has no address yet".to_owned()] };
+fn judge(cluster: &Cluster, from: &End, to: &[End], protocol: Protocol, way: Way) -> SpecFact {
+    let verdicts: Vec<(&End, Verdict)> =
+        to.iter().map(|end| (end, verdict(cluster, from, end, protocol, way))).collect();
+    let Some((first_end, first)) = verdicts.first() else {
+        return SpecFact {
+            decision: None,
+            summary: "no ready pod is behind it, so there is nothing to judge".to_owned(),
+            sides: Vec::new(),
+            unknown: vec!["no ready backend: policies are judged on the pod behind a Service".to_owned()],
         };
-        let protocol = engine_protocol(protocol);
-        match way {
-            Way::Direct => self.cluster.verdict(&source, &destination, protocol, to.port),
-            Way::ThroughService => self.cluster.verdict_through_service(&source, &destination, protocol, to.port),
-        }
+    };
+    let decision = decision(first);
+    if let Some((end, other)) = verdicts.iter().find(|(_, other)| self::decision(other) != decision) {
+        let difference = format!(
+            "backends differ: {} is {}, {} is {}",
+            name(first_end),
+            word(decision),
+            name(end),
+            word(self::decision(other)),
+        );
+        return SpecFact { decision: None, summary: difference.clone(), sides: Vec::new(), unknown: vec![difference] };
+    }
+    let sides: Vec<SideFact> = [(&first.egress, Direction::Egress), (&first.ingress, Direction::Ingress)]
+        .into_iter()
+        .filter_map(|(side, direction)| side.as_ref().map(|side| side_fact(side, direction)))
+        .collect();
+    SpecFact { decision, summary: summary(decision, &sides, &first.unknown), sides, unknown: first.unknown.clone() }
+}
+
+fn verdict(cluster: &Cluster, from: &End, to: &End, protocol: Protocol, way: Way) -> Verdict {
+    let (Some(source), Some(destination)) = (party(from), party(to)) else {
+        return Verdict { egress: None, ingress: None, unknown: vec!["one end has no address yet".to_owned()] };
+    };
+    let protocol = engine_protocol(protocol);
+    match way {
+        Way::Direct => cluster.verdict(&source, &destination, protocol, to.port),
+        Way::ThroughService => cluster.verdict_through_service(&source, &destination, protocol, to.port),
     }
 }
 
