@@ -111,7 +111,7 @@ fn what_a_policy_in_audit_denies_is_allowed_where_our_enforcer_is() {
         let cell = model.targets.iter().find(|(key, _)| key.from == "pod:a/one" && key.to == "pod:a/two");
         let (_, target) = cell.expect("the cell is there");
         assert_eq!(target.spec.decision, Some(decision), "{audit:?}: {:?}", target.spec);
-        assert!(target.spec.summary.contains("ingress is shut by NetworkPolicy a/shut"), "{}", target.spec.summary);
+        assert!(target.spec.summary.contains("ingress is shut by a/shut"), "{}", target.spec.summary);
         assert_eq!(target.spec.summary.contains("without the audit"), audit == Audit::Heeded);
         assert_eq!(model.policies[0].selects.len(), 2, "it is shown with what it selects either way");
     }
