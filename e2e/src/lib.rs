@@ -9,10 +9,12 @@
 //! - [`held`]: a connection that is held, and whether it lives.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
 //! - [`folder`]: the page by itself, served by a web server that knows nothing of it.
+//! - [`cluster`]: a real Kubernetes of two nodes, by the scripts in `e2e/cluster`.
 //! - [`browser`]: headless Chromium, driven through WebDriver.
 
 pub mod browser;
 pub mod cells;
+pub mod cluster;
 pub mod events;
 pub mod folder;
 pub mod held;

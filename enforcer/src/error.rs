@@ -114,6 +114,11 @@ pub enum Error {
     /// An uplink does not exist.
     #[error("the node has no interface {0}: name its uplinks as `ip link` shows them")]
     NoSuchUplink(String),
+    /// Nothing was found that leads out of the node.
+    #[error(
+        "no interface of the node has the address of --address, and no default route or tunnel leads out: name the interfaces with --uplink"
+    )]
+    NoUplink,
     /// The programs could not be attached.
     #[error("cannot attach to interface {ifindex}: {source}")]
     Attach {

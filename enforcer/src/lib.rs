@@ -7,6 +7,7 @@
 //! - [`plan`]: from the state that the kernel has to the one that it should have; [`group`]: one set of policies. Pure.
 //! - [`links`]: programs on interfaces, and [`filters`] where they are filters; [`netns`]: work inside a namespace.
 //! - [`pins`]: what outlives the process; [`adopt`]: how the next one takes it over; [`uninstall`]: how it ends.
+//! - [`exits`]: interfaces that lead out of the node, where nobody names them.
 //! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
 //! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
@@ -27,6 +28,7 @@ pub mod datapath;
 mod discover;
 pub mod error;
 pub mod events;
+mod exits;
 mod exposures;
 mod filters;
 mod frame;

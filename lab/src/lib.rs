@@ -2,10 +2,13 @@
 //!
 //! - [`lab`]: starts all parts in the right order, and ends them.
 //! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
+//! - [`install`] and [`uninstall`]: what Signalbox has in a real cluster.
 //! - [`cli`]: the subcommands of `signalbox`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
 
 pub mod cli;
 pub mod controllers;
+pub mod install;
 pub mod lab;
+pub mod uninstall;

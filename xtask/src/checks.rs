@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::step::{command, output, run, step};
-use crate::{artifact, fuzz, need_root, packages, tools};
+use crate::{artifact, cluster, fuzz, need_root, packages, tools};
 
-/// Workspace members whose tests run natively; `xtask` has none.
+/// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
 const TESTED: &[&str] = &[
     "signalbox-api",
     "signalbox-policy",
@@ -31,6 +31,7 @@ pub fn everything() -> Result<()> {
             .stdout(std::process::Stdio::null()))
     })?;
     step("check the formatting", || run(command("cargo").args(["fmt", "--all", "--check"])))?;
+    let kubernetes = cluster::start()?;
     let binary = artifact::binary()?;
     step("check licences, bans and sources", || {
         // The advisory database lives on the network: a job that reaches it runs `cargo deny check advisories`.
@@ -41,6 +42,8 @@ pub fn everything() -> Result<()> {
             .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
             .args(["--", "-Dwarnings"]))
     })?;
+    // Tests watch the clock: nothing runs beside them.
+    kubernetes.finish()?;
     tests(&[])?;
     fuzz::manifests(fuzz::IN_CI)?;
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
@@ -53,6 +56,13 @@ pub fn tests(filters: &[String]) -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
+    let on_a_cluster = filters.is_empty() || filters.iter().any(|filter| filter.contains("cluster"));
+    if on_a_cluster {
+        cluster::ready()?;
+    }
+    step("run the tests of xtask", || {
+        run(command("cargo").args(["test", "--locked", "-p", "xtask", "--"]).args(filters))
+    })?;
     if output(command("cargo").args(["nextest", "--version"])).is_none() {
         let packages = TESTED.iter().flat_map(|name| ["-p", name]);
         return step("run the tests", || {
@@ -65,12 +75,18 @@ pub fn tests(filters: &[String]) -> Result<()> {
         });
     }
     let suites = suites();
-    // The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy. Both name
-    // all packages, so that both have the same features and nothing is built twice.
-    let whole = "package(signalbox-e2e)";
-    for (what, which) in
-        [("run the tests of the parts", format!("not {whole}")), ("run the tests of the whole", whole.into())]
-    {
+    // The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy. All name
+    // all packages, so that all have the same features and nothing is built twice.
+    let (whole, real) = ("package(signalbox-e2e)", "(package(signalbox-e2e) & binary(/^cluster_/))");
+    for (what, which) in [
+        ("run the tests of the parts", format!("not {whole}")),
+        ("run the tests of the whole", format!("{whole} - {real}")),
+        ("run the tests on a real cluster", real.to_owned()),
+    ] {
+        // The names of tests that need the cluster say so.
+        if which == real && !on_a_cluster {
+            continue;
+        }
         step(what, || {
             run(command("cargo")
                 .args(["nextest", "run", "--locked", "--no-tests", "pass"])

@@ -6,16 +6,20 @@
 //! - [`tools`]: programs from crates that are built once, into `.tools/`.
 //! - [`stamp`]: skips what has not changed.
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
+//! - [`images`]: OCI images, without a registry.
 //! - [`folder`]: the page by itself, for any web server.
 //! - [`bench`]: the engine's figures, and the datapath's.
 //! - [`fuzz`]: a bounded search for what the engine's tests have not thought of.
+//! - [`cluster`]: the Kubernetes that the end-to-end tests run on.
 //! - [`checks`]: everything that must hold before a change lands.
 
 mod artifact;
 mod bench;
 mod checks;
+mod cluster;
 mod folder;
 mod fuzz;
+mod images;
 mod packages;
 mod stamp;
 mod step;
@@ -45,6 +49,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
   cargo xtask build                     target/release/signalbox, page and kernel programs inside, and signalbox-enforcer
+  cargo xtask images                    target/images: archives for `ctr images import` and `docker load`
   cargo xtask page public               the page alone, for any web server
   cargo xtask fuzz --seconds 600        look for texts that the engine cannot take";
 
@@ -54,6 +59,15 @@ enum Task {
     Setup,
     /// Builds everything into target/release/signalbox.
     Build,
+    /// Makes the OCI images of server, enforcer and probe: archives, without a registry and without a container engine.
+    Images {
+        /// The folder for them.
+        #[arg(long, default_value = "target/images")]
+        output: PathBuf,
+        /// The image that the cluster of the tests needs, too.
+        #[arg(long, hide = true)]
+        for_tests: bool,
+    },
     /// Writes the page as a folder of plain files that needs no server part: the engine in the browser alone.
     Page {
         /// Where to.
@@ -105,6 +119,8 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Build => artifact::binary().map(|path| step::say(&format!("built {}", path.display()))),
+        Task::Images { for_tests: true, .. } => images::for_tests(),
+        Task::Images { output, .. } => images::write(&output),
         Task::Page { folder } => {
             folder::write(&folder)?;
             step::say(&format!("serve it: python3 -m http.server --directory {}", folder.display()));

@@ -36,6 +36,22 @@ pub const TEST: &[Need] = &[
     ("/usr/bin/python3", "python3"),
 ];
 
+/// For the Kubernetes that the end-to-end tests run on: what it is started from, and what its servers are compiled with.
+pub const CLUSTER: &[Need] = &[
+    ("/usr/bin/etcd", "etcd-server"),
+    ("/usr/bin/containerd", "containerd"),
+    ("/usr/sbin/runc", "runc"),
+    ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+    ("/usr/sbin/iptables", "iptables"),
+    ("/usr/sbin/conntrack", "conntrack"),
+    ("/usr/bin/socat", "socat"),
+    ("/usr/sbin/ethtool", "ethtool"),
+    ("/usr/sbin/sysctl", "procps"),
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/go", "golang-go"),
+    ("/usr/bin/dpkg-source", "dpkg-dev"),
+];
+
 /// Installs whichever of `needs` are not there.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let missing: Vec<&str> = needs.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();

@@ -1,12 +1,18 @@
 //! `signalbox-enforcer run`: the agent.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, Mode, answer, rights};
+use crate::{AttachPreference, Config, Error, Limits, Mode, answer, exits, netns::Netns, rights};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +20,8 @@ Examples:
       enforce on this node; the cluster's API is that of the pod this runs in
   signalbox-enforcer --node worker-1 --kubeconfig /etc/kubernetes/kubelet.conf --uplink eth0 --uplink eth1
       the same on a host with two uplinks
+  signalbox-enforcer --node worker-1 --address 192.0.2.7
+      the uplinks are what has this address, what default routes take, and tunnels
   signalbox-enforcer --node worker-1 --uplink eth0 --mode strict
       shut new pods until their policies are in
   signalbox-enforcer --node worker-1 --uplink eth0 --audit
@@ -34,6 +42,9 @@ pub(super) struct Args {
     /// An interface that leads out of the node, as `ip link` shows it; may be given several times
     #[arg(long = "uplink", value_name = "INTERFACE")]
     uplinks: Vec<String>,
+    /// An address of the node: where no uplinks are named, they are found by it
+    #[arg(long = "address", value_name = "IP", env = "NODE_ADDRESS")]
+    addresses_of_node: Vec<IpAddr>,
     /// The network namespace of the node [default: the one this runs in]
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
@@ -168,11 +179,23 @@ pub(super) fn run(args: Args) -> ExitCode {
 async fn enforce(args: Args) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     end_when_told(&shutdown).map_err(Failure::Runtime)?;
+    let mut config = args.config();
+    let netns = Netns::open(config.netns.as_deref())?;
+    let found = match config.uplinks.is_empty() {
+        true if !args.addresses_of_node.is_empty() => Some(exits::find(&netns, &args.addresses_of_node)?),
+        _ => None,
+    };
+    if let Some(found) = &found {
+        tracing::info!(uplinks = ?found, "what leaves the node is judged there");
+        config.uplinks = found.iter().cloned().collect();
+    } else if config.uplinks.is_empty() {
+        tracing::warn!("neither --uplink nor --address: what pods send out of the node is not judged");
+    }
     let client = client(args.kubeconfig.as_deref()).await?;
     // What may fail for reasons of this machine comes before anything is attached.
     let socket = answer::listen_at(args.socket.clone()).await?;
     let monitor = answer::listen_for_monitor(args.listen).await?;
-    let enforcer = crate::start(args.config(), client, shutdown.clone()).await?;
+    let enforcer = crate::start(config, client, shutdown.clone()).await?;
     if let Err(error) = rights::confine() {
         shutdown.cancel();
         enforcer.stopped().await;
@@ -180,12 +203,39 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     }
     let answers = enforcer.handle().answers();
     let monitored = tokio::spawn(answers.clone().serve_monitor(monitor, shutdown.clone()));
+    if let Some(found) = found {
+        tokio::spawn(end_when_uplinks_change(netns, args.addresses_of_node, found, shutdown.clone()));
+    }
     let answered = answers.serve_socket(socket, shutdown.clone()).await;
     // Without its socket it would enforce unseen: it ends instead, and says why.
     shutdown.cancel();
     enforcer.stopped().await;
     let monitored = monitored.await.map_err(|_| Error::Worker)?;
     Ok(answered.and(monitored)?)
+}
+
+/// How often it is looked for other uplinks.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Ends the agent where other interfaces lead out of the node than when it began: a CNI's tunnel may come later than the agent. It is started
+/// again then; programs and tables that are pinned stand meanwhile.
+async fn end_when_uplinks_change(
+    netns: Netns,
+    addresses: Vec<IpAddr>,
+    began_with: BTreeSet<String>,
+    shutdown: CancellationToken,
+) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        match exits::find(&netns, &addresses) {
+            Ok(found) if found == began_with => {}
+            Ok(found) => {
+                tracing::warn!(uplinks = ?found, ?began_with, "other interfaces lead out of the node now: ending, to begin with these");
+                shutdown.cancel();
+            }
+            // It may be on its way from one address to another: what stands goes on.
+            Err(error) => tracing::warn!(%error, "the node's uplinks cannot be looked for"),
+        }
+    }
 }
 
 async fn client(kubeconfig: Option<&std::path::Path>) -> Result<kube::Client, Failure> {

@@ -4,6 +4,7 @@
 //! - [`config`]: what a node is given
 //! - [`error`]: why it cannot start or go on, and the remedy
 //! - [`node`]: the node itself: [`create`], [`Node`]
+//! - [`serve_dns_here`]: the lab's DNS for a real cluster that has none, such as the one of the tests
 //! - [`reexec`]: what runs inside the namespaces: this program, started anew under another name
 //!
 //! The container runtime:
@@ -43,6 +44,7 @@ mod spawner;
 pub mod testing;
 
 pub use config::{Config, ProbeBinary};
+pub use dns::serve_here as serve_dns_here;
 pub use error::Error;
 pub use node::{Node, create};
 pub use reexec::run_if_reexec;

@@ -2,10 +2,12 @@
 
 mod completions;
 mod duration;
+mod install;
 mod lab;
 mod live;
 mod offline;
 mod test;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,7 @@ Examples:
   signalbox lab                      run a lab on this machine, as root
   signalbox test                     try the lesson's 18 connections in it
   signalbox test -o junit            the same, for a CI system
+  signalbox install | kubectl apply -f -    put it into a cluster; `uninstall` takes it out
   signalbox analyze manifests/       all connections that the policies in a folder allow
   signalbox explain a/web b/db:5432 manifests/    why one of them is open or shut
   signalbox completions bash         completions for your shell";
@@ -32,6 +35,8 @@ pub struct Cli {
 enum Command {
     Lab(lab::Args),
     Test(test::Args),
+    Install(install::Args),
+    Uninstall(uninstall::Args),
     #[command(flatten)]
     Offline(signalbox_analysis::Command),
     Completions(completions::Args),
@@ -43,6 +48,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Lab(args) => lab::run(args),
         Command::Test(args) => test::run(args),
+        Command::Install(args) => install::run(args),
+        Command::Uninstall(args) => uninstall::run(args),
         Command::Offline(command) => offline::run(&command),
         Command::Completions(args) => completions::run(&args),
     }
@@ -91,7 +98,19 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"] {
+        for name in [
+            "lab",
+            "test",
+            "install",
+            "uninstall",
+            "analyze",
+            "explain",
+            "diff",
+            "lint",
+            "suggest",
+            "simplify",
+            "completions",
+        ] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

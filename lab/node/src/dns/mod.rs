@@ -16,6 +16,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use tokio_util::sync::CancellationToken;
 
 use crate::directory::Directory;
 use crate::error::Error;
@@ -59,6 +60,29 @@ pub(crate) async fn serve(node: &Arc<Node>, instance: &Instance) -> Result<Servi
     server.register_socket(tokio::net::UdpSocket::from_std(udp).map_err(listen)?);
     server.register_listener(tokio::net::TcpListener::from_std(tcp).map_err(listen)?, TCP_TIMEOUT, 32);
     Ok(Serving { server })
+}
+
+/// The cluster's DNS by itself, for clusters that have none: answers on port 53 in the network namespace that this process is in, from what the
+/// API says of Services and hosts outside, until `stop`.
+///
+/// # Errors
+/// When port 53 is taken or not allowed.
+pub async fn serve_here(client: kube::Client, domain: &str, stop: CancellationToken) -> Result<(), Error> {
+    let listen = Error::io("listen on port 53");
+    let sockets = async {
+        io::Result::Ok((
+            tokio::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?,
+            tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?,
+        ))
+    };
+    let (udp, tcp) = sockets.await.map_err(listen)?;
+    let directory = Arc::new(Directory::default());
+    let mut server = Server::new(Handler { directory: Arc::clone(&directory), domain: domain.to_lowercase() });
+    server.register_socket(udp);
+    server.register_listener(tcp, TCP_TIMEOUT, 32);
+    directory.run(&client, &stop).await;
+    server.shutdown_token().cancel();
+    Ok(())
 }
 
 struct Handler {

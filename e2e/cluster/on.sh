@@ -1,0 +1,7 @@
+#!/bin/bash
+# on.sh node1|node2|control COMMAND…: as a process of that machine. on.sh database|users|internet COMMAND…: in that host's network.
+. "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+case $1 in
+    node1 | node2 | control) on_node "$@" ;;
+    *) inside "$@" ;;
+esac

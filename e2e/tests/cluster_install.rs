@@ -1,0 +1,119 @@
+//! From `signalbox install` to `signalbox uninstall`, on a real Kubernetes of two nodes.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use signalbox_e2e::cluster::outside::Outside;
+use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson};
+use signalbox_e2e::lab::binary;
+use signalbox_e2e::lesson::STEPS;
+use signalbox_e2e::shell;
+
+/// The hosts outside, as the cluster shall know them: DNS answers for their names.
+const OUTSIDE: &str = include_str!("../../assets/lab/2-outside.yaml");
+
+#[test]
+fn a_cluster_from_install_to_uninstall_on_point_to_point_links() -> Result<()> {
+    walk(Cni::Ptp)
+}
+
+#[test]
+fn a_cluster_from_install_to_uninstall_on_a_bridge() -> Result<()> {
+    walk(Cni::Bridge)
+}
+
+fn walk(cni: Cni) -> Result<()> {
+    let cluster = Cluster::start(cni)?;
+    let before = objects(&cluster)?;
+    install(&cluster, &[])?;
+    cluster.apply(OUTSIDE)?;
+    let outside = Outside::start(&cluster)?;
+    lesson::deploy(&cluster)?;
+    let pods = lesson::pods(&cluster)?;
+    for step in STEPS {
+        let tried = lesson::check(&cluster, &outside, &pods, step)?;
+        // 15 cells from two pods each, and users at both nodes.
+        ensure!(tried.len() == 36, "step {}: {} connections", step.number, tried.len());
+        enforced(&cluster)?;
+        eprintln!("step {}: {} connections as the lesson has them", step.number, tried.len());
+    }
+    for node in NODES {
+        ensure!(!pins(&cluster, node)?.is_empty(), "{node} has no pins: nothing is enforced there");
+    }
+    let said = uninstall(&cluster)?.ok()?;
+    for node in NODES {
+        ensure!(said.contains(&format!("node {node}: detached: ")), "{node} was not cleaned:\n{said}");
+        nothing_left_on(&cluster, node)?;
+    }
+    // What the lesson put in is not ours to take away.
+    cluster.kubectl(&["delete", "namespace", "frontend", "backend", "--timeout=60s"])?;
+    let left: BTreeSet<String> = objects(&cluster)?.difference(&before).cloned().collect();
+    ensure!(left.is_empty(), "left in the cluster: {left:#?}");
+    let again = uninstall(&cluster)?.ok()?;
+    ensure!(again.contains("nothing of Signalbox is in this cluster"), "the second time: {again}");
+    Ok(())
+}
+
+/// `signalbox install | kubectl apply -f -`.
+fn install(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
+    let manifests = shell::run(Command::new(binary()?).arg("install").args(arguments), None)?.ok()?;
+    cluster.apply(&manifests)?;
+    cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer")
+}
+
+fn uninstall(cluster: &Cluster) -> Result<shell::Ran> {
+    let mut command = cluster.command("control", binary()?);
+    shell::run(command.arg("uninstall").arg("--kubeconfig").arg(cluster.kubeconfig()), None)
+}
+
+/// Every node's agent says that all is enforced.
+fn enforced(cluster: &Cluster) -> Result<()> {
+    let list = cluster.kubectl(&[
+        "-n",
+        "signalbox-system",
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/component=enforcer",
+        "-o",
+        "name",
+    ])?;
+    let pods: Vec<&str> = list.lines().collect();
+    ensure!(pods.len() == NODES.len(), "enforcers: {list}");
+    for pod in pods {
+        let status = ["-n", "signalbox-system", "exec", pod, "--", "/signalbox-enforcer", "status"];
+        cluster.wait(Duration::from_secs(5), "an enforcer's status", || {
+            let ran = cluster.kubectl_raw(&status, None)?;
+            Ok(if ran.status == Some(0) { Ok(()) } else { Err(format!("{pod}: {ran:#?}")) })
+        })?;
+    }
+    Ok(())
+}
+
+/// Names below the node's bpf file system.
+fn pins(cluster: &Cluster, node: &str) -> Result<Vec<String>> {
+    let listed = shell::run(cluster.command(node, "ls").arg("/sys/fs/bpf"), None)?.ok()?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+fn nothing_left_on(cluster: &Cluster, node: &str) -> Result<()> {
+    let left = pins(cluster, node)?;
+    ensure!(left.is_empty(), "{node} has pins: {left:?}");
+    let programs = shell::run(cluster.command(node, "bpftool").args(["net", "show"]), None)?.ok()?;
+    let ours = ["from_pod", "to_pod", "from_uplink", "to_uplink"].iter().any(|name| programs.contains(name));
+    ensure!(!ours, "{node} has programs:\n{programs}");
+    let qdiscs = shell::run(cluster.command(node, "tc").args(["qdisc", "show"]), None)?.ok()?;
+    ensure!(!qdiscs.contains("clsact"), "{node} has qdiscs:\n{qdiscs}");
+    Ok(())
+}
+
+/// All objects of the cluster but those that come and go by themselves.
+fn objects(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let kinds = "namespaces,serviceaccounts,secrets,configmaps,services,deployments,daemonsets,jobs,pods,networkpolicies,roles,\
+                 rolebindings,clusterroles,clusterrolebindings,customresourcedefinitions";
+    let columns = "custom-columns=K:.kind,N:.metadata.namespace,M:.metadata.name";
+    let listed = cluster.kubectl(&["get", kinds, "--all-namespaces", "--no-headers", "-o", columns])?;
+    Ok(listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+}
