@@ -1,5 +1,7 @@
 //! Answers of the REST API that are nothing but answers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Cell;
@@ -16,6 +18,49 @@ pub struct RoundReport {
     pub endpoints: Vec<Endpoint>,
     /// DNS, from each vantage point.
     pub dns: Vec<DnsFact>,
+}
+
+/// What `POST /api/v1/stand-ins` takes: a probe in place of pods that have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandInWish {
+    /// The client's name for its run: 1 to 40 small letters and digits. The stand-ins of a run are renewed and removed together.
+    pub run: String,
+    /// Where.
+    pub namespace: String,
+    /// `KIND/NAME` of what is stood in for: `deployment/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    /// Without `like`: the labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Keep the labels that Services select by, too. The stand-in is never ready then, so that Services send it nothing.
+    #[serde(default)]
+    pub keep_service_labels: bool,
+    /// One on every node, and not one at all.
+    #[serde(default)]
+    pub on_every_node: bool,
+}
+
+/// What `POST /api/v1/stand-ins` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandInReport {
+    /// As in the wish.
+    pub run: String,
+    /// Where.
+    pub namespace: String,
+    /// The names of the Jobs that were created. Each has one pod, with the label `job-name`.
+    pub jobs: Vec<String>,
+    /// `KIND.NAME`: the label `signalbox.dev/stands-in-for` of the pods.
+    pub stands_in_for: String,
+    /// The labels that the pods have of their model.
+    pub labels: BTreeMap<String, String>,
+    /// Labels of the model that were left out, so that no Service selects the stand-in.
+    pub dropped: Vec<String>,
+    /// It is kept from ever being ready, since Services select it.
+    pub never_ready: bool,
+    /// How policies treat it otherwise than its model, in words. Empty: alike.
+    pub differences: Vec<String>,
 }
 
 /// What happened to a policy.

@@ -144,6 +144,21 @@ pub struct LessonStep {
     pub applied: bool,
 }
 
+/// Whether anybody enforces the policies, as far as that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforcement {
+    /// Nothing that policies shut has been tried, or what was tried says one thing here and another there.
+    #[default]
+    Unknown,
+    /// An enforcer of Signalbox reports.
+    Signalbox,
+    /// None reports, and what policies shut is shut: whoever made the network enforces them.
+    Other,
+    /// None reports, policies exist, and every probe that they should stop came through.
+    Nobody,
+}
+
 /// The whole picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -169,6 +184,9 @@ pub struct Snapshot {
     pub round: RoundInfo,
     /// One per node. Empty: nobody enforces as far as Signalbox can see.
     pub enforcers: Vec<EnforcerStatus>,
+    /// Whether anybody enforces the policies.
+    #[serde(default)]
+    pub enforcement: Enforcement,
     /// The lesson's steps.
     pub lesson: Vec<LessonStep>,
     /// What is wrong with the server's own sight: watch lost, API server away.
@@ -199,6 +217,8 @@ pub enum Event {
     Round(RoundInfo),
     /// All enforcers, anew.
     Enforcers(Vec<EnforcerStatus>),
+    /// Whether anybody enforces the policies.
+    Enforcement(Enforcement),
     /// The lesson's steps, anew.
     Lesson(Vec<LessonStep>),
     /// The server's problems, anew.

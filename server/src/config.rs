@@ -3,6 +3,16 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+/// Which pods probes start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Vantages {
+    /// Every pod carries the probe, as in the lab.
+    #[default]
+    All,
+    /// Those with the label `signalbox.dev/probe`. Others are rows and columns without a probe of their own.
+    Labelled,
+}
+
 /// What the server can be told. The defaults are those of `signalbox lab`, except for the token.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,6 +36,12 @@ pub struct Config {
     pub settle: Duration,
     /// How long the first round waits for pods that are not ready yet.
     pub first_round_wait: Duration,
+    /// Which pods probes start from.
+    pub vantages: Vantages,
+    /// Up to how many cells there are rows for pods without a probe, too.
+    pub max_cells: usize,
+    /// The image of the probes that are deployed as stand-ins.
+    pub probe_image: String,
     /// How many browsers may follow the events at a time.
     pub max_followers: usize,
 }
@@ -43,6 +59,9 @@ impl Default for Config {
             skip_namespaces: vec!["kube-system".to_owned()],
             settle: Duration::from_secs(1),
             first_round_wait: Duration::from_secs(5),
+            vantages: Vantages::All,
+            max_cells: 40_000,
+            probe_image: concat!("signalbox/probe:", env!("CARGO_PKG_VERSION")).to_owned(),
             max_followers: 64,
         }
     }

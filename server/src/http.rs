@@ -3,6 +3,7 @@
 //! - [`security`]: who may ask, and what browsers are told to forbid.
 //! - [`answer`]: the one place that turns errors into statuses.
 //! - [`state`], [`policies`], [`lesson`]: the REST API; [`events`]: what changes, as it changes.
+//! - [`standins`]: probes in place of pods that have none.
 //! - [`yaml`]: manifests in, and lines for the fields at fault; [`names`]: what can be a name.
 //! - [`page`]: the built page; [`metrics`]: for Prometheus.
 
@@ -14,6 +15,7 @@ pub mod names;
 pub mod page;
 pub mod policies;
 pub mod security;
+pub mod standins;
 pub mod state;
 pub mod yaml;
 
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::feed::CountVerdicts;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
+use crate::standins::StandIns;
 
 /// The largest body that is read: about what Kubernetes takes in one object.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -44,6 +47,8 @@ pub struct App {
     pub lesson: Arc<Lesson>,
     /// Who wants a round.
     pub asks: mpsc::Sender<oneshot::Sender<()>>,
+    /// Probes in place of pods that have none.
+    pub stand_ins: StandIns,
     /// The kernel's counts, if someone enforces in this process.
     pub counts: Option<CountVerdicts>,
     /// Who may ask what.
@@ -63,6 +68,8 @@ pub fn router(app: App) -> Router {
         .route("/policies", post(policies::apply))
         .route("/policies/{namespace}/{name}", axum::routing::put(policies::replace).delete(policies::delete))
         .route("/lesson/steps/{number}", post(lesson::go_to))
+        .route("/stand-ins", post(standins::deploy))
+        .route("/stand-ins/{run}", axum::routing::put(standins::renew).delete(standins::end))
         .route_layer(middleware::from_fn_with_state(app.clone(), security::need_token));
     let reads = Router::new()
         .route("/state", get(state::snapshot))

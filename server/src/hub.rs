@@ -137,6 +137,7 @@ impl Inner {
             Event::Dns(dns) => self.picture.dns = dns,
             Event::Round(round) => self.picture.round = round,
             Event::Enforcers(enforcers) => self.picture.enforcers = enforcers,
+            Event::Enforcement(enforcement) => self.picture.enforcement = enforcement,
             Event::Lesson(lesson) => self.picture.lesson = lesson,
             Event::Problems(problems) => self.picture.problems = problems,
         }

@@ -5,6 +5,7 @@
 //! - [`cluster`]: the cluster's objects, watched.
 //! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
 //! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
+//! - [`standins`]: probes that are deployed in place of pods that have none.
 //! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
 pub mod agent;
@@ -19,8 +20,9 @@ pub mod lesson;
 pub mod matrix;
 pub mod run;
 pub mod server;
+pub mod standins;
 
-pub use config::Config;
+pub use config::{Config, Vantages};
 pub use error::Error;
 pub use feed::KernelFeed;
-pub use server::{Server, start};
+pub use server::{Handle, Server, Watching, start, watch};

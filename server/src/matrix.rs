@@ -9,6 +9,7 @@
 //! - [`cells`]: the cells and the merging of facts into them.
 //! - [`agreement`]: whether a cell's facts agree.
 //! - [`controls`]: refused, or nobody listening?
+//! - [`unprobed`]: what the kernel says of pods that no probe runs in.
 
 pub mod agreement;
 pub mod cells;
@@ -19,6 +20,7 @@ pub mod model;
 pub mod parse;
 pub mod rounds;
 pub mod spec;
+pub mod unprobed;
 
 /// A moment: for deadlines by a clock that only runs forward, for facts by the wall's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use crate::matrix::core::{Command, Core, Difference, Options};
 use crate::matrix::model;
 use crate::matrix::rounds::Catch;
 use crate::matrix::spec::Audit;
+use crate::standins::{self, Question};
 
 /// Inputs that are taken together before browsers are told.
 const BATCH: usize = 2_048;
@@ -35,9 +36,16 @@ pub struct Inputs {
     pub changes: mpsc::Receiver<Change>,
     /// Who wants a round.
     pub asks: mpsc::Receiver<oneshot::Sender<()>>,
+    /// What a stand-in has to be like.
+    pub questions: mpsc::Receiver<Question>,
     /// From the kernel, if someone enforces in this process.
     pub kernel: Option<(broadcast::Receiver<FlowEvent>, watch::Receiver<EnforcerStatus>)>,
 }
+
+/// How many times as long as the last look at the objects took to wait for the next one: it takes a fifth of a processor at most.
+const LOOK_PAUSE: u32 = 5;
+/// What is worth a line in the log.
+const SLOW_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// The task's state.
 pub struct Runner {
@@ -60,6 +68,10 @@ pub struct Runner {
     problems: Vec<String>,
     steps: Vec<LessonStep>,
     lost_events: u64,
+    /// What the model leaves out.
+    left_out: Option<String>,
+    /// Not before this moment the objects are looked at anew: on a large cluster that takes a while, and there is always some change.
+    next_look: Instant,
 }
 
 /// What has to be looked at anew before the core goes on.
@@ -91,6 +103,8 @@ impl Runner {
             skip_namespaces: config.skip_namespaces.clone(),
             cluster_domain: config.cluster_domain.clone(),
             audit: Audit::Unheeded,
+            vantages: config.vantages,
+            max_cells: config.max_cells,
         };
         Self {
             core: Core::new(options),
@@ -112,6 +126,8 @@ impl Runner {
             problems: Vec::new(),
             steps: Vec::new(),
             lost_events: 0,
+            left_out: None,
+            next_look: Instant::now(),
         }
     }
 
@@ -128,6 +144,9 @@ impl Runner {
             self.settle();
             let now = self.now();
             let wake = self.core.next_wake(now).map(|at| at.saturating_sub(now.tick).max(1));
+            let look = self.next_look.saturating_duration_since(Instant::now()).as_millis();
+            let look = self.stale.objects.then(|| u64::try_from(look).unwrap_or(u64::MAX).max(1));
+            let wake = wake.into_iter().chain(look).min();
             let sleep = async {
                 match wake {
                     Some(wait) => tokio::time::sleep(std::time::Duration::from_millis(wait)).await,
@@ -145,6 +164,10 @@ impl Runner {
                     drain(&mut words, |word| self.word(word));
                 }
                 Some(ask) = inputs.asks.recv() => self.ask(ask),
+                Some((template, service_labels, asker)) = inputs.questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _gone = asker.send(standins::plan::plan(&self.objects, template, service_labels));
+                }
                 told = next_event(&mut events) => {
                     self.flow(told);
                     // Take what is there at once, so that one wake serves a whole round.
@@ -176,8 +199,17 @@ impl Runner {
     /// Brings the core up to date, does what it wants done, and tells the browsers.
     fn settle(&mut self) {
         let now = self.now();
-        if std::mem::take(&mut self.stale.objects) {
+        if self.stale.objects && Instant::now() >= self.next_look {
+            self.stale.objects = false;
+            let begin = Instant::now();
             let model = model::build(&self.objects, &self.model_options);
+            let took = begin.elapsed();
+            self.next_look = begin + took * LOOK_PAUSE;
+            if took > SLOW_LOOK {
+                tracing::debug!(ms = took.as_millis(), "the objects have been looked at");
+            }
+            self.stale.problems |= self.left_out != model.left_out;
+            self.left_out.clone_from(&model.left_out);
             let policy = self.stale.policy.take();
             if let Some(catch) = policy {
                 tracing::debug!(?catch, resource_version = model.policies_version, "policies changed");
@@ -191,6 +223,7 @@ impl Runner {
         }
         if std::mem::take(&mut self.stale.problems) {
             let mut problems: Vec<String> = self.objects.problems().map(str::to_owned).collect();
+            problems.extend(self.left_out.clone());
             if self.lost_events > 0 {
                 problems.push(format!(
                     "{} of the kernel's events came faster than they could be read since the start",

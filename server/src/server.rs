@@ -4,21 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use signalbox_api::state::Snapshot;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::objects::Kind;
 use crate::cluster::watch::watch as watch_kind;
-use crate::config::Config;
+use crate::config::{Config, Vantages};
 use crate::error::Error;
-use crate::feed::KernelFeed;
+use crate::feed::{CountVerdicts, KernelFeed};
 use crate::http::App;
 use crate::http::security::Gate;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
 use crate::run::{Inputs, Runner};
+use crate::standins::StandIns;
+use crate::standins::job::Style;
 
 /// Messages that wait between two tasks at most.
 const QUEUE: usize = 4_096;
@@ -27,8 +30,25 @@ const QUEUE: usize = 4_096;
 pub struct Server {
     address: SocketAddr,
     token: String,
-    first_round: watch::Receiver<bool>,
+    watching: Watching,
+}
+
+/// Everything of a server but the listener.
+pub struct Watching {
+    handle: Handle,
     tasks: Vec<JoinHandle<()>>,
+    counts: Option<CountVerdicts>,
+    lesson: Arc<Lesson>,
+    shutdown: CancellationToken,
+}
+
+/// What whoever runs in the same process can ask.
+#[derive(Clone)]
+pub struct Handle {
+    hub: Arc<Hub>,
+    asks: mpsc::Sender<oneshot::Sender<()>>,
+    stand_ins: StandIns,
+    first_round: watch::Receiver<bool>,
 }
 
 /// Starts watches, prober and listener. Returns as soon as the address is bound; everything ends with `shutdown`.
@@ -48,6 +68,38 @@ pub async fn start(
     let listener = TcpListener::bind(config.listen).await.map_err(not_ours)?;
     let address = listener.local_addr().map_err(not_ours)?;
     let token = config.token.clone();
+    let max_followers = config.max_followers;
+    let mut watching = watch(config, client.clone(), kernel, shutdown.clone());
+    let app = App {
+        hub: watching.handle.hub.clone(),
+        client,
+        lesson: watching.lesson.clone(),
+        asks: watching.handle.asks.clone(),
+        stand_ins: watching.handle.stand_ins.clone(),
+        counts: watching.counts.clone(),
+        gate: Arc::new(Gate::new(token.clone(), address)),
+        followers: Arc::new(Semaphore::new(max_followers)),
+        first_round: watching.handle.first_round.clone(),
+        shutdown: shutdown.clone(),
+    };
+    watching.tasks.push(tokio::spawn(async move {
+        let ended = axum::serve(listener, crate::http::router(app).into_make_service())
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the page can no longer be served");
+        }
+    }));
+    tracing::info!(%address, "serving");
+    Ok(Server { address, token, watching })
+}
+
+/// Starts watches and prober, and listens nowhere: for one command that asks them itself.
+pub fn watch(
+    config: Config,
+    client: kube::Client,
+    kernel: Option<KernelFeed>,
+    shutdown: CancellationToken,
+) -> Watching {
     let (first_round_sender, first_round) = watch::channel(false);
     let hub = Arc::new(Hub::new(config.cluster.clone(), first_event()));
     let lesson = Arc::new(Lesson::one());
@@ -59,33 +111,84 @@ pub async fn start(
     }
     let (asks_sender, asks) = mpsc::channel(QUEUE);
     let (words_sender, words) = mpsc::channel(QUEUE);
+    let (questions_sender, questions) = mpsc::channel(QUEUE);
     let (kernel, counts) = match kernel {
         Some(KernelFeed { events, status, counts }) => (Some((events, status)), Some(counts)),
         None => (None, None),
     };
-    let app = App {
-        hub: hub.clone(),
-        client: client.clone(),
-        lesson: lesson.clone(),
-        asks: asks_sender,
-        counts,
-        gate: Arc::new(Gate::new(token.clone(), address)),
-        followers: Arc::new(Semaphore::new(config.max_followers)),
-        first_round: first_round.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let runner = Runner::new(config, client, hub, lesson, words_sender, first_round_sender);
-    let inputs = Inputs { changes, asks, kernel };
+    let program = config.probe_command.first().cloned().unwrap_or_default();
+    let style = Style { image: config.probe_image.clone(), program };
+    let stand_ins = StandIns::new(client.clone(), style, questions_sender);
+    if config.vantages == Vantages::Labelled {
+        tasks.push(tokio::spawn(stand_ins.clone().run(shutdown.clone())));
+    }
+    let handle = Handle { hub: hub.clone(), asks: asks_sender, stand_ins, first_round };
+    let runner = Runner::new(config, client, hub, lesson.clone(), words_sender, first_round_sender);
+    let inputs = Inputs { changes, asks, questions, kernel };
     tasks.push(tokio::spawn(runner.run(inputs, words, shutdown.clone())));
-    tasks.push(tokio::spawn(async move {
-        let ended = axum::serve(listener, crate::http::router(app).into_make_service())
-            .with_graceful_shutdown(async move { shutdown.cancelled().await });
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "the page can no longer be served");
+    Watching { handle, tasks, counts, lesson, shutdown }
+}
+
+impl Watching {
+    /// What can be asked.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Ends everything, and removes the stand-ins that are left.
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        self.stopped().await;
+    }
+
+    async fn stopped(self) {
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the server ended badly");
+            }
         }
-    }));
-    tracing::info!(%address, "serving");
-    Ok(Server { address, token, first_round, tasks })
+    }
+}
+
+impl Handle {
+    /// The whole picture.
+    pub fn snapshot(&self) -> Snapshot {
+        self.hub.snapshot(true)
+    }
+
+    /// Has a round run, and gives back the picture after it; `None` where the server is ending.
+    pub async fn round(&self) -> Option<Snapshot> {
+        let (asker, answer) = oneshot::channel();
+        self.asks.send(asker).await.ok()?;
+        answer.await.ok()?;
+        Some(self.snapshot())
+    }
+
+    /// Events after `seq`, as JSON, with their numbers; waits for the next one where there is none. `None`: they are no longer
+    /// known, or the server is ending.
+    pub async fn events(&self, seq: u64) -> Option<Vec<(u64, Arc<str>)>> {
+        let mut news = self.hub.follow();
+        loop {
+            news.borrow_and_update();
+            let events = self.hub.after(seq)?;
+            if !events.is_empty() {
+                return Some(events.into_iter().map(|kept| (kept.seq, kept.json)).collect());
+            }
+            news.changed().await.ok()?;
+        }
+    }
+
+    /// Probes in place of pods that have none.
+    pub fn stand_ins(&self) -> &StandIns {
+        &self.stand_ins
+    }
+
+    /// Resolves once the first matrix stands, or the server has ended.
+    pub async fn first_round(&self) {
+        let mut first_round = self.first_round.clone();
+        // An error means that the server ended before.
+        let _ended = first_round.wait_for(|done| *done).await;
+    }
 }
 
 /// Beyond every number that an earlier server can have given to an event: it gave fewer than one each microsecond.
@@ -105,19 +208,18 @@ impl Server {
         format!("http://{}/?token={}", self.address, self.token)
     }
 
+    /// What whoever runs in the same process can ask.
+    pub fn handle(&self) -> &Handle {
+        &self.watching.handle
+    }
+
     /// Resolves once the first matrix stands, or the server has ended.
     pub async fn first_round(&self) {
-        let mut first_round = self.first_round.clone();
-        // An error means that the server ended before.
-        let _ended = first_round.wait_for(|done| *done).await;
+        self.watching.handle.first_round().await;
     }
 
     /// Resolves once everything has ended.
     pub async fn stopped(self) {
-        for task in self.tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task of the server ended badly");
-            }
-        }
+        self.watching.stopped().await;
     }
 }

@@ -49,6 +49,7 @@ fn model(decision: Option<Decision>) -> Model {
         destinations: vec![address(BACKEND)],
         listeners: vec![(Y.to_owned(), 9000)],
         deserted: false,
+        answers: true,
         spec: spec(decision),
     };
     Model {

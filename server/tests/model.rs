@@ -2,9 +2,20 @@
 
 use serde_json::{Value, json};
 use signalbox_api::flow::{Decision, Protocol};
+use signalbox_server::Vantages;
 use signalbox_server::cluster::objects::{Change, Kind, Object, ObjectKey, Objects};
-use signalbox_server::matrix::model::{Options, build};
+use signalbox_server::matrix::model::{Options, Place, build};
 use signalbox_server::matrix::spec::Audit;
+
+fn options(vantages: Vantages) -> Options {
+    Options {
+        skip_namespaces: Vec::new(),
+        cluster_domain: "cluster.local".to_owned(),
+        audit: Audit::Heeded,
+        vantages,
+        max_cells: 1_000,
+    }
+}
 
 fn objects(all: &[(Kind, Value)]) -> Objects {
     let mut objects = Objects::default();
@@ -49,8 +60,7 @@ fn how_users_come_to_a_service() {
         ("LoadBalancer", "198.51.100.200", true, ["198.51.100.200:80", "198.51.100.200:80"]),
         ("LoadBalancer", "", true, ["198.51.100.10:30080", "198.51.100.10:30081"]),
     ];
-    let options =
-        Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned(), audit: Audit::Heeded };
+    let options = options(Vantages::All);
     for (kind, balancer, with_node, expected) in cases {
         let mut all = vec![users(), service(kind, balancer)];
         all.extend(with_node.then(node));
@@ -78,22 +88,79 @@ fn a_policy_shows_what_is_unknown_of_it_and_of_no_other() {
         (Kind::NetworkPolicy, value)
     };
     let all = [policy("a", "web", "10.0.0.0/8"), policy("a", "web-2", "nonsense"), policy("ba", "web", "nonsense")];
-    let options =
-        Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned(), audit: Audit::Heeded };
+    let options = options(Vantages::All);
     let model = build(&objects(&all), &options);
     let unknown: Vec<_> =
         model.policies.iter().map(|it| (it.namespace.as_str(), it.name.as_str(), it.unknown.len())).collect();
     assert_eq!(unknown, [("a", "web", 0), ("a", "web-2", 1), ("ba", "web", 1)]);
 }
 
+fn pod(name: &str, address: &str, labels: Value) -> (Kind, Value) {
+    let containers = json!([{"name": "app", "ports": [{"containerPort": 80}]}, {"name": "prober"}]);
+    let running = |name: &str| json!({"name": name, "state": {"running": {}}, "restartCount": 0});
+    let status =
+        json!({"phase": "Running", "podIP": address, "containerStatuses": [running("app"), running("prober")]});
+    let metadata = json!({"name": name, "namespace": "a", "labels": labels});
+    let kind = json!({"apiVersion": "v1", "kind": "Pod"});
+    let mut value = json!({"metadata": metadata, "spec": {"containers": containers}, "status": status});
+    value.as_object_mut().expect("an object").extend(kind.as_object().expect("an object").clone());
+    (Kind::Pod, value)
+}
+
+#[test]
+fn in_a_cluster_probes_start_where_the_label_says_so_and_the_others_are_judged_all_the_same() {
+    let all = [
+        pod("app", "10.0.0.1", json!({"run": "app"})),
+        pod("first", "10.0.0.2", json!({"signalbox.dev/probe": ""})),
+        pod("named", "10.0.0.3", json!({"signalbox.dev/probe": "prober"})),
+        pod("wrong", "10.0.0.4", json!({"signalbox.dev/probe": "nothing"})),
+        pod(
+            "stand-in",
+            "10.0.0.5",
+            json!({"signalbox.dev/probe": "", "signalbox.dev/stands-in-for": "deployment.app"}),
+        ),
+    ];
+    let model = build(&objects(&all), &options(Vantages::Labelled));
+    let container = |id: &str| match &model.vantages.get(id)?.place {
+        Place::Pod { container, .. } => container.clone(),
+        Place::Outside { .. } => None,
+    };
+    assert_eq!(container("pod:a/app"), None);
+    assert_eq!(container("pod:a/first").as_deref(), Some("app"));
+    assert_eq!(container("pod:a/named").as_deref(), Some("prober"));
+    let endpoint = |name: &str| model.endpoints.iter().find(|endpoint| endpoint.name == name).expect("it is there");
+    assert!(!endpoint("app").vantage);
+    assert!(endpoint("first").vantage);
+    assert!(endpoint("wrong").problem.as_deref().is_some_and(|text| text.contains("container nothing")));
+    assert_eq!(endpoint("stand-in").workload, "a/app (stand-in)");
+    // 5 pods to 5 pods, and all of them judged, with a probe or without.
+    assert_eq!(model.targets.len(), 25);
+    assert!(model.targets.values().all(|target| target.spec.decision.is_some()));
+    // An application need not answer a datagram that it does not understand.
+    let answers = |to: &str| model.targets.iter().filter(|(key, _)| key.to == to).all(|(_, target)| target.answers);
+    assert!(!answers("pod:a/app"));
+    assert!(answers("pod:a/first"));
+    assert_eq!(model.left_out, None);
+    assert!(!model.nothing_to_try);
+}
+
+#[test]
+fn what_would_be_too_many_cells_is_left_out_and_named() {
+    let all = [
+        pod("app", "10.0.0.1", json!({})),
+        pod("other", "10.0.0.2", json!({})),
+        pod("probe", "10.0.0.3", json!({"signalbox.dev/probe": ""})),
+    ];
+    for (max_cells, cells, words) in [(9, 9, None), (8, 3, Some("no rows")), (2, 1, Some("neither rows nor columns"))] {
+        let model = build(&objects(&all), &Options { max_cells, ..options(Vantages::Labelled) });
+        assert_eq!(model.targets.len(), cells, "{max_cells}");
+        assert_eq!(model.left_out.is_some(), words.is_some(), "{max_cells}");
+        assert!(model.left_out.unwrap_or_default().contains(words.unwrap_or_default()), "{max_cells}");
+    }
+}
+
 #[test]
 fn what_a_policy_in_audit_denies_is_allowed_where_our_enforcer_is() {
-    let pod = |name: &str, address: &str| {
-        let spec = json!({"nodeName": "lab", "containers": [{"name": "c", "ports": [{"containerPort": 80}]}]});
-        let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
-        let metadata = json!({"name": name, "namespace": "a"});
-        (Kind::Pod, json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}))
-    };
     let metadata =
         json!({"name": "shut", "namespace": "a", "annotations": {signalbox_policy::audit::ANNOTATION: "true"}});
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata,
@@ -101,13 +168,12 @@ fn what_a_policy_in_audit_denies_is_allowed_where_our_enforcer_is() {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
     let all = [
         (Kind::Namespace, namespace),
-        pod("one", "10.244.0.2"),
-        pod("two", "10.244.0.3"),
+        pod("one", "10.0.0.1", json!({})),
+        pod("two", "10.0.0.2", json!({})),
         (Kind::NetworkPolicy, policy),
     ];
     for (audit, decision) in [(Audit::Heeded, Decision::Allowed), (Audit::Unheeded, Decision::Denied)] {
-        let options = Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned(), audit };
-        let model = build(&objects(&all), &options);
+        let model = build(&objects(&all), &Options { audit, ..options(Vantages::All) });
         let cell = model.targets.iter().find(|(key, _)| key.from == "pod:a/one" && key.to == "pod:a/two");
         let (_, target) = cell.expect("the cell is there");
         assert_eq!(target.spec.decision, Some(decision), "{audit:?}: {:?}", target.spec);

@@ -76,6 +76,8 @@ fn pod(name: &str, address: &str) -> Value {
 
 async fn cluster() -> (Api, kube::Client) {
     let (api, client) = Api::start().await;
+    // As Kubernetes before 1.21 has it.
+    api.serve("discovery.k8s.io/v1beta1", "endpointslices", "EndpointSlice");
     api.put("api/v1/namespaces", json!({"metadata": {"name": "x"}}));
     api.put(PODS, pod("a", "10.0.0.1"));
     api.put(PODS, pod("b", "10.0.0.2"));
@@ -126,4 +128,25 @@ async fn policies_that_the_server_may_not_see_leave_nothing_certain() {
     api.refuse(CLUSTER_POLICIES, false);
     let snapshot = bench.until(A, B, Some(Decision::Allowed), "no policy isolates").await;
     assert_eq!(snapshot.problems, [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slices_of_an_older_kubernetes_lead_to_the_pods_behind_a_service() {
+    let (api, client) = cluster().await;
+    api.put(
+        "api/v1/services",
+        json!({"metadata": {"namespace": "x", "name": "b"},
+            "spec": {"clusterIP": "10.96.0.1", "selector": {"app": "b"}, "ports": [{"port": 80, "name": "http"}]}}),
+    );
+    api.put(
+        "apis/discovery.k8s.io/v1beta1/endpointslices",
+        json!({"metadata": {"namespace": "x", "name": "b-1", "labels": {"kubernetes.io/service-name": "b"}},
+            "addressType": "IPv4", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.0.0.2"], "topology": {"kubernetes.io/hostname": "n"}, "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "namespace": "x", "name": "b"}}]}),
+    );
+    let bench = Bench::start(client).await;
+    let snapshot = bench.until(A, "service:x/b", Some(Decision::Allowed), "no policy isolates").await;
+    let service = snapshot.endpoints.iter().find(|endpoint| endpoint.id == "service:x/b").expect("the Service");
+    assert_eq!(service.backends, [B]);
 }

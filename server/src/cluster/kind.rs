@@ -15,7 +15,7 @@ pub enum Kind {
     Service,
     /// `v1`: where node ports are reached, and labels that policies ask for.
     Node,
-    /// `discovery.k8s.io/v1`.
+    /// `discovery.k8s.io/v1`, or `v1beta1` before Kubernetes 1.21.
     EndpointSlice,
     /// `networking.k8s.io/v1`.
     NetworkPolicy,
@@ -77,6 +77,11 @@ impl Kind {
         )
     }
 
+    /// Whether it has to be asked where the API server keeps it, or whether it does.
+    pub const fn has_to_be_found(self) -> bool {
+        self.is_optional() || self.versions().len() > 1
+    }
+
     /// Whether the engine needs it to judge.
     pub const fn is_judged(self) -> bool {
         !matches!(self, Self::Service | Self::EndpointSlice | Self::ExternalHost)
@@ -115,7 +120,7 @@ impl Kind {
     const fn versions(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Namespace | Self::Pod | Self::Service | Self::Node => &[("", "v1")],
-            Self::EndpointSlice => &[("discovery.k8s.io", "v1")],
+            Self::EndpointSlice => &[("discovery.k8s.io", "v1"), ("discovery.k8s.io", "v1beta1")],
             Self::NetworkPolicy => &[("networking.k8s.io", "v1")],
             Self::ClusterNetworkPolicy => &[(POLICY, "v1beta1"), (POLICY, "v1alpha2")],
             Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => &[(POLICY, "v1alpha1")],

@@ -6,6 +6,10 @@ use kube::api::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 pub use super::kind::Kind;
+use super::shrink;
+
+/// The version that slices are read as.
+const SLICES: &str = "discovery.k8s.io/v1";
 
 /// Names an object within its kind. The namespace is empty for cluster-scoped kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,23 +27,26 @@ pub struct Object {
     pub key: ObjectKey,
     /// `metadata.resourceVersion`, as a number; 0 where it is none.
     pub version: u64,
-    /// The object, with `apiVersion` and `kind`, without `managedFields`.
+    /// The object, with `apiVersion` and `kind`, without what nobody reads: see [`super::shrink`].
     pub value: Value,
 }
 
 impl Object {
     /// Takes it from the watch of a resource.
     pub fn new(resource: &ApiResource, mut object: DynamicObject) -> Self {
-        object.metadata.managed_fields = None;
         let key = ObjectKey {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             name: object.metadata.name.clone().unwrap_or_default(),
         };
         let version = object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0);
         // Lists leave out what kind their items are of.
-        object.types =
-            Some(kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
-        let value = serde_json::to_value(&object).unwrap_or(Value::Null);
+        let kind = resource.kind.clone();
+        // Slices of the older version differ in what nobody reads here only.
+        let api_version = if kind == "EndpointSlice" { SLICES.to_owned() } else { resource.api_version.clone() };
+        object.types = Some(kube::api::TypeMeta { api_version, kind });
+        shrink::metadata(&mut object);
+        let mut value = serde_json::to_value(&object).unwrap_or(Value::Null);
+        shrink::value(&resource.kind, &mut value);
         Self { key, version, value }
     }
 }

@@ -22,7 +22,7 @@ const HEALED_AFTER: Duration = Duration::from_secs(2);
 /// Watches one kind until `shutdown`.
 pub async fn watch(client: kube::Client, kind: Kind, changes: mpsc::Sender<Change>, shutdown: CancellationToken) {
     let watched = async {
-        if kind.is_optional() {
+        if kind.has_to_be_found() {
             follow_if_served(&client, kind, &changes).await
         } else {
             follow(&client, kind, kind.resource(), &changes).await
@@ -44,7 +44,7 @@ async fn follow_if_served(client: &kube::Client, kind: Kind, changes: &mpsc::Sen
                 follow(client, kind, resource, changes).await?;
             }
             Ok(None) => {
-                changes.send(Change::All(kind, Vec::new())).await.ok()?;
+                changes.send(unserved(kind)).await.ok()?;
                 tokio::time::sleep(LAST_RETRY).await;
             }
             Err(error) => {
@@ -115,7 +115,7 @@ async fn follow(
             Ok(Event::Delete(object)) => Change::Deleted(kind, Object::new(&resource, object)),
             Err(error) => {
                 let cause = answer(&error);
-                if kind.is_optional() && cause.is_some_and(is_not_found) {
+                if kind.has_to_be_found() && cause.is_some_and(is_not_found) {
                     return Some(());
                 }
                 tracing::warn!(%kind, %error, "watch lost");
@@ -137,6 +137,15 @@ async fn follow(
         }
         changes.send(change).await.ok()?;
     }
+}
+
+/// The API server has no such kind.
+fn unserved(kind: Kind) -> Change {
+    if kind.is_optional() {
+        return Change::All(kind, Vec::new());
+    }
+    let versions: Vec<String> = kind.resources().map(|resource| resource.api_version).collect();
+    Change::Lost(kind, format!("the API server has no {kind} objects in {}; trying again", versions.join(" or ")))
 }
 
 /// `pods`, `clusternetworkpolicies.policy.networking.k8s.io`.

@@ -40,16 +40,18 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the first matrix stands, and every watch works.
+/// `GET /readyz`: the first matrix stands. What is wrong with the server's sight is told, and shown on the page, which has to be
+/// reached for that.
 pub async fn readyz(State(app): State<App>) -> Response {
     let problems = app.hub.snapshot(false).problems;
     if !*app.first_round.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first matrix does not stand yet\n").into_response();
     }
-    if problems.is_empty() {
-        return "ok\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", problems.join("\n"))).into_response()
+    std::iter::once("ok")
+        .chain(problems.iter().map(String::as_str))
+        .map(|line| format!("{line}\n"))
+        .collect::<String>()
+        .into_response()
 }
 
 /// `GET /api/v1/openapi.json`.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, KernelFact, Outcome, ProbeFact, SpecFact};
 use signalbox_api::flow::Decision;
 use signalbox_api::kernel::FlowEvent;
+use signalbox_api::state::Enforcement;
 
 use super::agreement::{Age, classify};
 use super::flights::ProbeId;
@@ -113,6 +114,39 @@ impl Cells {
         state.take_kernel(kernel);
         state.classify(self.standing);
         self.dirty.insert(key.clone());
+    }
+
+    /// The kernel judged traffic of a pod that no probe runs in.
+    pub fn observed(&mut self, key: &CellKey, kernel: &FlowEvent, tick: u64) {
+        let Some(state) = self.cells.get_mut(key) else { return };
+        state.shown = tick;
+        if state.cell.kernel.as_ref().map(|known| known.decision) != Some(kernel.decision) {
+            state.cell.since_ms = kernel.at_us / 1_000;
+        }
+        state.take_kernel(kernel);
+        state.classify(self.standing);
+        self.dirty.insert(key.clone());
+    }
+
+    /// Who enforces what policies shut, where nobody tells: as far as settled probes show it.
+    pub fn enforcement(&self) -> Enforcement {
+        let shut = self.cells.values().map(|state| &state.cell).filter(|cell| {
+            cell.agreement != Agreement::Unsettled
+                && cell.spec.as_ref().is_some_and(|spec| spec.decision == Some(Decision::Denied))
+        });
+        let (mut through, mut stopped) = (false, false);
+        for outcome in shut.filter_map(|cell| cell.probe.as_ref()) {
+            match outcome.outcome.decision() {
+                Some(Decision::Allowed) => through = true,
+                Some(Decision::Denied) => stopped = true,
+                None => {}
+            }
+        }
+        match (through, stopped) {
+            (true, false) => Enforcement::Nobody,
+            (false, true) => Enforcement::Other,
+            (false, false) | (true, true) => Enforcement::Unknown,
+        }
     }
 
     /// No probe can run for this cell.

@@ -9,7 +9,7 @@ use signalbox_api::cell::{Cell, CellKey, Evidence, Outcome, ProbeFact};
 use signalbox_api::flow::{Decision, Direction, Protocol};
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent};
 use signalbox_api::probe::{Request, Response};
-use signalbox_api::state::{DnsFact, Endpoint, Event, FlowPulse, LessonStep, RoundInfo};
+use signalbox_api::state::{DnsFact, Endpoint, Enforcement, Event, FlowPulse, LessonStep, RoundInfo};
 
 use super::Now;
 use super::cells::Cells;
@@ -18,6 +18,7 @@ use super::flights::{Flight, Flights, ProbeId};
 use super::model::{Model, Place, Target, Vantage, absolute};
 use super::parse::Run;
 use super::rounds::{Catch, Cause, Pending, Schedule, Scope};
+use super::unprobed::Unprobed;
 
 /// How long after its own time-out an agent's answer is waited for.
 const AGENT_SLACK_MS: u64 = 1_500;
@@ -122,6 +123,8 @@ pub struct Core {
     flows: Vec<FlowPulse>,
     stale: Stale,
     endpoints: Vec<Endpoint>,
+    unprobed: Unprobed,
+    enforcement: Enforcement,
 }
 
 /// Which lists browsers have to get anew.
@@ -194,6 +197,8 @@ impl Core {
             flows: Vec::new(),
             stale: Stale::default(),
             endpoints: Vec::new(),
+            unprobed: Unprobed::default(),
+            enforcement: Enforcement::default(),
         }
     }
 
@@ -218,6 +223,7 @@ impl Core {
         let cells_differ = old.targets != self.model.targets;
         if cells_differ {
             self.cells.set_targets(&self.model.targets, now.wall_ms);
+            self.unprobed = Unprobed::of(&self.model);
         }
         if !cells_differ && difference.policy.is_none() {
             return;
@@ -314,6 +320,10 @@ impl Core {
 
     /// The kernel judged.
     pub fn flow(&mut self, event: FlowEvent, now: Now) {
+        if let Some(key) = self.unprobed.cell_of(&event) {
+            self.cells.observed(&key.clone(), &event, now.tick);
+            return;
+        }
         if let Some(id) = self.flights.event(event, now.tick) {
             self.kernel_told(id);
         }
@@ -330,6 +340,7 @@ impl Core {
         self.events.push(Event::Enforcers(vec![status]));
         if before != enforcing(&self.enforcer) {
             self.cells.set_enforced(enforcing(&self.enforcer) == Some(true));
+            self.look_for_enforcement();
             self.cells.unsettle(now.tick + self.options.settle_ms);
             if self.first_started() {
                 self.schedule.changed(Cause::PolicyChange, None, now.tick);
@@ -520,7 +531,7 @@ impl Core {
             let synced = self.synced_at?;
             let up = |at: &String| self.agents.get(at).is_some_and(|agent| matches!(agent.state, AgentState::Up(_)));
             let ready = self.model.complete
-                && !self.model.targets.is_empty()
+                && (self.model.nothing_to_try || !self.model.targets.is_empty())
                 && self.model.vantages.keys().all(up)
                 && self.enforcer.as_ref().is_none_or(|status| status.enforcing)
                 && self.has_all_pods();
@@ -693,6 +704,12 @@ impl Core {
             self.finish(id, ProbeFact { outcome: Outcome::NoListener, detail, ..fact }, now);
             return;
         }
+        if is_mere_silence(&fact, flight, target) {
+            let detail = "no answer, and whoever listens there need not answer a probe: over UDP, silence says nothing";
+            let detail = Some(detail.to_owned());
+            self.finish(id, ProbeFact { outcome: Outcome::ProbeBroken, detail, ..fact }, now);
+            return;
+        }
         if fact.outcome != Outcome::Refused {
             self.finish(id, fact, now);
             return;
@@ -774,6 +791,18 @@ impl Core {
             }
         }
         self.schedule.follow_up(self.cells.unsettled_contradictions(), now.tick);
+        self.look_for_enforcement();
+    }
+
+    /// Who enforces, as far as what is known of the cells tells.
+    fn look_for_enforcement(&mut self) {
+        let found = match self.enforcer {
+            Some(_) => Enforcement::Signalbox,
+            None => self.cells.enforcement(),
+        };
+        if std::mem::replace(&mut self.enforcement, found) != found {
+            self.events.push(Event::Enforcement(found));
+        }
     }
 
     /// A newer round takes over: what is still under way no longer counts for the older one.
@@ -813,6 +842,13 @@ impl Core {
         }
         endpoints
     }
+}
+
+/// Whether nothing came back where nothing need have come back.
+fn is_mere_silence(fact: &ProbeFact, flight: &Flight, target: &Target) -> bool {
+    let denied = flight.kernel.as_ref().is_some_and(|event| event.decision == Decision::Denied);
+    let silent = fact.outcome == Outcome::Dropped && fact.evidence == Evidence::Timeout && !denied;
+    silent && flight.cell.protocol == Protocol::Udp && !target.answers
 }
 
 fn in_scope(scope: &Scope, key: &CellKey) -> bool {

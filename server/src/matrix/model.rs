@@ -10,6 +10,10 @@ use signalbox_api::state::{Endpoint, EndpointKind, EndpointPort, NamespaceInfo, 
 use super::parse::{self, Backend, Outside, Pod, Run, Service};
 use super::spec::{Audit, End, Judge, Way};
 use crate::cluster::objects::{Kind, Object, Objects};
+use crate::config::Vantages;
+
+/// Where DNS servers listen.
+const DNS: u16 = 53;
 
 /// What the model needs to be told besides the objects.
 #[derive(Clone, Debug)]
@@ -20,6 +24,10 @@ pub struct Options {
     pub cluster_domain: String,
     /// Whether policies in audit decide nothing.
     pub audit: Audit,
+    /// Which pods probes start from.
+    pub vantages: Vantages,
+    /// Up to how many cells there are rows for pods without a probe, too.
+    pub max_cells: usize,
 }
 
 /// The picture without the facts that probes bring.
@@ -39,8 +47,13 @@ pub struct Model {
     pub dns_names: Vec<String>,
     /// The newest `resourceVersion` of any policy.
     pub policies_version: u64,
-    /// Every Service that selects pods has a ready one, and every pod runs.
+    /// Nothing is to be waited for before the first round: every Service that selects pods has a ready one, and every pod
+    /// runs; where few pods carry the probe, those that do run.
     pub complete: bool,
+    /// No pod carries the probe: a round without cells is all that there can be.
+    pub nothing_to_try: bool,
+    /// What the picture leaves out, in words.
+    pub left_out: Option<String>,
     /// Pods that an enforcer has to take in charge, counted by node: those with an address of their own.
     pub enforceable: BTreeMap<String, u32>,
 }
@@ -99,6 +112,8 @@ pub struct Target {
     pub listeners: Vec<(String, u16)>,
     /// A Service with nobody behind it.
     pub deserted: bool,
+    /// Whoever listens there answers every datagram, as the probe does: silence means that something dropped it.
+    pub answers: bool,
     /// What the policies say.
     pub spec: SpecFact,
 }
@@ -127,7 +142,11 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     }
     for pod in &pods {
         let id = pod_id(&pod.namespace, &pod.name);
-        model.endpoints.push(pod_endpoint(pod));
+        let vantage = is_vantage(pod, options);
+        model.endpoints.push(Endpoint { vantage, ..pod_endpoint(pod) });
+        if !vantage {
+            continue;
+        }
         let place =
             Place::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), container: pod.container.clone() };
         model.vantages.insert(
@@ -158,7 +177,11 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let served = |service: &Service| {
         !service.selects || backends.iter().any(|backend| belongs(backend, service) && backend.ready)
     };
-    model.complete = services.iter().all(served) && pods.iter().all(|pod| pod.ready && pod.run == Run::Running);
+    model.complete = match options.vantages {
+        Vantages::All => services.iter().all(served) && pods.iter().all(|pod| pod.ready && pod.run == Run::Running),
+        Vantages::Labelled => model.vantages.values().all(|vantage| vantage.run == Run::Running),
+    };
+    model.nothing_to_try = options.vantages == Vantages::Labelled && model.vantages.is_empty();
 
     let mut columns: Vec<Column> = Vec::new();
     columns.extend(pods.iter().flat_map(pod_columns));
@@ -168,17 +191,69 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
             .flat_map(|service| service_columns(service, &absolute(&service_name(service)), node, &backends)),
     );
     columns.extend(outside.iter().flat_map(outside_columns));
-    let sources = model.vantages.iter().map(|(id, vantage)| (id, vantage.source()));
+    let mut sources: Vec<(String, End)> =
+        model.vantages.iter().map(|(id, vantage)| (id.clone(), vantage.source())).collect();
+    let others = pods.iter().filter(|pod| !is_vantage(pod, options) && !pod.addresses.is_empty());
+    let others: Vec<(String, End)> =
+        others.map(|pod| (pod_id(&pod.namespace, &pod.name), pod_source(&pod.namespace, &pod.name, pod))).collect();
+    model.left_out = bound(&mut sources, others, &mut columns, &model.vantages, options.max_cells);
+    let speaks = |column: &Column| {
+        let is_vantage = |end: &End| {
+            end.pod.as_ref().is_some_and(|(namespace, name)| model.vantages.contains_key(&pod_id(namespace, name)))
+        };
+        // The probe asks a DNS server what it answers to.
+        options.vantages == Vantages::All || column.port.port == DNS || column.ends.iter().all(is_vantage)
+    };
     let mut targets = BTreeMap::new();
-    for (from, source) in sources {
-        for column in &columns {
-            if let Some((key, target)) = cell(from, &source, column, &judge) {
-                targets.insert(key, target);
+    for column in &columns {
+        let answers = speaks(column);
+        for (from, source) in &sources {
+            if let Some((key, target)) = cell(from, source, column, &judge) {
+                targets.insert(key, Target { answers, ..target });
             }
         }
     }
     model.targets = targets;
     model
+}
+
+/// Whether probes start from a pod.
+fn is_vantage(pod: &Pod, options: &Options) -> bool {
+    match options.vantages {
+        Vantages::All => true,
+        Vantages::Labelled => pod.is_labelled,
+    }
+}
+
+fn pod_source(namespace: &str, name: &str, pod: &Pod) -> End {
+    End { pod: Some((namespace.to_owned(), name.to_owned())), address: pod.addresses.first().copied(), port: 0 }
+}
+
+/// Adds the rows of pods without a probe as long as there are no more than `most` cells then; where the others alone are
+/// more, the columns of pods without a probe go, too. Gives back what was left out, in words.
+fn bound(
+    sources: &mut Vec<(String, End)>,
+    others: Vec<(String, End)>,
+    columns: &mut Vec<Column>,
+    vantages: &BTreeMap<String, Vantage>,
+    most: usize,
+) -> Option<String> {
+    if (sources.len() + others.len()) * columns.len() <= most {
+        sources.extend(others);
+        return None;
+    }
+    let pods = others.len();
+    if sources.len() * columns.len() <= most {
+        return Some(format!(
+            "{pods} pods without a probe are no rows of the matrix, which would have more than {most} cells; \
+             `signalbox why` answers for each of them"
+        ));
+    }
+    columns.retain(|column| !column.id.starts_with("pod:") || vantages.contains_key(&column.id));
+    Some(format!(
+        "{pods} pods without a probe are neither rows nor columns of the matrix, which would have more than {most} cells; \
+         Services are; `signalbox why` answers for each of the pods"
+    ))
 }
 
 impl Vantage {
@@ -218,6 +293,7 @@ fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(Cel
         destinations: column.destinations.clone(),
         listeners: listeners.collect(),
         deserted: column.way == Way::ThroughService && column.ends.is_empty(),
+        answers: true,
         spec,
     };
     let key = CellKey {

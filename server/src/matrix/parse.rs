@@ -11,6 +11,11 @@ use signalbox_api::state::EndpointPort;
 
 use crate::cluster::objects::Object;
 
+/// The label of pods that carry the probe. Its value names the container; empty: the first one.
+pub const PROBE_LABEL: &str = "signalbox.dev/probe";
+/// The label of stand-ins: `KIND.NAME` of what they stand in for.
+pub const STAND_IN_LABEL: &str = "signalbox.dev/stands-in-for";
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pod {
@@ -34,6 +39,10 @@ pub struct Pod {
     pub instance: String,
     /// The container that `exec` goes to.
     pub container: Option<String>,
+    /// It has the label that says that it carries the probe.
+    pub is_labelled: bool,
+    /// `KIND.NAME` of what it stands in for.
+    pub stands_in_for: Option<String>,
 }
 
 /// The node on which an enforcer has to take this pod in charge; absent where there is nothing to do for it.
@@ -171,7 +180,9 @@ pub fn pod(object: &Object) -> Option<Pod> {
         .unwrap_or_default()
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    let container = spec.containers.first().map(|container| container.name.clone());
+    let named = labels.get(PROBE_LABEL).filter(|name| !name.is_empty());
+    let container = named.cloned().or_else(|| spec.containers.first().map(|container| container.name.clone()));
+    let missing = named.filter(|name| !spec.containers.iter().any(|container| container.name == **name));
     let state =
         status.container_statuses.unwrap_or_default().into_iter().find(|state| container.as_ref() == Some(&state.name));
     let restarts = state.as_ref().map_or(0, |state| state.restart_count);
@@ -188,6 +199,16 @@ pub fn pod(object: &Object) -> Option<Pod> {
         ("Running", None) => Run::Running,
         _ => Run::Starting,
     };
+    let run = match missing {
+        Some(name) => Run::Stopped(format!("its label {PROBE_LABEL} names a container {name}, which it has not")),
+        None => run,
+    };
+    let is_labelled = labels.contains_key(PROBE_LABEL);
+    let stands_in_for = labels.get(STAND_IN_LABEL).cloned();
+    let workload = match stands_in_for.as_deref().map(|what| what.split_once('.').unwrap_or(("", what))) {
+        Some((_, name)) => format!("{name} (stand-in)"),
+        None => workload,
+    };
     Some(Pod {
         namespace: object.key.namespace.clone(),
         name: object.key.name.clone(),
@@ -199,6 +220,8 @@ pub fn pod(object: &Object) -> Option<Pod> {
         ready,
         run,
         container,
+        is_labelled,
+        stands_in_for,
     })
 }
 
