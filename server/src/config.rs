@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::nodes::StreamsConfig;
+
 /// What the server can be told. The defaults are those of `signalbox lab`, except for the token.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub first_round_wait: Duration,
     /// How many browsers may follow the events at a time.
     pub max_followers: usize,
+    /// Where enforcers of other nodes, and hosts outside, open streams; `None`: nowhere.
+    pub streams: Option<StreamsConfig>,
 }
 
 impl Default for Config {
@@ -44,6 +48,7 @@ impl Default for Config {
             settle: Duration::from_secs(1),
             first_round_wait: Duration::from_secs(5),
             max_followers: 64,
+            streams: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`cluster`]: the cluster's objects, watched.
 //! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
 //! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
+//! - [`nodes`]: streams from the nodes' enforcers, and from hosts outside.
 //! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
 pub mod agent;
@@ -17,10 +18,12 @@ pub mod hub;
 pub mod kube_error;
 pub mod lesson;
 pub mod matrix;
+pub mod nodes;
 pub mod run;
 pub mod server;
 
 pub use config::Config;
 pub use error::Error;
 pub use feed::KernelFeed;
+pub use nodes::StreamsConfig;
 pub use server::{Server, start};

@@ -13,11 +13,12 @@ use crate::cluster::objects::Kind;
 use crate::cluster::watch::watch as watch_kind;
 use crate::config::Config;
 use crate::error::Error;
-use crate::feed::KernelFeed;
+use crate::feed::{CountVerdicts, KernelFeed};
 use crate::http::App;
 use crate::http::security::Gate;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
+use crate::nodes::{self, Registry};
 use crate::run::{Inputs, Runner};
 
 /// Messages that wait between two tasks at most.
@@ -26,6 +27,7 @@ const QUEUE: usize = 4_096;
 /// A server that runs.
 pub struct Server {
     address: SocketAddr,
+    streams_address: Option<SocketAddr>,
     token: String,
     first_round: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -63,6 +65,14 @@ pub async fn start(
         Some(KernelFeed { events, status, counts }) => (Some((events, status)), Some(counts)),
         None => (None, None),
     };
+    let mut streams = match config.streams.clone() {
+        Some(streams) => Some(nodes::start(streams, client.clone(), shutdown.clone()).await?),
+        None => None,
+    };
+    tasks.extend(streams.iter_mut().flat_map(|streams| std::mem::take(&mut streams.tasks)));
+    let streams_address = streams.as_ref().map(|streams| streams.address);
+    let registry = streams.as_ref().map(|streams| streams.registry.clone());
+    let counts = all_counts(counts, registry);
     let app = App {
         hub: hub.clone(),
         client: client.clone(),
@@ -75,7 +85,7 @@ pub async fn start(
         shutdown: shutdown.clone(),
     };
     let runner = Runner::new(config, client, hub, lesson, words_sender, first_round_sender);
-    let inputs = Inputs { changes, asks, kernel };
+    let inputs = Inputs { changes, asks, kernel, nodes: streams.map(|streams| streams.news) };
     tasks.push(tokio::spawn(runner.run(inputs, words, shutdown.clone())));
     tasks.push(tokio::spawn(async move {
         let ended = axum::serve(listener, crate::http::router(app).into_make_service())
@@ -85,7 +95,23 @@ pub async fn start(
         }
     }));
     tracing::info!(%address, "serving");
-    Ok(Server { address, token, first_round, tasks })
+    Ok(Server { address, streams_address, token, first_round, tasks })
+}
+
+/// The counts of all kernels: of this process's, and of all nodes that are connected.
+fn all_counts(here: Option<CountVerdicts>, nodes: Option<Arc<Registry>>) -> Option<CountVerdicts> {
+    let Some(nodes) = nodes else { return here };
+    Some(Arc::new(move || {
+        let (here, nodes) = (here.clone(), nodes.clone());
+        Box::pin(async move {
+            let mut all = match here {
+                Some(here) => here().await?,
+                None => Vec::new(),
+            };
+            all.extend(nodes.counts().await?);
+            Ok(all)
+        })
+    }))
 }
 
 /// Beyond every number that an earlier server can have given to an event: it gave fewer than one each microsecond.
@@ -98,6 +124,11 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it takes streams, if it does.
+    pub fn streams_addr(&self) -> Option<SocketAddr> {
+        self.streams_address
     }
 
     /// The link that opens the page and lets it change things.
