@@ -94,6 +94,9 @@ pub enum Report {
         version: String,
         /// Who it is.
         role: Role,
+        /// When its process began, Unix microseconds: tells one life of it from the next.
+        #[serde(default)]
+        started_us: u64,
     },
     /// The enforcer's condition, whenever it changes, and once after the welcome.
     Status(Box<EnforcerStatus>),
@@ -101,9 +104,9 @@ pub enum Report {
     Flows {
         /// [`MOST_EVENTS`] at most.
         events: Vec<FlowEvent>,
-        /// Verdicts that fell since the frame before (the first frame: since the dialler started) and are in none: the stream
-        /// was away, or too slow.
-        left_out: u64,
+        /// How many fell before the first of these since the dialler's process began. Where that is more than the frames before
+        /// had, the difference was left out: the stream was away, or too slow.
+        before: u64,
     },
     /// The answer to [`Order::Counts`].
     Counts {
@@ -260,7 +263,7 @@ mod tests {
         let frames = [
             Report::Hello { protocol: SPOKEN, version: "1".to_owned(), role: Role::Enforcer { node: "n1".to_owned() } },
             Report::Status(Box::default()),
-            Report::Flows { events: Vec::new(), left_out: 7 },
+            Report::Flows { events: Vec::new(), before: 7 },
             Report::Counts { id: 1, counts: Err("away".to_owned()) },
             Report::Token { token: Secret("t".to_owned()) },
             Report::Ended { session: 1, why: "w".to_owned() },

@@ -117,7 +117,6 @@ async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, gate: 
         .timer(TokioTimer::new())
         .header_read_timeout(greeting)
         .max_buf_size(HEAD)
-        .keep_alive(false)
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app))
         .into_owned();
     tokio::select! {

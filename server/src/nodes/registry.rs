@@ -60,6 +60,8 @@ pub enum Told {
 pub struct Registry {
     news: mpsc::Sender<News>,
     streams: Mutex<BTreeMap<Who, Stream>>,
+    /// How many verdicts of each node's enforcer have come or were left out, and when its process began.
+    positions: Mutex<BTreeMap<String, (u64, u64)>>,
     next: AtomicU64,
 }
 
@@ -129,7 +131,7 @@ impl Drop for Remote {
 impl Registry {
     /// No stream yet. `news`: who listens.
     pub fn new(news: mpsc::Sender<News>) -> Self {
-        Self { news, streams: Mutex::default(), next: AtomicU64::new(1) }
+        Self { news, streams: Mutex::default(), positions: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     /// A stream speaks for somebody from now on, in the place of one before.
@@ -163,6 +165,19 @@ impl Registry {
     /// Passes on what a node's enforcer says. `false`: the server ends.
     pub async fn tell(&self, node: &str, epoch: u64, said: Said) -> bool {
         self.news.send(News { node: node.to_owned(), epoch, said }).await.is_ok()
+    }
+
+    /// Verdicts came from a node: `count` of them, after `before` others since its process began. Gives back how many were left out since
+    /// those that came before, over whichever stream.
+    pub fn advance(&self, node: &str, started_us: u64, before: u64, count: u64) -> u64 {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = positions.entry(node.to_owned()).or_insert((started_us, 0));
+        if position.0 != started_us {
+            *position = (started_us, 0);
+        }
+        let left_out = before.saturating_sub(position.1);
+        position.1 = position.1.max(before.saturating_add(count));
+        left_out
     }
 
     /// Counts came.

@@ -33,7 +33,7 @@ enum End {
 /// Runs a stream.
 pub async fn run(mut socket: WebSocket, caller: Caller, token: String, gate: &Gate, address: SocketAddr) {
     let user = caller.user.clone();
-    let (role, version) = match greet(&mut socket, &caller, gate).await {
+    let (role, version, started_us) = match greet(&mut socket, &caller, gate).await {
         Ok(greeted) => greeted,
         Err(end) => return close(socket, &end, &user, address).await,
     };
@@ -51,6 +51,7 @@ pub async fn run(mut socket: WebSocket, caller: Caller, token: String, gate: &Ga
         role,
         who,
         epoch,
+        started_us,
         unknown: 0,
         heard: Instant::now(),
         round_trip: None,
@@ -74,7 +75,7 @@ pub async fn run(mut socket: WebSocket, caller: Caller, token: String, gate: &Ga
 }
 
 /// The first frame: which version is spoken, and for whom.
-async fn greet(socket: &mut WebSocket, caller: &Caller, gate: &Gate) -> Result<(Role, String), End> {
+async fn greet(socket: &mut WebSocket, caller: &Caller, gate: &Gate) -> Result<(Role, String, u64), End> {
     let refuse = |reason, message: String| Err(End::Refused(reason, message));
     let first = match tokio::time::timeout(gate.config.greeting, next(socket)).await {
         Ok(first) => first?,
@@ -83,7 +84,7 @@ async fn greet(socket: &mut WebSocket, caller: &Caller, gate: &Gate) -> Result<(
     let Message::Text(text) = first else {
         return refuse(Refusal::Protocol, "the first frame is no hello".to_owned());
     };
-    let Ok(Report::Hello { protocol, version, role }) = serde_json::from_str::<Report>(&text) else {
+    let Ok(Report::Hello { protocol, version, role, started_us }) = serde_json::from_str::<Report>(&text) else {
         return refuse(Refusal::Protocol, "the first frame is no hello".to_owned());
     };
     let server = env!("CARGO_PKG_VERSION");
@@ -105,7 +106,7 @@ async fn greet(socket: &mut WebSocket, caller: &Caller, gate: &Gate) -> Result<(
         return refuse(reason, message);
     }
     send(socket, &Order::Welcome { protocol: spoken, version: server.to_owned() }).await?;
-    Ok((role, version))
+    Ok((role, version, started_us))
 }
 
 /// Whether a caller may speak for whom it says.
@@ -166,6 +167,8 @@ struct Stream<'a> {
     role: Role,
     who: Who,
     epoch: u64,
+    /// When the peer's process began.
+    started_us: u64,
     /// Frames of a type that is not known.
     unknown: u64,
     heard: Instant,
@@ -246,10 +249,11 @@ impl Stream<'_> {
                 }
                 self.tell(&node, Said::Status(status)).await
             }
-            (Report::Flows { events, left_out }, Some(node)) => {
+            (Report::Flows { events, before }, Some(node)) => {
                 if let Some(event) = events.iter().find(|event| event.node != node) {
                     return of_another(&node, &event.node);
                 }
+                let left_out = self.gate.registry.advance(&node, self.started_us, before, events.len() as u64);
                 self.tell(&node, Said::Flows(events, left_out)).await
             }
             (Report::Counts { id, counts }, Some(_)) => {
