@@ -100,7 +100,7 @@ pub struct NodeLink {
     /// From a question of the server's to the answer over the stream, in microseconds: the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_us: Option<u64>,
-    /// Verdicts that fell and did not come through the stream, since the enforcer connected first.
+    /// Verdicts that fell and did not come through the stream, since the server heard of the node first.
     #[serde(default)]
     pub left_out: u64,
 }

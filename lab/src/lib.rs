@@ -2,10 +2,12 @@
 //!
 //! - [`lab`]: starts all parts in the right order, and ends them.
 //! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
+//! - [`join`]: a host outside as a vantage point of a cluster.
 //! - [`cli`]: the subcommands of `signalbox`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
 
 pub mod cli;
 pub mod controllers;
+pub mod join;
 pub mod lab;

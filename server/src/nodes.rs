@@ -2,13 +2,14 @@
 //!
 //! - [`config`]: what can be told; [`authority`]: the certificates, and where they are kept.
 //! - [`listen`]: the TLS listener; [`token`]: whose a token is; [`bound`]: which node a token is bound to.
-//! - [`session`]: one stream; [`registry`]: all of them, and what can be asked of them.
+//! - [`session`]: one stream; [`registry`]: all of them, and what can be asked of them; [`relay`]: a probe agent at the other end.
 
 pub mod authority;
 pub mod bound;
 pub mod config;
 pub mod listen;
 pub mod registry;
+pub mod relay;
 pub mod session;
 pub mod token;
 

@@ -20,7 +20,7 @@ use crate::matrix::Now;
 use crate::matrix::core::{Command, Core, Difference, Options};
 use crate::matrix::model;
 use crate::matrix::rounds::Catch;
-use crate::nodes::{News, Said as NodeSaid};
+use crate::nodes::{News, Registry, Said as NodeSaid};
 
 /// Inputs that are taken together before browsers are told.
 const BATCH: usize = 2_048;
@@ -63,6 +63,8 @@ pub struct Runner {
     lost_events: u64,
     /// The newest stream of each node.
     streams: BTreeMap<String, u64>,
+    /// Where hosts outside are reached, if not by exec.
+    outside: Option<Arc<Registry>>,
 }
 
 /// What has to be looked at anew before the core goes on.
@@ -114,7 +116,13 @@ impl Runner {
             steps: Vec::new(),
             lost_events: 0,
             streams: BTreeMap::new(),
+            outside: None,
         }
+    }
+
+    /// Hosts outside are reached by streams.
+    pub fn with_streams(self, outside: Option<Arc<Registry>>) -> Self {
+        Self { outside, ..self }
     }
 
     /// Runs until `shutdown`, and ends all agents then.
@@ -238,6 +246,7 @@ impl Runner {
                 let (requests, queue) = mpsc::channel(AGENT_QUEUE);
                 let agent = Agent {
                     client: self.client.clone(),
+                    streams: self.outside.clone(),
                     place,
                     command: self.config.probe_command.clone(),
                     at: at.clone(),

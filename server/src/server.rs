@@ -72,7 +72,7 @@ pub async fn start(
     tasks.extend(streams.iter_mut().flat_map(|streams| std::mem::take(&mut streams.tasks)));
     let streams_address = streams.as_ref().map(|streams| streams.address);
     let registry = streams.as_ref().map(|streams| streams.registry.clone());
-    let counts = all_counts(counts, registry);
+    let counts = all_counts(counts, registry.clone());
     let app = App {
         hub: hub.clone(),
         client: client.clone(),
@@ -84,7 +84,7 @@ pub async fn start(
         first_round: first_round.clone(),
         shutdown: shutdown.clone(),
     };
-    let runner = Runner::new(config, client, hub, lesson, words_sender, first_round_sender);
+    let runner = Runner::new(config, client, hub, lesson, words_sender, first_round_sender).with_streams(registry);
     let inputs = Inputs { changes, asks, kernel, nodes: streams.map(|streams| streams.news) };
     tasks.push(tokio::spawn(runner.run(inputs, words, shutdown.clone())));
     tasks.push(tokio::spawn(async move {

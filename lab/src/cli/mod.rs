@@ -2,6 +2,7 @@
 
 mod completions;
 mod duration;
+mod join;
 mod lab;
 mod live;
 mod offline;
@@ -32,6 +33,7 @@ pub struct Cli {
 enum Command {
     Lab(lab::Args),
     Test(test::Args),
+    Join(join::Args),
     #[command(flatten)]
     Offline(signalbox_analysis::Command),
     Completions(completions::Args),
@@ -43,6 +45,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Lab(args) => lab::run(args),
         Command::Test(args) => test::run(args),
+        Command::Join(args) => join::run(args),
         Command::Offline(command) => offline::run(&command),
         Command::Completions(args) => completions::run(&args),
     }
@@ -91,7 +94,8 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"] {
+        for name in ["lab", "test", "join", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"]
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

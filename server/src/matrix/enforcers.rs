@@ -34,25 +34,33 @@ struct Node {
 }
 
 impl Enforcers {
-    /// Somebody connected who speaks for the node. What one before said of itself is void.
+    /// Somebody connected who speaks for the node. Until it has told its condition nothing more is known than before.
     pub fn connected(&mut self, node: &str, version: &str, now: Now) {
-        let left_out = self.nodes.get(node).map_or(0, |known| known.link.left_out);
-        let status = EnforcerStatus { node: node.to_owned(), ..EnforcerStatus::default() };
         let link = NodeLink {
             version: version.to_owned(),
             since_ms: now.wall_ms,
             lost: None,
             behind_since_ms: None,
             round_trip_us: None,
-            left_out,
+            left_out: 0,
         };
-        self.nodes.insert(node.to_owned(), Node { status, link, generations: VecDeque::new() });
+        match self.nodes.get_mut(node) {
+            Some(known) => {
+                let lost = Some("it has connected, and not told its condition yet".to_owned());
+                known.link = NodeLink { lost, left_out: known.link.left_out, ..link };
+                known.generations.clear();
+            }
+            None => {
+                let status = EnforcerStatus { node: node.to_owned(), ..EnforcerStatus::default() };
+                self.nodes.insert(node.to_owned(), Node { status, link, generations: VecDeque::new() });
+            }
+        }
     }
 
     /// What an enforcer says of itself. One that has not connected is in this process. Gives back whether that is news.
     pub fn told(&mut self, status: EnforcerStatus, now: Now) -> bool {
         let name = status.node.clone();
-        if self.nodes.get(&name).is_none_or(|node| node.link.lost.is_some()) {
+        if !self.nodes.contains_key(&name) {
             self.connected(&name, env!("CARGO_PKG_VERSION"), now);
         }
         let Some(node) = self.nodes.get_mut(&name) else { return false };
@@ -64,7 +72,8 @@ impl Enforcers {
         }
         // Whatever it says of the link: the server knows better.
         let status = EnforcerStatus { link: None, ..status };
-        let is_news = node.status != status;
+        let was_lost = node.link.lost.take().is_some();
+        let is_news = was_lost || node.status != status;
         node.status = status;
         is_news
     }
@@ -236,7 +245,7 @@ mod tests {
         assert_eq!((link.since_ms, link.lost.as_deref()), (1_005, Some("the connection ended")));
         assert_eq!(enforcers.voices(), BTreeMap::from([("a".to_owned(), Voice::Heard), ("b".to_owned(), Voice::Lost)]));
         enforcers.connected("b", "2", at(9));
-        assert_eq!(enforcers.voices().get("b"), None, "connected, and has not said yet whether it enforces");
+        assert_eq!(enforcers.voices().get("b"), Some(&Voice::Lost), "connected, and has not told its condition yet");
         enforcers.told(status("b", 7, 3), at(10));
         assert_eq!(enforcers.voices().get("b"), Some(&Voice::Heard));
     }

@@ -168,10 +168,10 @@ impl Registry {
     }
 
     /// Verdicts came from a node: `count` of them, after `before` others since its process began. Gives back how many were left out since
-    /// those that came before, over whichever stream.
+    /// those that came before, over whichever stream. What fell before this server heard of the node first is not counted.
     pub fn advance(&self, node: &str, started_us: u64, before: u64, count: u64) -> u64 {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        let position = positions.entry(node.to_owned()).or_insert((started_us, 0));
+        let position = positions.entry(node.to_owned()).or_insert((started_us, before));
         if position.0 != started_us {
             *position = (started_us, 0);
         }

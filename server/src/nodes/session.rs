@@ -17,8 +17,9 @@ use crate::kube_error::sentence;
 
 /// How long a peer may take to take what is written to it.
 const WRITE: Duration = Duration::from_secs(10);
-/// Round trips are told that often, and when they change a lot.
+/// Round trips are told that often, and when they change by so many microseconds.
 const TELL_ROUND_TRIPS: Duration = Duration::from_secs(60);
+const TELL_DIFFERENCE_US: u64 = 50_000;
 
 /// How a stream ends.
 enum End {
@@ -292,9 +293,9 @@ impl Stream<'_> {
     }
 
     async fn measured(&mut self, took: u64) {
-        let is_told = self.round_trip.is_some_and(|(told, at)| {
-            at.elapsed() < TELL_ROUND_TRIPS && took < told.saturating_mul(4) && took > told / 4
-        });
+        let is_told = self
+            .round_trip
+            .is_some_and(|(told, at)| at.elapsed() < TELL_ROUND_TRIPS && took.abs_diff(told) < TELL_DIFFERENCE_US);
         if let (Role::Enforcer { node }, false) = (&self.role, is_told) {
             self.round_trip = Some((took, Instant::now()));
             self.gate.registry.tell(node, self.epoch, Said::RoundTrip(took)).await;
