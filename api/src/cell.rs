@@ -163,10 +163,22 @@ pub struct KernelFact {
     /// Where it denied, and no rule did: the policies that isolate the pod on that side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub isolated_by: Vec<PolicyRef>,
-    /// The generation of the tables that judged.
+    /// The generation of the tables that judged: of the first of `nodes`.
     pub generation: u32,
     /// When.
     pub at_ms: u64,
+    /// The nodes whose kernels said so, the one that decided first. Generations are each node's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeGeneration>,
+}
+
+/// A node that judged, and by which tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeGeneration {
+    /// The node.
+    pub node: String,
+    /// The generation of its tables.
+    pub generation: u32,
 }
 
 /// Whether the facts of a cell agree.

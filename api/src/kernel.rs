@@ -79,6 +79,30 @@ pub struct EnforcerStatus {
     /// How often something was put back that somebody else had removed from the kernel, since the start.
     #[serde(default)]
     pub mended: u64,
+    /// How the server hears of it; absent in what an enforcer says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<NodeLink>,
+}
+
+/// How the server hears of an enforcer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLink {
+    /// The enforcer's version.
+    pub version: String,
+    /// When that which `lost` tells began: Unix milliseconds.
+    pub since_ms: u64,
+    /// Absent: connected. Else why nothing is heard of it any more: what stands beside this is then its last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+    /// Since when it lacks a change of policies that the server knows, Unix milliseconds; absent: it has them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_since_ms: Option<u64>,
+    /// From a question of the server's to the answer over the stream, in microseconds: the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+    /// Verdicts that fell and did not come through the stream, since the server heard of the node first.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// How long a new pod had an interface, and no policies in the kernel.

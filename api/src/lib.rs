@@ -6,6 +6,7 @@
 //! - [`probe`]: the lines that the server and the probe agent in a pod write to each other.
 //! - [`kernel`]: what the enforcer reports: verdicts on flows, and its own condition.
 //! - [`node`]: what an enforcer answers about its own node.
+//! - [`stream`]: the frames between the server and an enforcer, or a host outside.
 //! - [`rest`]: answers of the REST API that are nothing but answers.
 //! - [`error`]: the one shape of an error that the REST API answers with.
 //!
@@ -19,3 +20,4 @@ pub mod node;
 pub mod probe;
 pub mod rest;
 pub mod state;
+pub mod stream;

@@ -32,6 +32,36 @@ pub struct NodeReport {
     /// What the agent cannot do besides enforcing, one sentence each: it may not write Events, for example.
     #[serde(default)]
     pub notices: Vec<String>,
+    /// The stream to the server, where one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkReport>,
+}
+
+/// The stream to the server, as the enforcer sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkReport {
+    /// The server's address.
+    pub server: String,
+    /// Whether the server takes what it is told.
+    pub connected: bool,
+    /// Since when it is so, Unix milliseconds.
+    pub since_ms: u64,
+    /// Where it is not connected: why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The server's version; absent before it was connected first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// How often it was connected.
+    pub connections: u64,
+    /// Verdicts that were written to the server.
+    pub sent: u64,
+    /// Verdicts that fell and were not: the server was away, or too slow.
+    pub left_out: u64,
+    /// Verdicts that wait to be written: how far the server lags.
+    pub waiting: u64,
+    /// Frames of the server's whose type is not known here.
+    pub unknown_frames: u64,
 }
 
 /// How full one of the kernel's tables is.

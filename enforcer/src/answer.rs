@@ -22,7 +22,10 @@ use serde::Deserialize;
 use signalbox_api::{
     error::ApiError,
     kernel::EnforcerStatus,
-    node::{EventLine, EventTally, FlowList, FlowState, LiveFlow, NodeEvent, NodeReport, PodReport, TraceReport},
+    node::{
+        EventLine, EventTally, FlowList, FlowState, LiveFlow, NodeEvent, NodeReport, PodReport, TraceReport,
+        UplinkReport,
+    },
 };
 use signalbox_policy::{PodRef, Protocol};
 use tokio::{
@@ -59,6 +62,8 @@ pub struct Answers {
     pub(crate) sight: Sight,
     pub(crate) status: watch::Receiver<EnforcerStatus>,
     pub(crate) audit: bool,
+    /// The stream to the server, where one is wanted.
+    pub(crate) uplink: Option<watch::Receiver<UplinkReport>>,
     /// Ends streams, which have no end of their own.
     pub(crate) shutdown: CancellationToken,
 }
@@ -176,6 +181,7 @@ async fn status(State(answers): State<Answers>) -> Result<Json<NodeReport>, Refu
         local_pods,
         exposures: answers.exposures.latest(),
         conditions,
+        uplink: answers.uplink.as_ref().map(|uplink| uplink.borrow().clone()),
     }))
 }
 

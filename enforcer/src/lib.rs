@@ -13,6 +13,7 @@
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
+//! - [`uplink`]: the stream to the server, which tells it all of that.
 //! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
 //! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
@@ -48,6 +49,7 @@ mod store;
 mod sys;
 pub mod telling;
 mod uninstall;
+pub mod uplink;
 mod watch;
 
 use std::borrow::Cow;
@@ -123,6 +125,7 @@ pub async fn start_object(
         sight,
         status: status.clone(),
         audit,
+        uplink: None,
         shutdown: shutdown.clone(),
     };
     let news = run::News { updates: watch::updates(&client), interfaces: interfaces::news(core.netns())?, questions };

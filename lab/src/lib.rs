@@ -3,6 +3,7 @@
 //! - [`lab`]: starts all parts in the right order, and ends them.
 //! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
 //! - [`install`] and [`uninstall`]: what Signalbox has in a real cluster.
+//! - [`join`]: a host outside as a vantage point of a cluster.
 //! - [`cli`]: the subcommands of `signalbox`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
@@ -10,5 +11,6 @@
 pub mod cli;
 pub mod controllers;
 pub mod install;
+pub mod join;
 pub mod lab;
 pub mod uninstall;

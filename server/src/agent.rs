@@ -1,7 +1,9 @@
 //! The agent in a pod: one `exec` stream per vantage point, kept open, started again with back-off.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
@@ -13,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::external_host::ExternalHost;
 use crate::kube_error::sentence;
 use crate::matrix::model::Place;
+use crate::nodes::registry::{Registry, Who};
+use crate::nodes::relay;
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -49,6 +53,8 @@ pub enum Said {
 pub struct Agent {
     /// The cluster.
     pub client: kube::Client,
+    /// Streams of hosts outside, where there may be any: a cluster's own API has no `exec` for them.
+    pub streams: Option<Arc<Registry>>,
     /// Where.
     pub place: Place,
     /// What to run.
@@ -90,6 +96,14 @@ impl Agent {
 
     /// One stream, from its start to its end. Gives back why it ended.
     async fn once(&self, requests: &mut mpsc::Receiver<Vec<Request>>, hello: &mut bool) -> String {
+        if let (Place::Outside { name }, Some(streams)) = (&self.place, &self.streams) {
+            let remote = match streams.probe(&Who::Host(name.clone()), None) {
+                Ok(remote) => remote,
+                Err(why) => return why,
+            };
+            let heard = |line: Response| -> BoxFuture<'_, bool> { Box::pin(self.say(Said::Line(line))) };
+            return relay::run(remote, requests, HELLO_WAIT, &heard, hello).await;
+        }
         let mut process = match self.exec().await {
             Ok(process) => process,
             Err(error) => return format!("exec failed: {}", sentence(&error)),

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::nodes::StreamsConfig;
+
 /// Which pods probes start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vantages {
@@ -44,6 +46,8 @@ pub struct Config {
     pub probe_image: String,
     /// How many browsers may follow the events at a time.
     pub max_followers: usize,
+    /// Where enforcers of other nodes, and hosts outside, open streams; `None`: nowhere.
+    pub streams: Option<StreamsConfig>,
 }
 
 impl Default for Config {
@@ -63,6 +67,7 @@ impl Default for Config {
             max_cells: 40_000,
             probe_image: concat!("signalbox/probe:", env!("CARGO_PKG_VERSION")).to_owned(),
             max_followers: 64,
+            streams: None,
         }
     }
 }

@@ -17,4 +17,7 @@ pub enum Error {
     /// Nothing would protect what changes the cluster.
     #[error("no token is set; everything that changes the cluster needs one")]
     NoToken,
+    /// Streams of enforcers would have nothing to trust.
+    #[error(transparent)]
+    Authority(#[from] crate::nodes::AuthorityError),
 }

@@ -6,6 +6,7 @@
 //! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
 //! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
 //! - [`standins`]: probes that are deployed in place of pods that have none.
+//! - [`nodes`]: streams from the nodes' enforcers, and from hosts outside.
 //! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
 pub mod agent;
@@ -18,6 +19,7 @@ pub mod hub;
 pub mod kube_error;
 pub mod lesson;
 pub mod matrix;
+pub mod nodes;
 pub mod run;
 pub mod server;
 pub mod standins;
@@ -25,4 +27,5 @@ pub mod standins;
 pub use config::{Config, Vantages};
 pub use error::Error;
 pub use feed::KernelFeed;
+pub use nodes::StreamsConfig;
 pub use server::{Handle, Server, Watching, start, watch};

@@ -4,10 +4,12 @@
 //! - [`model`]: rows, columns and cells, made from the cluster's objects.
 //! - [`parse`]: Kubernetes objects as the model needs them.
 //! - [`spec`]: what the policies say of each cell.
+//! - [`enforcers`]: who enforces on which node, and what may be concluded from what each says.
 //! - [`flights`]: probes in flight, and the kernel's events that belong to them.
 //! - [`rounds`]: when the next round starts, and why.
 //! - [`cells`]: the cells and the merging of facts into them.
 //! - [`agreement`]: whether a cell's facts agree.
+//! - [`verdict`]: what the kernels concerned make of a cell together.
 //! - [`controls`]: refused, or nobody listening?
 //! - [`unprobed`]: what the kernel says of pods that no probe runs in.
 
@@ -15,12 +17,14 @@ pub mod agreement;
 pub mod cells;
 pub mod controls;
 pub mod core;
+pub mod enforcers;
 pub mod flights;
 pub mod model;
 pub mod parse;
 pub mod rounds;
 pub mod spec;
 pub mod unprobed;
+pub mod verdict;
 
 /// A moment: for deadlines by a clock that only runs forward, for facts by the wall's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

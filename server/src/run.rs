@@ -1,6 +1,6 @@
 //! The one task that owns the core: what happens comes in here, what is to be done goes out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,13 +21,14 @@ use crate::matrix::core::{Command, Core, Difference, Options};
 use crate::matrix::model;
 use crate::matrix::rounds::Catch;
 use crate::matrix::spec::Audit;
+use crate::nodes::{News, Registry, Said as NodeSaid};
 use crate::standins::{self, Question};
 
 /// Inputs that are taken together before browsers are told.
 const BATCH: usize = 2_048;
 /// Batches of requests that an agent may lag behind.
 const AGENT_QUEUE: usize = 256;
-/// How far the enforcer may be ahead of the server's own watch, in milliseconds.
+/// How far an enforcer may be ahead of the server's own watch, in milliseconds.
 const ENFORCER_LEAD_MS: u64 = 100;
 
 /// Where everything comes from.
@@ -40,6 +41,8 @@ pub struct Inputs {
     pub questions: mpsc::Receiver<Question>,
     /// From the kernel, if someone enforces in this process.
     pub kernel: Option<(broadcast::Receiver<FlowEvent>, watch::Receiver<EnforcerStatus>)>,
+    /// From the streams of other nodes' enforcers, if there may be any.
+    pub nodes: Option<mpsc::Receiver<News>>,
 }
 
 /// How many times as long as the last look at the objects took to wait for the next one: it takes a fifth of a processor at most.
@@ -63,7 +66,6 @@ pub struct Runner {
     asks: BTreeMap<u64, oneshot::Sender<()>>,
     next_ask: u64,
     first_round: watch::Sender<bool>,
-    generations: VecDeque<(u64, u32)>,
     stale: Stale,
     problems: Vec<String>,
     steps: Vec<LessonStep>,
@@ -72,6 +74,10 @@ pub struct Runner {
     left_out: Option<String>,
     /// Not before this moment the objects are looked at anew: on a large cluster that takes a while, and there is always some change.
     next_look: Instant,
+    /// The newest stream of each node.
+    streams: BTreeMap<String, u64>,
+    /// Where hosts outside are reached, if not by exec.
+    outside: Option<Arc<Registry>>,
 }
 
 /// What has to be looked at anew before the core goes on.
@@ -121,14 +127,20 @@ impl Runner {
             asks: BTreeMap::new(),
             next_ask: 1,
             first_round,
-            generations: VecDeque::new(),
             stale: Stale::default(),
             problems: Vec::new(),
             steps: Vec::new(),
             lost_events: 0,
             left_out: None,
             next_look: Instant::now(),
+            streams: BTreeMap::new(),
+            outside: None,
         }
+    }
+
+    /// Hosts outside are reached by streams.
+    pub fn with_streams(self, outside: Option<Arc<Registry>>) -> Self {
+        Self { outside, ..self }
     }
 
     /// Runs until `shutdown`, and ends all agents then.
@@ -168,6 +180,12 @@ impl Runner {
                     // Whoever asked may have gone.
                     let _gone = asker.send(standins::plan::plan(&self.objects, template, service_labels));
                 }
+                news = next_news(&mut inputs.nodes) => {
+                    self.news(news);
+                    if let Some(nodes) = &mut inputs.nodes {
+                        drain(nodes, |news| self.news(news));
+                    }
+                }
                 told = next_event(&mut events) => {
                     self.flow(told);
                     // Take what is there at once, so that one wake serves a whole round.
@@ -178,7 +196,11 @@ impl Runner {
                 }
                 fresh = next_status(&mut status) => match fresh {
                     Some(fresh) => self.enforcer(fresh),
-                    None => status = None,
+                    None => {
+                        let node = status.take().map(|status| status.borrow().node.clone()).unwrap_or_default();
+                        let now = self.now();
+                        self.core.enforcer_lost(&node, "it has ended".to_owned(), now);
+                    }
                 },
                 () = sleep => {}
             }
@@ -211,7 +233,7 @@ impl Runner {
             self.stale.problems |= self.left_out != model.left_out;
             self.left_out.clone_from(&model.left_out);
             let policy = self.stale.policy.take();
-            if let Some(catch) = policy {
+            if let Some(catch) = &policy {
                 tracing::debug!(?catch, resource_version = model.policies_version, "policies changed");
             }
             self.core.model(model, Difference { synced: self.objects.is_synced(), policy }, now);
@@ -259,6 +281,7 @@ impl Runner {
                 let (requests, queue) = mpsc::channel(AGENT_QUEUE);
                 let agent = Agent {
                     client: self.client.clone(),
+                    streams: self.outside.clone(),
                     place,
                     command: self.config.probe_command.clone(),
                     at: at.clone(),
@@ -301,7 +324,9 @@ impl Runner {
                 policies.iter().map(|policy| policy.version).max().map(Catch::Version)
             }
             Change::Applied(Kind::NetworkPolicy, policy) => Some(Catch::Version(policy.version)),
-            Change::Deleted(Kind::NetworkPolicy, policy) => Some(Catch::Gone(policy.version, self.generation_before())),
+            Change::Deleted(Kind::NetworkPolicy, policy) => {
+                Some(Catch::Gone(policy.version, self.generations_before()))
+            }
             // The enforcer counts versions of NetworkPolicy only: there is nothing to wait for.
             Change::All(kind, _) | Change::Applied(kind, _) | Change::Deleted(kind, _) if kind.is_policy() => {
                 Some(Catch::Version(0))
@@ -316,7 +341,7 @@ impl Runner {
         self.stale.problems = true;
         if self.objects.apply(change) {
             self.stale.objects = true;
-            self.stale.policy = match (catch, self.stale.policy) {
+            self.stale.policy = match (catch, self.stale.policy.take()) {
                 // What has to be waited for is not forgotten over what has not.
                 (Some(Catch::Version(0)), Some(before)) => Some(before),
                 (catch, before) => catch.or(before),
@@ -324,11 +349,9 @@ impl Runner {
         }
     }
 
-    /// The generation before the enforcer can have seen what the server sees now.
-    fn generation_before(&self) -> u32 {
-        let then = self.now().tick.saturating_sub(ENFORCER_LEAD_MS);
-        let older = self.generations.iter().rev().find(|(at, _)| *at <= then);
-        older.or(self.generations.front()).map_or(0, |(_, generation)| *generation)
+    /// The generations before the enforcers can have seen what the server sees now.
+    fn generations_before(&self) -> BTreeMap<String, u32> {
+        self.core.generations_at(self.now().tick.saturating_sub(ENFORCER_LEAD_MS))
     }
 
     fn word(&mut self, word: Word) {
@@ -361,16 +384,34 @@ impl Runner {
         }
     }
 
+    /// What a node's stream brings. Words of an older stream than the newest are void.
+    fn news(&mut self, news: News) {
+        let now = self.now();
+        let News { node, epoch, said } = news;
+        let newest = self.streams.entry(node.clone()).or_insert(epoch);
+        if epoch < *newest {
+            return;
+        }
+        *newest = epoch;
+        match said {
+            NodeSaid::Connected(version) => self.core.enforcer_connected(&node, &version, now),
+            NodeSaid::Status(status) => self.enforcer(*status),
+            NodeSaid::Flows(events, left_out) => {
+                for event in events {
+                    self.core.flow(event, now);
+                }
+                self.core.enforcer_measured(&node, None, left_out);
+            }
+            NodeSaid::RoundTrip(took) => self.core.enforcer_measured(&node, Some(took), 0),
+            NodeSaid::Lost(why) => self.core.enforcer_lost(&node, why, now),
+            NodeSaid::Ended => self.core.enforcer_ended(&node, now),
+        }
+    }
+
     fn enforcer(&mut self, status: EnforcerStatus) {
         let now = self.now();
         // The enforcers are ours, and read the annotation.
         self.stale.objects |= std::mem::replace(&mut self.model_options.audit, Audit::Heeded) != Audit::Heeded;
-        if self.generations.back().map(|(_, known)| *known) != Some(status.generation) {
-            self.generations.push_back((now.tick, status.generation));
-            if self.generations.len() > 64 {
-                self.generations.pop_front();
-            }
-        }
         self.core.enforcer(status, now);
     }
 }
@@ -411,6 +452,17 @@ fn waiting_event(events: &mut Option<broadcast::Receiver<FlowEvent>>) -> Option<
         Err(TryRecvError::Lagged(lost)) => Some(Told::Lost(lost)),
         Err(TryRecvError::Empty | TryRecvError::Closed) => None,
     }
+}
+
+/// What a node's stream brings next. Never resolves where there are none.
+async fn next_news(nodes: &mut Option<mpsc::Receiver<News>>) -> News {
+    if let Some(receiver) = nodes {
+        if let Some(news) = receiver.recv().await {
+            return news;
+        }
+        *nodes = None;
+    }
+    std::future::pending().await
 }
 
 /// The enforcer's next condition; `None` once it has ended. Never resolves where nobody enforces.

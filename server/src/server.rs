@@ -19,6 +19,7 @@ use crate::http::App;
 use crate::http::security::Gate;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
+use crate::nodes::{self, Registry, Streams};
 use crate::run::{Inputs, Runner};
 use crate::standins::StandIns;
 use crate::standins::job::Style;
@@ -29,6 +30,7 @@ const QUEUE: usize = 4_096;
 /// A server that runs.
 pub struct Server {
     address: SocketAddr,
+    streams_address: Option<SocketAddr>,
     token: String,
     watching: Watching,
 }
@@ -69,7 +71,12 @@ pub async fn start(
     let address = listener.local_addr().map_err(not_ours)?;
     let token = config.token.clone();
     let max_followers = config.max_followers;
-    let mut watching = watch(config, client.clone(), kernel, shutdown.clone());
+    let streams = match config.streams.clone() {
+        Some(streams) => Some(nodes::start(streams, client.clone(), shutdown.clone()).await?),
+        None => None,
+    };
+    let streams_address = streams.as_ref().map(|streams| streams.address);
+    let mut watching = watch_with(config, client.clone(), kernel, streams, shutdown.clone());
     let app = App {
         hub: watching.handle.hub.clone(),
         client,
@@ -90,7 +97,7 @@ pub async fn start(
         }
     }));
     tracing::info!(%address, "serving");
-    Ok(Server { address, token, watching })
+    Ok(Server { address, streams_address, token, watching })
 }
 
 /// Starts watches and prober, and listens nowhere: for one command that asks them itself.
@@ -98,6 +105,16 @@ pub fn watch(
     config: Config,
     client: kube::Client,
     kernel: Option<KernelFeed>,
+    shutdown: CancellationToken,
+) -> Watching {
+    watch_with(config, client, kernel, None, shutdown)
+}
+
+fn watch_with(
+    config: Config,
+    client: kube::Client,
+    kernel: Option<KernelFeed>,
+    streams: Option<Streams>,
     shutdown: CancellationToken,
 ) -> Watching {
     let (first_round_sender, first_round) = watch::channel(false);
@@ -116,6 +133,12 @@ pub fn watch(
         Some(KernelFeed { events, status, counts }) => (Some((events, status)), Some(counts)),
         None => (None, None),
     };
+    let registry = streams.as_ref().map(|streams| streams.registry.clone());
+    let counts = all_counts(counts, registry.clone());
+    let news = streams.map(|streams| {
+        tasks.extend(streams.tasks);
+        streams.news
+    });
     let program = config.probe_command.first().cloned().unwrap_or_default();
     let style = Style { image: config.probe_image.clone(), program };
     let stand_ins = StandIns::new(client.clone(), style, questions_sender);
@@ -123,8 +146,9 @@ pub fn watch(
         tasks.push(tokio::spawn(stand_ins.clone().run(shutdown.clone())));
     }
     let handle = Handle { hub: hub.clone(), asks: asks_sender, stand_ins, first_round };
-    let runner = Runner::new(config, client, hub, lesson.clone(), words_sender, first_round_sender);
-    let inputs = Inputs { changes, asks, questions, kernel };
+    let runner =
+        Runner::new(config, client, hub, lesson.clone(), words_sender, first_round_sender).with_streams(registry);
+    let inputs = Inputs { changes, asks, questions, kernel, nodes: news };
     tasks.push(tokio::spawn(runner.run(inputs, words, shutdown.clone())));
     Watching { handle, tasks, counts, lesson, shutdown }
 }
@@ -191,6 +215,22 @@ impl Handle {
     }
 }
 
+/// The counts of all kernels: of this process's, and of all nodes that are connected.
+fn all_counts(here: Option<CountVerdicts>, nodes: Option<Arc<Registry>>) -> Option<CountVerdicts> {
+    let Some(nodes) = nodes else { return here };
+    Some(Arc::new(move || {
+        let (here, nodes) = (here.clone(), nodes.clone());
+        Box::pin(async move {
+            let mut all = match here {
+                Some(here) => here().await?,
+                None => Vec::new(),
+            };
+            all.extend(nodes.counts().await?);
+            Ok(all)
+        })
+    }))
+}
+
 /// Beyond every number that an earlier server can have given to an event: it gave fewer than one each microsecond.
 fn first_event() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -201,6 +241,11 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it takes streams, if it does.
+    pub fn streams_addr(&self) -> Option<SocketAddr> {
+        self.streams_address
     }
 
     /// The link that opens the page and lets it change things.

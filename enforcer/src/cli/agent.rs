@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, Mode, answer, exits, netns::Netns, rights};
+use crate::{AttachPreference, Config, Error, Limits, Mode, answer, exits, netns::Netns, rights, uplink};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +26,8 @@ Examples:
       shut new pods until their policies are in
   signalbox-enforcer --node worker-1 --uplink eth0 --audit
       see what the policies would deny, before they do
+  signalbox-enforcer --node worker-1 --uplink eth0 --server https://signalbox.signalbox-system:9443
+      tell a server as well; without it, or while it is away, enforcement goes on
   signalbox-enforcer --node worker-1 --attach clsact --flows 262144
       with filters instead of tcx links, and room for more connections";
 
@@ -81,6 +83,23 @@ pub(super) struct Args {
     /// Where the other commands ask
     #[arg(long, value_name = "PATH", default_value = SOCKET, env = "SIGNALBOX_ENFORCER_SOCKET")]
     socket: PathBuf,
+    #[command(flatten)]
+    uplink: Uplink,
+}
+
+/// The stream to the server.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+struct Uplink {
+    /// The server that is told of verdicts and of this node, https://HOST:PORT; without it nobody is
+    #[arg(long, value_name = "URL", env = "SIGNALBOX_SERVER")]
+    server: Option<uplink::Server>,
+    /// Whom to trust for the server: a file with certificates, or configmap:NAMESPACE/NAME
+    #[arg(long, value_name = "FILE", default_value = "configmap:signalbox-system/signalbox-ca")]
+    server_ca: uplink::Authority,
+    /// The token for the audience `signalbox`; read anew for each connection
+    #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/signalbox/token")]
+    token_file: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -150,6 +169,27 @@ impl Args {
     }
 }
 
+impl Args {
+    /// Starts to tell a server, where one is named.
+    fn uplink(
+        &self,
+        handle: crate::Handle,
+        client: kube::Client,
+        shutdown: &CancellationToken,
+    ) -> Option<(tokio::sync::watch::Receiver<signalbox_api::node::UplinkReport>, tokio::task::JoinHandle<()>)> {
+        let config = uplink::Config {
+            node: self.node.clone().unwrap_or_default(),
+            door: uplink::Door {
+                server: self.uplink.server.clone()?,
+                authority: self.uplink.server_ca.clone(),
+                token: self.uplink.token_file.clone(),
+            },
+            enforces_on: !self.no_pins,
+        };
+        Some(uplink::start(config, handle.into(), client, shutdown.clone()))
+    }
+}
+
 pub(super) fn run(args: Args) -> ExitCode {
     log();
     // There are no other threads yet: those that come have no more rights than this one.
@@ -195,13 +235,18 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     // What may fail for reasons of this machine comes before anything is attached.
     let socket = answer::listen_at(args.socket.clone()).await?;
     let monitor = answer::listen_for_monitor(args.listen).await?;
-    let enforcer = crate::start(config, client, shutdown.clone()).await?;
+    let enforcer = crate::start(config, client.clone(), shutdown.clone()).await?;
     if let Err(error) = rights::confine() {
         shutdown.cancel();
         enforcer.stopped().await;
         return Err(error.into());
     }
-    let answers = enforcer.handle().answers();
+    let mut answers = enforcer.handle().answers();
+    let uplinked = args.uplink(enforcer.handle(), client, &shutdown);
+    let uplinked = uplinked.map(|(report, told)| {
+        answers.uplink = Some(report);
+        told
+    });
     let monitored = tokio::spawn(answers.clone().serve_monitor(monitor, shutdown.clone()));
     if let Some(found) = found {
         tokio::spawn(end_when_uplinks_change(netns, args.addresses_of_node, found, shutdown.clone()));
@@ -210,6 +255,9 @@ async fn enforce(args: Args) -> Result<(), Failure> {
     // Without its socket it would enforce unseen: it ends instead, and says why.
     shutdown.cancel();
     enforcer.stopped().await;
+    if let Some(uplinked) = uplinked {
+        uplinked.await.map_err(|_| Error::Worker)?;
+    }
     let monitored = monitored.await.map_err(|_| Error::Worker)?;
     Ok(answered.and(monitored)?)
 }

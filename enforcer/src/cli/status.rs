@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use signalbox_api::{
     kernel::AttachMode,
-    node::{NodeReport, Rest},
+    node::{NodeReport, Rest, UplinkReport},
 };
 
 use super::{
@@ -67,6 +67,11 @@ fn print(report: &NodeReport) {
     if !report.policies_in_audit.is_empty() {
         fact("IN AUDIT", report.policies_in_audit.join(", "));
     }
+    if let Some(uplink) = &report.uplink {
+        fact("SERVER", server(uplink));
+        let UplinkReport { sent, left_out, waiting, .. } = uplink;
+        fact("TOLD SERVER", format!("{sent} verdicts, {left_out} left out, {waiting} waiting"));
+    }
     facts.print();
     let mut pods = Table::new(&["POD", "INTERFACE", "INGRESS", "EGRESS"]);
     for row in &report.local_pods {
@@ -114,6 +119,20 @@ fn print(report: &NodeReport) {
         for problem in &status.problems {
             anstream::println!("{problem}");
         }
+    }
+}
+
+/// How the stream to the server fares, in words.
+fn server(uplink: &UplinkReport) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seconds = now.as_secs().saturating_sub(uplink.since_ms / 1_000);
+    match (&uplink.trouble, uplink.connected) {
+        (_, true) => {
+            let version = uplink.server_version.as_deref().unwrap_or("unknown");
+            format!("{}, connected for {seconds} s, version {version}", uplink.server)
+        }
+        (Some(trouble), false) => format!("{}, NOT CONNECTED for {seconds} s: {trouble}", uplink.server),
+        (None, false) => format!("{}, NOT CONNECTED for {seconds} s", uplink.server),
     }
 }
 

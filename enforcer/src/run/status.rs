@@ -47,6 +47,7 @@ impl Core {
                 problems,
                 lost_events,
                 mended: self.mends,
+                link: None,
             };
             if ready && self.failure.is_none() {
                 next.policies_version = self.store.policies_version();

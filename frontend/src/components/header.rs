@@ -2,12 +2,12 @@
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use signalbox_api::kernel::{AttachMode, EnforcerStatus};
+use signalbox_api::kernel::EnforcerStatus;
 
 use super::icon::Icon;
 use super::theme::ThemeButton;
 use crate::api::rest;
-use crate::model::time;
+use crate::model::{enforcers, time};
 use crate::route::{Desk, Route, View};
 use crate::store::{Link, Store};
 
@@ -156,7 +156,7 @@ fn EnforcerChip() -> impl IntoView {
         store.enforcers.with(|all| {
             if all.is_empty() || all.iter().any(|one| !one.enforcing) {
                 "bad"
-            } else if all.iter().any(|one| !one.problems.is_empty()) {
+            } else if all.iter().any(enforcers::wants_a_look) {
                 "wait"
             } else {
                 "good"
@@ -171,20 +171,16 @@ fn EnforcerChip() -> impl IntoView {
             many => format!("{} of {} nodes enforce", many.iter().filter(|one| one.enforcing).count(), many.len()),
         })
     });
-    let item = |one: &EnforcerStatus| {
-        let how = match one.attach {
-            Some(AttachMode::Tcx) => "tcx",
-            Some(AttachMode::Clsact) => "clsact",
-            None => "nothing attached",
-        };
-        let state = if one.enforcing { "enforcing" } else { "not enforcing" };
+    let item = move |one: &EnforcerStatus| {
+        let state = enforcers::state(one);
+        let (problems, link) = (one.problems.clone(), one.link.clone());
+        let heard = move || link.as_ref().map(|link| enforcers::heard(link, store.now_ms.get()));
         view! {
             <li>
                 <b>{one.node.clone()}</b>
-                {format!(": {state} by {how}, {} pods, generation {}, ", one.pods, one.generation)}
-                {format!("last policy applied in {}", time::micros(one.last_apply_us))}
-                {(one.lost_events > 0).then(|| format!(", {} events lost", one.lost_events))}
-                {one.problems.iter().map(|problem| view! { <p class="warn-text">{problem.clone()}</p> }).collect_view()}
+                {format!(": {state}")}
+                <p>{heard}</p>
+                {problems.into_iter().map(|problem| view! { <p class="warn-text">{problem}</p> }).collect_view()}
             </li>
         }
     };

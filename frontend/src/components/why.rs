@@ -182,7 +182,10 @@ fn kernel_card(store: Store, cell: &Cell) -> impl IntoView + use<> {
         return card("What the kernel decided", "waiting", "nothing known", vec![line.to_owned()]);
     };
     let (icon, word) = decision_lamp(Some(kernel.decision));
-    let mut lines = vec![format!("generation {}", kernel.generation)];
+    let mut lines = match kernel.nodes.as_slice() {
+        [] => vec![format!("generation {}", kernel.generation)],
+        nodes => nodes.iter().map(|one| format!("on node {}, generation {}", one.node, one.generation)).collect(),
+    };
     lines.extend(kernel.direction.map(|direction| format!("on the {direction} side")));
     lines.extend(kernel.rule.as_ref().map(|rule| format!("by {} {}", rule.policy, look::rule_path(rule))));
     if !kernel.isolated_by.is_empty() {

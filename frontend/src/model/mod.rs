@@ -3,6 +3,7 @@
 //! - [`picture`]: the state that events change.
 //! - [`directory`]: the names of endpoints as people read them.
 //! - [`look`]: one cell as lamp, words and sentence.
+//! - [`enforcers`]: the nodes' enforcers in words.
 //! - [`grid`]: the matrix's rows and columns.
 //! - [`lesson`]: the lesson's checks counted.
 //! - [`plan`]: where things stand on the map; [`track`]: the lines between them.
@@ -14,6 +15,7 @@ pub mod alone;
 pub mod check;
 pub mod directory;
 pub mod draft;
+pub mod enforcers;
 pub mod grid;
 pub mod lesson;
 pub mod look;

@@ -54,6 +54,7 @@ fn open(key: CellKey) -> Cell {
             isolated_by: Vec::new(),
             generation: 1,
             at_ms: 1,
+            nodes: Vec::new(),
         }),
         agreement: Agreement::Agree,
         since_ms: 1,

@@ -3,6 +3,7 @@
 mod completions;
 mod duration;
 mod install;
+mod join;
 mod lab;
 mod live;
 mod offline;
@@ -37,6 +38,7 @@ enum Command {
     Test(test::Args),
     Install(install::Args),
     Uninstall(uninstall::Args),
+    Join(join::Args),
     #[command(flatten)]
     Offline(signalbox_analysis::Command),
     Completions(completions::Args),
@@ -50,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
         Command::Uninstall(args) => uninstall::run(args),
+        Command::Join(args) => join::run(args),
         Command::Offline(command) => offline::run(&command),
         Command::Completions(args) => completions::run(&args),
     }
@@ -103,6 +106,7 @@ mod tests {
             "test",
             "install",
             "uninstall",
+            "join",
             "analyze",
             "explain",
             "diff",

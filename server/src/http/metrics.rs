@@ -112,6 +112,30 @@ pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
         "Events that the ring buffer had no room for.",
         per_node(|node| node.lost_events),
     );
+    let link = |status: &signalbox_api::kernel::EnforcerStatus| status.link.clone();
+    let rows = snapshot.enforcers.iter().filter_map(|node| Some((label("node", &node.node), link(node)?)));
+    let links: Vec<(String, signalbox_api::kernel::NodeLink)> = rows.collect();
+    family(
+        &mut text,
+        "signalbox_enforcer_connected",
+        "gauge",
+        "1 where the node's enforcer is heard of.",
+        links.iter().map(|(node, link)| (node.clone(), u64::from(link.lost.is_none()))),
+    );
+    family(
+        &mut text,
+        "signalbox_enforcer_behind",
+        "gauge",
+        "1 where the node's enforcer lacks a change of policies.",
+        links.iter().map(|(node, link)| (node.clone(), u64::from(link.behind_since_ms.is_some()))),
+    );
+    family(
+        &mut text,
+        "signalbox_enforcer_left_out_total",
+        "counter",
+        "Verdicts that came through no stream.",
+        links.iter().map(|(node, link)| (node.clone(), link.left_out)),
+    );
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

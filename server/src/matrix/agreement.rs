@@ -65,6 +65,7 @@ mod tests {
             isolated_by: Vec::new(),
             generation: 1,
             at_ms: 0,
+            nodes: Vec::new(),
         });
         classify(Some(&spec), probe.as_ref(), kernel.as_ref(), age)
     }

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, KernelFact, Outcome, ProbeFact, SpecFact};
+use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, Outcome, ProbeFact, SpecFact};
 use signalbox_api::flow::Decision;
 use signalbox_api::kernel::FlowEvent;
 use signalbox_api::state::Enforcement;
 
 use super::agreement::{Age, classify};
+use super::enforcers::Voice;
 use super::flights::ProbeId;
 use super::model::Target;
+use super::verdict::Judges;
 
 /// All cells.
 #[derive(Debug, Default)]
@@ -21,12 +23,14 @@ pub struct Cells {
 }
 
 /// What all cells are classified by.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Standing {
     /// Probes that were sent before this moment may have met an older state of affairs.
     settled_from: u64,
-    /// Somebody enforces and tells: without its word nothing agrees.
-    enforced: bool,
+    /// The node of each pod.
+    nodes: BTreeMap<String, String>,
+    /// What each node's kernel tells: without the words of those that judge it, no cell agrees.
+    voices: BTreeMap<String, Voice>,
 }
 
 #[derive(Debug)]
@@ -36,13 +40,26 @@ struct State {
     newest: Option<(ProbeId, u64)>,
     /// When the probe was sent whose fact the cell shows.
     shown: u64,
-    /// The kernel has not told of the probe whose fact the cell shows: its own fact is of an earlier one.
-    unheard: bool,
+    /// What the kernels said, by node.
+    words: BTreeMap<String, Word>,
+    /// The nodes of the pods behind a Service.
+    behind: Vec<String>,
+}
+
+/// What a kernel said.
+#[derive(Debug)]
+struct Word {
+    event: FlowEvent,
+    /// It is of an earlier probe than the one whose fact the cell shows.
+    is_old: bool,
 }
 
 impl Cells {
     /// Takes over which cells there are and what the policies say of them.
-    pub fn set_targets(&mut self, targets: &BTreeMap<CellKey, Target>, wall_ms: u64) {
+    ///
+    /// `nodes`: the node of each pod.
+    pub fn set_targets(&mut self, targets: &BTreeMap<CellKey, Target>, nodes: &BTreeMap<String, String>, wall_ms: u64) {
+        self.standing.nodes.clone_from(nodes);
         let gone: Vec<CellKey> = self.cells.keys().filter(|key| !targets.contains_key(*key)).cloned().collect();
         for key in gone {
             self.cells.remove(&key);
@@ -53,30 +70,40 @@ impl Cells {
             self.gone.remove(key);
             let state = self.cells.entry(key.clone()).or_insert_with(|| {
                 self.dirty.insert(key.clone());
-                State { cell: new_cell(key, wall_ms), newest: None, shown: 0, unheard: false }
+                State::new(key, wall_ms)
             });
+            if key.to.starts_with("service:") {
+                state.behind = target.listeners.iter().filter_map(|(pod, _)| nodes.get(pod)).cloned().collect();
+            }
             if state.cell.spec.as_ref() != Some(&target.spec) {
                 let decision = |spec: &Option<SpecFact>| spec.as_ref().and_then(|spec| spec.decision);
                 if decision(&state.cell.spec) != target.spec.decision {
                     state.cell.since_ms = wall_ms;
                 }
                 state.cell.spec = Some(target.spec.clone());
-                state.classify(self.standing);
+                state.classify(&self.standing);
                 self.dirty.insert(key.clone());
             }
         }
     }
 
-    /// Whether an enforcer that tells of its verdicts is at work. Classified anew by [`Self::unsettle`].
-    pub fn set_enforced(&mut self, enforced: bool) {
-        self.standing.enforced = enforced;
+    /// What each node's kernel tells from now on. What a node said that is lost is forgotten at once.
+    pub fn set_voices(&mut self, voices: BTreeMap<String, Voice>) {
+        self.standing.voices = voices;
+        let voices = &self.standing.voices;
+        for (key, state) in &mut self.cells {
+            state.words.retain(|node, _| voices.get(node) != Some(&Voice::Lost));
+            if state.classify(&self.standing) {
+                self.dirty.insert(key.clone());
+            }
+        }
     }
 
     /// Something changed: probes sent before `from` settle no contradiction. Cells are classified anew.
     pub fn unsettle(&mut self, from: u64) {
         self.standing.settled_from = from;
         for (key, state) in &mut self.cells {
-            if state.classify(self.standing) {
+            if state.classify(&self.standing) {
                 self.dirty.insert(key.clone());
             }
         }
@@ -90,29 +117,25 @@ impl Cells {
     }
 
     /// A probe has ended. Passed over where a newer one is under way.
-    pub fn probed(&mut self, key: &CellKey, id: ProbeId, fact: ProbeFact, kernel: Option<&FlowEvent>) {
+    pub fn probed(&mut self, key: &CellKey, id: ProbeId, fact: ProbeFact, words: &BTreeMap<String, FlowEvent>) {
         let Some(state) = self.cells.get_mut(key) else { return };
         let Some((_, sent)) = state.newest.filter(|(newest, _)| *newest == id) else { return };
         state.shown = sent;
         state.set_probe(fact);
-        match kernel {
-            Some(event) => {
-                state.take_kernel(event);
-            }
-            None => state.drop_stale_kernel(),
-        }
-        state.classify(self.standing);
+        state.drop_stale_words();
+        words.values().for_each(|word| state.take_word(word));
+        state.classify(&self.standing);
         self.dirty.insert(key.clone());
     }
 
-    /// The kernel told of a probe after it had ended.
-    pub fn judged(&mut self, key: &CellKey, id: ProbeId, kernel: &FlowEvent) {
+    /// Kernels told of a probe after it had ended.
+    pub fn judged(&mut self, key: &CellKey, id: ProbeId, words: &BTreeMap<String, FlowEvent>) {
         let Some(state) = self.cells.get_mut(key) else { return };
         if state.newest.is_none_or(|(newest, _)| newest != id) {
             return;
         }
-        state.take_kernel(kernel);
-        state.classify(self.standing);
+        words.values().for_each(|word| state.take_word(word));
+        state.classify(&self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -120,11 +143,13 @@ impl Cells {
     pub fn observed(&mut self, key: &CellKey, kernel: &FlowEvent, tick: u64) {
         let Some(state) = self.cells.get_mut(key) else { return };
         state.shown = tick;
-        if state.cell.kernel.as_ref().map(|known| known.decision) != Some(kernel.decision) {
+        let decision = |state: &State| state.cell.kernel.as_ref().map(|known| known.decision);
+        let before = decision(state);
+        state.take_word(kernel);
+        state.classify(&self.standing);
+        if decision(state) != before {
             state.cell.since_ms = kernel.at_us / 1_000;
         }
-        state.take_kernel(kernel);
-        state.classify(self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -167,8 +192,8 @@ impl Cells {
             detail: Some(detail.to_owned()),
             at_ms: wall_ms,
         });
-        state.cell.kernel = None;
-        state.classify(self.standing);
+        state.words.clear();
+        state.classify(&self.standing);
         self.dirty.insert(key.clone());
     }
 
@@ -194,6 +219,18 @@ impl Cells {
 }
 
 impl State {
+    fn new(key: &CellKey, wall_ms: u64) -> Self {
+        let cell = Cell {
+            key: key.clone(),
+            probe: None,
+            spec: None,
+            kernel: None,
+            agreement: Agreement::Unsettled,
+            since_ms: wall_ms,
+        };
+        Self { cell, newest: None, shown: 0, words: BTreeMap::new(), behind: Vec::new() }
+    }
+
     fn set_probe(&mut self, fact: ProbeFact) {
         if self.cell.probe.as_ref().map(|known| known.outcome) != Some(fact.outcome) {
             self.cell.since_ms = fact.at_ms;
@@ -201,23 +238,20 @@ impl State {
         self.cell.probe = Some(fact);
     }
 
-    /// A kernel's fact of the probe before stands only as long as nothing says otherwise, since its word on this one may
-    /// be under way. Where that does not come, the next probe shows it.
-    fn drop_stale_kernel(&mut self) {
+    /// A kernel's word on the probe before stands only as long as nothing says otherwise, since its word on this one may be
+    /// under way. Where that does not come, the next probe shows it.
+    fn drop_stale_words(&mut self) {
         let probe = self.cell.probe.as_ref().and_then(|fact| fact.outcome.decision());
         let spec = self.cell.spec.as_ref().and_then(|fact| fact.decision);
-        let kernel = self.cell.kernel.as_ref().map(|fact| fact.decision);
-        if self.unheard || kernel != probe || (spec.is_some() && kernel != spec) {
-            self.cell.kernel = None;
-        }
-        self.unheard = true;
+        let is_denied = self.words.values().any(|word| word.event.decision == Decision::Denied);
+        let kernels = if is_denied { Decision::Denied } else { Decision::Allowed };
+        let fits = probe == Some(kernels) && spec.is_none_or(|spec| spec == kernels);
+        self.words.retain(|_, word| fits && !std::mem::replace(&mut word.is_old, true));
     }
 
-    /// The kernel's word on the probe that the cell shows: what it decided, and which pod behind a Service it was about.
-    fn take_kernel(&mut self, event: &FlowEvent) {
-        self.cell.kernel = Some(kernel_fact(event));
-        self.unheard = false;
-        self.strengthen();
+    /// A kernel's word on the probe that the cell shows: what it decided, and which pod behind a Service it was about.
+    fn take_word(&mut self, event: &FlowEvent) {
+        self.words.insert(event.node.clone(), Word { event: event.clone(), is_old: false });
         if let Some(fact) = &mut self.cell.probe
             && self.cell.key.to.starts_with("service:")
             && let Some(pod) = &event.destination_pod
@@ -241,29 +275,19 @@ impl State {
         classify(self.cell.spec.as_ref(), self.cell.probe.as_ref(), self.cell.kernel.as_ref(), age)
     }
 
-    fn classify(&mut self, standing: Standing) -> bool {
+    /// Merges the kernels' words, and looks whether all agrees. Gives back whether something of that is new.
+    fn classify(&mut self, standing: &Standing) -> bool {
+        let backend = self.cell.probe.as_ref().and_then(|fact| fact.backend.as_deref());
+        let judges = Judges::of(&self.cell.key, &standing.nodes, &self.behind, backend);
+        let verdict = judges.combine(self.words.values().map(|word| &word.event), &standing.voices);
+        let is_other_fact = self.cell.kernel != verdict.fact;
+        self.cell.kernel = verdict.fact;
+        self.strengthen();
         let age = if self.shown < standing.settled_from { Age::Changing } else { Age::Settled };
         let mut agreement = self.agreement(age);
-        // A pod reaches itself by its own address without leaving its namespace: no hook sees that.
-        let judged = standing.enforced && self.cell.key.from != self.cell.key.to;
-        if agreement == Agreement::Agree && judged && self.cell.kernel.is_none() {
+        if agreement == Agreement::Agree && verdict.is_missing {
             agreement = Agreement::Unsettled;
         }
-        std::mem::replace(&mut self.cell.agreement, agreement) != agreement
-    }
-}
-
-fn new_cell(key: &CellKey, wall_ms: u64) -> Cell {
-    Cell { key: key.clone(), probe: None, spec: None, kernel: None, agreement: Agreement::Unsettled, since_ms: wall_ms }
-}
-
-fn kernel_fact(event: &FlowEvent) -> KernelFact {
-    KernelFact {
-        decision: event.decision,
-        direction: event.direction,
-        rule: event.rule.clone(),
-        isolated_by: event.isolated_by.clone(),
-        generation: event.generation,
-        at_ms: event.at_us / 1_000,
+        std::mem::replace(&mut self.cell.agreement, agreement) != agreement || is_other_fact
     }
 }

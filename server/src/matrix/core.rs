@@ -14,6 +14,7 @@ use signalbox_api::state::{DnsFact, Endpoint, Enforcement, Event, FlowPulse, Les
 use super::Now;
 use super::cells::Cells;
 use super::controls::Controls;
+use super::enforcers::{Enforcers, Voice};
 use super::flights::{Flight, Flights, ProbeId};
 use super::model::{Model, Place, Target, Vantage, absolute};
 use super::parse::Run;
@@ -26,7 +27,7 @@ const AGENT_SLACK_MS: u64 = 1_500;
 /// How long after a round's end the kernel's events for it may still come.
 const KERNEL_SLACK_MS: u64 = 30;
 
-/// How long rounds wait for the enforcer to find a new pod.
+/// How long rounds wait for the enforcers to find a new pod.
 const PODS_AWAITED_MS: u64 = 500;
 
 /// What the core needs to be told once.
@@ -80,7 +81,7 @@ pub enum Command {
 pub struct Difference {
     /// Every kind has been listed.
     pub synced: bool,
-    /// A policy is new, changed or gone: what the enforcer has to catch up with.
+    /// A policy is new, changed or gone: what the enforcers have to catch up with.
     pub policy: Option<Catch>,
 }
 
@@ -106,11 +107,12 @@ pub struct Core {
     agents: BTreeMap<String, Agent>,
     resolves: HashMap<u64, (String, String, u64)>,
     dns: BTreeMap<(String, String), DnsFact>,
-    enforcer: Option<EnforcerStatus>,
+    enforcers: Enforcers,
+    voices: BTreeMap<String, Voice>,
     running: Option<Running>,
     round: RoundInfo,
     synced_at: Option<u64>,
-    /// Since when the enforcer lacks a pod that is there.
+    /// Since when an enforcer lacks a pod that is there.
     pods_awaited_since: Option<u64>,
     first_done: bool,
     last_ended: u64,
@@ -132,6 +134,7 @@ pub struct Core {
 struct Stale {
     endpoints: bool,
     dns: bool,
+    enforcers: bool,
 }
 
 #[derive(Debug)]
@@ -181,7 +184,8 @@ impl Core {
             agents: BTreeMap::new(),
             resolves: HashMap::new(),
             dns: BTreeMap::new(),
-            enforcer: None,
+            enforcers: Enforcers::default(),
+            voices: BTreeMap::new(),
             running: None,
             round: RoundInfo::default(),
             synced_at: None,
@@ -220,11 +224,16 @@ impl Core {
         let dns = self.dns.len();
         self.dns.retain(|(from, name), _| model.vantages.contains_key(from) && model.dns_names.contains(name));
         self.stale.dns |= self.dns.len() != dns;
-        let cells_differ = old.targets != self.model.targets;
+        let cells_differ = old.targets != self.model.targets || old.nodes != self.model.nodes;
         if cells_differ {
-            self.cells.set_targets(&self.model.targets, now.wall_ms);
+            self.cells.set_targets(&self.model.targets, &self.model.nodes, now.wall_ms);
             self.unprobed = Unprobed::of(&self.model);
         }
+        let nodes = &self.model.node_names;
+        if !nodes.is_empty() && self.enforcers.keep(|node| nodes.contains(node)) {
+            self.enforcers_changed(now);
+        }
+        self.look_who_lags(now);
         if !cells_differ && difference.policy.is_none() {
             return;
         }
@@ -329,28 +338,61 @@ impl Core {
         }
     }
 
-    /// The enforcer's condition changed.
+    /// Somebody connected who speaks for a node.
+    pub fn enforcer_connected(&mut self, node: &str, version: &str, now: Now) {
+        self.enforcers.connected(node, version, now);
+        self.enforcers_changed(now);
+    }
+
+    /// An enforcer's condition changed. One that has not connected before is in this process.
     pub fn enforcer(&mut self, status: EnforcerStatus, now: Now) {
-        let enforcing = |status: &Option<EnforcerStatus>| status.as_ref().map(|status| status.enforcing);
-        let before = enforcing(&self.enforcer);
-        if self.enforcer.as_ref() == Some(&status) {
-            return;
-        }
-        self.enforcer = Some(status.clone());
-        self.events.push(Event::Enforcers(vec![status]));
-        if before != enforcing(&self.enforcer) {
-            self.cells.set_enforced(enforcing(&self.enforcer) == Some(true));
-            self.look_for_enforcement();
-            self.cells.unsettle(now.tick + self.options.settle_ms);
-            if self.first_started() {
-                self.schedule.changed(Cause::PolicyChange, None, now.tick);
-            }
+        if self.enforcers.told(status, now) {
+            self.enforcers.compare(self.model.policies_version, now);
+            self.enforcers_changed(now);
         }
     }
 
-    /// The generation that the kernel uses, as far as is known.
-    pub fn generation(&self) -> u32 {
-        self.enforcer.as_ref().map_or(0, |status| status.generation)
+    /// What is known of the stream to a node.
+    pub fn enforcer_measured(&mut self, node: &str, round_trip_us: Option<u64>, left_out: u64) {
+        if self.enforcers.measured(node, round_trip_us, left_out) {
+            self.stale.enforcers = true;
+        }
+    }
+
+    /// Nothing is heard of a node's enforcer any more. Its kernel may go on enforcing: what it decides is not known.
+    pub fn enforcer_lost(&mut self, node: &str, why: String, now: Now) {
+        self.enforcers.lost(node, why, now);
+        self.enforcers_changed(now);
+    }
+
+    /// A node's enforcer has ended, and its kernel enforces no more.
+    pub fn enforcer_ended(&mut self, node: &str, now: Now) {
+        self.enforcers.ended(node);
+        self.enforcers_changed(now);
+    }
+
+    /// Each node's generation at a moment, as far as is known.
+    pub fn generations_at(&self, tick: u64) -> BTreeMap<String, u32> {
+        self.enforcers.generations_at(tick)
+    }
+
+    fn enforcers_changed(&mut self, now: Now) {
+        self.stale.enforcers = true;
+        self.look_for_enforcement();
+        let voices = self.enforcers.voices();
+        if voices == self.voices {
+            return;
+        }
+        self.voices.clone_from(&voices);
+        self.cells.set_voices(voices);
+        self.cells.unsettle(now.tick + self.options.settle_ms);
+        if self.first_started() {
+            self.schedule.changed(Cause::PolicyChange, None, now.tick);
+        }
+    }
+
+    fn look_who_lags(&mut self, now: Now) {
+        self.stale.enforcers |= self.enforcers.compare(self.model.policies_version, now);
     }
 
     /// Someone wants a round.
@@ -395,7 +437,7 @@ impl Core {
         }
         self.end_round(now);
         self.flights.expire(now.tick);
-        match self.has_all_pods() {
+        match self.have_all_pods() {
             true => self.pods_awaited_since = None,
             false => {
                 self.pods_awaited_since.get_or_insert(now.tick);
@@ -449,6 +491,9 @@ impl Core {
         }
         if !self.flows.is_empty() {
             events.push(Event::Flows(std::mem::take(&mut self.flows)));
+        }
+        if std::mem::take(&mut self.stale.enforcers) {
+            events.push(Event::Enforcers(self.enforcers.list()));
         }
         if std::mem::take(&mut self.stale.dns) {
             events.push(Event::Dns(self.dns.values().cloned().collect()));
@@ -533,8 +578,8 @@ impl Core {
             let ready = self.model.complete
                 && (self.model.nothing_to_try || !self.model.targets.is_empty())
                 && self.model.vantages.keys().all(up)
-                && self.enforcer.as_ref().is_none_or(|status| status.enforcing)
-                && self.has_all_pods();
+                && self.enforcers.all_enforce()
+                && self.have_all_pods();
             if ready || now.tick >= synced + self.options.first_round_wait_ms {
                 self.cells.unsettle(now.tick + self.options.settle_ms);
                 self.schedule.changed(Cause::Start, None, 0);
@@ -549,14 +594,13 @@ impl Core {
         if self.pods_awaited_since.is_some_and(|since| now.tick < since + PODS_AWAITED_MS) {
             return None;
         }
-        self.schedule.due(now.tick, self.running.is_some(), self.enforcer.as_ref())
+        let caught_up = |catch: &Catch| self.enforcers.caught_up(catch, &self.model.enforceable);
+        self.schedule.due(now.tick, self.running.is_some(), caught_up)
     }
 
-    /// Whether the enforcer has taken every pod of its node in charge.
-    fn has_all_pods(&self) -> bool {
-        self.enforcer.as_ref().is_none_or(|status| {
-            !status.enforcing || self.model.enforceable.get(&status.node).is_none_or(|pods| status.pods >= *pods)
-        })
+    /// Whether the enforcers have taken every pod of their nodes in charge.
+    fn have_all_pods(&self) -> bool {
+        self.enforcers.have_all_pods(&self.model.enforceable)
     }
 
     fn start_round(&mut self, pending: Pending, now: Now) {
@@ -662,7 +706,7 @@ impl Core {
                 sent: now.tick,
                 deadline: self.deadline(now),
                 started: None,
-                kernel: None,
+                words: BTreeMap::new(),
                 ended: None,
             },
         );
@@ -679,14 +723,13 @@ impl Core {
         id
     }
 
-    /// The kernel told of a probe: one that is under way ends now if it was denied.
+    /// A kernel told of a probe: one that is under way ends now if it was denied.
     fn kernel_told(&mut self, id: ProbeId) {
         self.counts.kernel_events += 1;
         let Some(flight) = self.flights.get(id) else { return };
-        let Some(event) = &flight.kernel else { return };
         if flight.ended.is_some() {
-            self.cells.judged(&flight.cell, id, event);
-        } else if event.decision == Decision::Denied {
+            self.cells.judged(&flight.cell, id, &flight.words);
+        } else if flight.denial().is_some() {
             let at = flight.cell.from.clone();
             self.commands.push(Command::Send { at, requests: vec![Request::Dropped { id: id.0 }] });
         }
@@ -715,7 +758,7 @@ impl Core {
             return;
         }
         let protocol = flight.cell.protocol;
-        let hit = flight.kernel.as_ref().and_then(|event| event.destination_pod.clone());
+        let hit = flight.words.values().find_map(|event| event.destination_pod.clone());
         let mut listeners = target.listeners.clone();
         if let Some(pod) = hit.map(|pod| format!("pod:{pod}"))
             && listeners.iter().any(|(known, _)| *known == pod)
@@ -748,18 +791,18 @@ impl Core {
 
     fn finish(&mut self, id: ProbeId, fact: ProbeFact, now: Now) {
         let Some(flight) = self.flights.get(id).filter(|flight| flight.ended.is_none()) else { return };
-        let (key, kernel) = (flight.cell.clone(), flight.kernel.clone());
+        let (key, words) = (flight.cell.clone(), flight.words.clone());
+        let side = flight.denial().and_then(|event| event.direction);
         self.flights.ended(id, now.tick);
         *self.counts.probes.entry(fact.outcome.as_str()).or_default() += 1;
         let spec_side = || {
             let spec = &self.model.targets.get(&key)?.spec;
             spec.sides.iter().find(|side| side.decision == Decision::Denied).map(|side| side.direction)
         };
-        let stopped_at: Option<Direction> = (fact.outcome == Outcome::Dropped)
-            .then(|| kernel.as_ref().and_then(|event| event.direction).or_else(spec_side))
-            .flatten();
+        let stopped_at: Option<Direction> =
+            (fact.outcome == Outcome::Dropped).then(|| side.or_else(spec_side)).flatten();
         self.flows.push(FlowPulse { key: key.clone(), outcome: fact.outcome, stopped_at });
-        self.cells.probed(&key, id, fact, kernel.as_ref());
+        self.cells.probed(&key, id, fact, &words);
         self.close(id.0);
         self.end_round(now);
     }
@@ -796,10 +839,7 @@ impl Core {
 
     /// Who enforces, as far as what is known of the cells tells.
     fn look_for_enforcement(&mut self) {
-        let found = match self.enforcer {
-            Some(_) => Enforcement::Signalbox,
-            None => self.cells.enforcement(),
-        };
+        let found = if self.enforcers.is_empty() { self.cells.enforcement() } else { Enforcement::Signalbox };
         if std::mem::replace(&mut self.enforcement, found) != found {
             self.events.push(Event::Enforcement(found));
         }
@@ -817,8 +857,8 @@ impl Core {
     }
 
     fn answer(&mut self, now: Now) {
-        // What the kernel allowed it may tell a moment after the answer has come.
-        let told = self.enforcer.is_none() || now.tick >= self.last_ended + KERNEL_SLACK_MS;
+        // What a kernel allowed it may tell a moment after the answer has come.
+        let told = self.enforcers.is_empty() || now.tick >= self.last_ended + KERNEL_SLACK_MS;
         let quiet = self.running.is_none() && !self.schedule.is_pending() && told;
         let number = self.round.number;
         let commands = &mut self.commands;
@@ -846,8 +886,7 @@ impl Core {
 
 /// Whether nothing came back where nothing need have come back.
 fn is_mere_silence(fact: &ProbeFact, flight: &Flight, target: &Target) -> bool {
-    let denied = flight.kernel.as_ref().is_some_and(|event| event.decision == Decision::Denied);
-    let silent = fact.outcome == Outcome::Dropped && fact.evidence == Evidence::Timeout && !denied;
+    let silent = fact.outcome == Outcome::Dropped && fact.evidence == Evidence::Timeout && flight.denial().is_none();
     silent && flight.cell.protocol == Protocol::Udp && !target.answers
 }
 

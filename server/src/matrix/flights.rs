@@ -3,7 +3,7 @@
 //! An event names a flow by its source's pod or address, port and protocol; where to it went says which of several
 //! connections from one port it is. Events and the agent's lines come by different ways, so either may be first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use signalbox_api::cell::CellKey;
@@ -34,10 +34,17 @@ pub struct Flight {
     pub deadline: u64,
     /// Source and destination, before translation; absent until the agent tells.
     pub started: Option<(SocketAddr, SocketAddr)>,
-    /// What the kernel said. A denial stays: what passes later belongs to another set of policies.
-    pub kernel: Option<FlowEvent>,
+    /// What the kernels said, by node. A denial stays: what passes later belongs to another set of policies.
+    pub words: BTreeMap<String, FlowEvent>,
     /// When it ended.
     pub ended: Option<u64>,
+}
+
+impl Flight {
+    /// The word of a node that denied it.
+    pub fn denial(&self) -> Option<&FlowEvent> {
+        self.words.values().find(|event| event.decision == Decision::Denied)
+    }
 }
 
 /// All of them.
@@ -153,10 +160,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 fn take(flight: &mut Flight, event: FlowEvent) {
-    if flight.kernel.as_ref().is_some_and(|known| known.decision == Decision::Denied) {
+    if flight.words.get(&event.node).is_some_and(|known| known.decision == Decision::Denied) {
         return;
     }
-    flight.kernel = Some(event);
+    flight.words.insert(event.node.clone(), event);
 }
 
 #[cfg(test)]
@@ -171,7 +178,7 @@ mod tests {
             sent: 0,
             deadline: 3_000,
             started: None,
-            kernel: None,
+            words: BTreeMap::new(),
             ended: None,
         }
     }
@@ -229,8 +236,7 @@ mod tests {
         flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND]));
         assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Denied), 10), None);
         assert!(start(&mut flights, 1));
-        let kernel = flights.get(ProbeId(1)).and_then(|flight| flight.kernel.clone()).expect("an event");
-        assert_eq!(kernel.decision, Decision::Denied);
+        assert!(flights.get(ProbeId(1)).and_then(Flight::denial).is_some());
     }
 
     #[test]
@@ -265,7 +271,10 @@ mod tests {
         }
         assert_eq!(flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Denied), 0), Some(ProbeId(2)));
         flights.event(event(LOCAL, Some("a/x"), BACKEND, Decision::Allowed), 0);
-        let kernel = flights.get(ProbeId(2)).and_then(|flight| flight.kernel.clone()).expect("an event");
-        assert_eq!(kernel.decision, Decision::Denied);
+        assert!(flights.get(ProbeId(2)).and_then(Flight::denial).is_some());
+        let elsewhere = FlowEvent { node: "other".to_owned(), ..event(LOCAL, Some("a/x"), BACKEND, Decision::Allowed) };
+        flights.event(elsewhere, 0);
+        let words = &flights.get(ProbeId(2)).expect("the probe").words;
+        assert_eq!(words.values().map(|word| word.decision).collect::<Vec<_>>(), [Decision::Denied, Decision::Allowed]);
     }
 }

@@ -56,6 +56,10 @@ pub struct Model {
     pub left_out: Option<String>,
     /// Pods that an enforcer has to take in charge, counted by node: those with an address of their own.
     pub enforceable: BTreeMap<String, u32>,
+    /// The node of each pod whose connections an enforcer can judge, by endpoint id.
+    pub nodes: BTreeMap<String, String>,
+    /// The cluster's nodes.
+    pub node_names: BTreeSet<String>,
 }
 
 /// Where probes start.
@@ -137,9 +141,13 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
         policies_version: objects.of(Kind::NetworkPolicy).map(|object| object.version).max().unwrap_or(0),
         ..Model::default()
     };
-    for node in objects.of(Kind::Pod).filter_map(parse::enforceable_on) {
-        *model.enforceable.entry(node).or_default() += 1;
+    for pod in objects.of(Kind::Pod) {
+        if let Some(node) = parse::enforceable_on(pod) {
+            model.nodes.insert(pod_id(&pod.key.namespace, &pod.key.name), node.clone());
+            *model.enforceable.entry(node).or_default() += 1;
+        }
     }
+    model.node_names = objects.of(Kind::Node).map(|node| node.key.name.clone()).collect();
     for pod in &pods {
         let id = pod_id(&pod.namespace, &pod.name);
         let vantage = is_vantage(pod, options);

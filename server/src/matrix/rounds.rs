@@ -1,9 +1,8 @@
 //! When the next round starts, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use signalbox_api::cell::CellKey;
-use signalbox_api::kernel::EnforcerStatus;
 
 /// How long changes are gathered before they start a round.
 const GATHER_MS: u64 = 3;
@@ -55,13 +54,13 @@ pub enum Scope {
     Some(BTreeSet<CellKey>),
 }
 
-/// What the enforcer has to have done before a round makes sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the enforcers have to have done before a round makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Catch {
     /// Hold this version of the policies.
     Version(u64),
-    /// Hold this version, or at least another generation than this one.
-    Gone(u64, u32),
+    /// Hold this version, or at least another generation than this one of their node.
+    Gone(u64, BTreeMap<String, u32>),
 }
 
 /// A round that is to run.
@@ -92,9 +91,12 @@ impl Schedule {
             Cause::Asked => now + ASKED_MS,
             Cause::Interval | Cause::PolicyChange | Cause::Start => now + GATHER_MS,
         };
-        let catch = catch.map(|catch| match catch {
-            Catch::Version(_) => (catch, now + CATCH_UP_MS),
-            Catch::Gone(..) => (catch, now + CATCH_UP_GONE_MS),
+        let catch = catch.map(|catch| {
+            let patience = match catch {
+                Catch::Version(_) => CATCH_UP_MS,
+                Catch::Gone(..) => CATCH_UP_GONE_MS,
+            };
+            (catch, now + patience)
         });
         self.merge(Pending { cause, scope: Scope::All, not_before, catch });
     }
@@ -151,14 +153,14 @@ impl Schedule {
     }
 
     /// Takes the round that is due. One for some cells waits while another runs.
-    pub fn due(&mut self, now: u64, running: bool, enforcer: Option<&EnforcerStatus>) -> Option<Pending> {
+    pub fn due(&mut self, now: u64, running: bool, caught_up: impl FnOnce(&Catch) -> bool) -> Option<Pending> {
         let pending = self.pending.as_ref()?;
         if now < pending.not_before || (running && pending.scope != Scope::All) {
             return None;
         }
-        if let Some((catch, until)) = pending.catch
-            && now < until
-            && !caught_up(catch, enforcer)
+        if let Some((catch, until)) = &pending.catch
+            && now < *until
+            && !caught_up(catch)
         {
             return None;
         }
@@ -175,17 +177,7 @@ impl Schedule {
         if now < pending.not_before {
             return Some(pending.not_before);
         }
-        pending.catch.map(|(_, until)| until).filter(|until| *until > now)
-    }
-}
-
-fn caught_up(catch: Catch, enforcer: Option<&EnforcerStatus>) -> bool {
-    let Some(enforcer) = enforcer.filter(|enforcer| enforcer.enforcing) else {
-        return true;
-    };
-    match catch {
-        Catch::Version(version) => enforcer.policies_version >= version,
-        Catch::Gone(version, generation) => enforcer.policies_version >= version || enforcer.generation != generation,
+        pending.catch.as_ref().map(|(_, until)| *until).filter(|until| *until > now)
     }
 }
 
@@ -193,37 +185,18 @@ fn caught_up(catch: Catch, enforcer: Option<&EnforcerStatus>) -> bool {
 mod tests {
     use super::*;
 
-    fn enforcer(version: u64, generation: u32) -> EnforcerStatus {
-        EnforcerStatus { enforcing: true, policies_version: version, generation, ..EnforcerStatus::default() }
-    }
-
     #[test]
-    fn a_policy_change_waits_for_the_enforcer_but_not_for_ever() {
+    fn a_policy_change_waits_for_the_enforcers_but_not_for_ever() {
         let cases = [
-            ("gathering", 2, Some(enforcer(7, 1)), false),
-            ("caught up", 3, Some(enforcer(7, 1)), true),
-            ("behind", 3, Some(enforcer(6, 1)), false),
-            ("behind for too long", CATCH_UP_MS, Some(enforcer(6, 1)), true),
-            ("nobody enforces", 3, None, true),
-            ("the enforcer is off", 3, Some(EnforcerStatus::default()), true),
+            ("gathering", 2, true, false),
+            ("caught up", 3, true, true),
+            ("behind", 3, false, false),
+            ("behind for too long", CATCH_UP_MS, false, true),
         ];
-        for (what, now, enforcer, due) in cases {
+        for (what, now, caught_up, due) in cases {
             let mut schedule = Schedule::default();
             schedule.changed(Cause::PolicyChange, Some(Catch::Version(7)), 0);
-            assert_eq!(schedule.due(now, true, enforcer.as_ref()).is_some(), due, "{what}");
-        }
-    }
-
-    #[test]
-    fn a_policy_that_is_gone_is_known_by_version_or_generation() {
-        for (what, enforcer, due) in [
-            ("by version", enforcer(9, 4), true),
-            ("by generation", enforcer(8, 5), true),
-            ("not yet", enforcer(8, 4), false),
-        ] {
-            let mut schedule = Schedule::default();
-            schedule.changed(Cause::PolicyChange, Some(Catch::Gone(9, 4)), 0);
-            assert_eq!(schedule.due(5, false, Some(&enforcer)).is_some(), due, "{what}");
+            assert_eq!(schedule.due(now, true, |_| caught_up).is_some(), due, "{what}");
         }
     }
 
@@ -232,7 +205,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.changed(Cause::PodChange, None, 0);
         schedule.changed(Cause::PolicyChange, None, 1);
-        let due = schedule.due(4, false, None).expect("a round");
+        let due = schedule.due(4, false, |_| true).expect("a round");
         assert_eq!((due.cause, due.scope), (Cause::PolicyChange, Scope::All));
         assert!(!schedule.is_pending());
     }
@@ -241,10 +214,10 @@ mod tests {
     fn pods_that_change_in_flocks_do_not_start_a_round_each() {
         let mut schedule = Schedule::default();
         schedule.changed(Cause::PodChange, None, 0);
-        assert!(schedule.due(3, false, None).is_some());
+        assert!(schedule.due(3, false, |_| true).is_some());
         schedule.changed(Cause::PodChange, None, 4);
-        assert!(schedule.due(50, false, None).is_none());
-        assert!(schedule.due(3 + POD_DISTANCE_MS, false, None).is_some());
+        assert!(schedule.due(50, false, |_| true).is_none());
+        assert!(schedule.due(3 + POD_DISTANCE_MS, false, |_| true).is_some());
     }
 
     #[test]
@@ -258,7 +231,7 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.follow_up(BTreeSet::from([key]), 0);
         assert_eq!(schedule.next_look(0), Some(20));
-        assert!(schedule.due(20, true, None).is_none());
-        assert!(schedule.due(20, false, None).is_some());
+        assert!(schedule.due(20, true, |_| true).is_none());
+        assert!(schedule.due(20, false, |_| true).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! Cells of pods without a probe: what the kernel decides on their own traffic belongs to them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use signalbox_api::cell::CellKey;
 use signalbox_api::flow::Protocol;
@@ -13,6 +13,8 @@ use super::model::Model;
 #[derive(Debug, Default)]
 pub struct Unprobed {
     cells: HashMap<String, HashMap<(SocketAddr, Protocol), CellKey>>,
+    /// The pod that has an address: the node of the destination does not know the source by name.
+    pods: HashMap<IpAddr, String>,
 }
 
 impl Unprobed {
@@ -28,12 +30,19 @@ impl Unprobed {
                 of_pod.insert((*destination, key.protocol), key.clone());
             }
         }
-        Self { cells }
+        let pods = model
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| Some((endpoint.id.strip_prefix("pod:")?, &endpoint.addresses)));
+        let pods = pods.filter(|(pod, _)| cells.contains_key(*pod));
+        let pods = pods.flat_map(|(pod, addresses)| addresses.iter().map(|address| (*address, pod.to_owned())));
+        Self { pods: pods.collect(), cells }
     }
 
     /// The cell that an event is about.
     pub fn cell_of(&self, event: &FlowEvent) -> Option<&CellKey> {
         let destination = SocketAddr::new(event.destination.ip().to_canonical(), event.destination.port());
-        self.cells.get(event.source_pod.as_ref()?)?.get(&(destination, event.protocol))
+        let source = event.source_pod.as_ref().or_else(|| self.pods.get(&event.source.ip().to_canonical()))?;
+        self.cells.get(source)?.get(&(destination, event.protocol))
     }
 }

@@ -44,6 +44,7 @@ fn open_cell(from: &Endpoint, to: &Endpoint, port: u16) -> Cell {
             isolated_by: Vec::new(),
             generation: 1,
             at_ms: 1,
+            nodes: Vec::new(),
         }),
         agreement: Agreement::Agree,
         since_ms: 1,

@@ -1,0 +1,5 @@
+//! Server and enforcer, and server and outside host, over a real stream on loopback; the API is the lab's, the kernel is played.
+
+mod join;
+mod support;
+mod uplink;

@@ -1,0 +1,8 @@
+//! The core without clock or socket: what goes in, what comes out.
+
+mod agents;
+mod cells;
+mod enforcers;
+mod kernel;
+mod rounds;
+mod support;
