@@ -8,6 +8,7 @@
 //! - [`links`]: programs on interfaces, and [`filters`] where they are filters; [`netns`]: work inside a namespace.
 //! - [`pins`]: what outlives the process; [`adopt`]: how the next one takes it over; [`uninstall`]: how it ends.
 //! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
+//! - [`lanes`]: pods behind bridges.
 //! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
@@ -32,6 +33,7 @@ mod filters;
 mod frame;
 mod group;
 mod interfaces;
+mod lanes;
 mod links;
 pub mod metrics;
 pub mod names;

@@ -66,7 +66,7 @@ impl Node {
         let (ring, known) = datapath.take_events().expect("the object has the ring buffer");
         let reader = EventReader::start(ring, known, NODE.to_owned(), sender).expect("a thread");
         let addresses = ["198.51.100.1", "fd00:1::1"].map(|text| text.parse().expect("an address"));
-        datapath.set_node(NodeAddresses { addresses: addresses.into(), translated_ports: [].into() }).expect("written");
+        datapath.set_node(NodeAddresses { addresses: addresses.into(), ..NodeAddresses::default() }).expect("written");
         let interfaces = names.iter().map(|name| space.interface(name)).collect();
         Self { uplink: space.interface("up0"), interfaces, space, datapath, events, _reader: reader }
     }

@@ -69,7 +69,7 @@ impl Bench {
             datapath.bind(pod_ref(pod), lab.node.interface(veth)).unwrap_or_else(|error| panic!("{error:#?}"));
         }
         let addresses = [NODE, "fe80::1"].map(ip).into();
-        datapath.set_node(NodeAddresses { addresses, translated_ports: [].into() }).expect("written");
+        datapath.set_node(NodeAddresses { addresses, ..NodeAddresses::default() }).expect("written");
         let ports = json!([
             {"port": 80}, {"port": 53, "protocol": "UDP"}, {"port": 5000, "protocol": "SCTP"},
         ]);

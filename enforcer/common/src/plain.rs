@@ -8,7 +8,8 @@ use crate::{
     address::Address,
     flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
     policy::{
-        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey, Unjudged,
+        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey,
+        TranslatedKey, Unjudged,
     },
 };
 
@@ -42,6 +43,7 @@ plain! {
     RangeKey: 16,
     Judgement: 4,
     NodePortKey: 4,
+    TranslatedKey: 20,
     FlowKey: 40,
     Flow: 28,
     FragmentKey: 40,
