@@ -642,7 +642,7 @@ impl CountsReader {
         let rows = sys::entries::<CountKey, Counts>(self.map.as_fd(), COUNTS_CAPACITY)
             .map_err(|source| Error::Map { map: "COUNTS", source })?;
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(rows.iter().filter_map(|(key, counts)| names.count(key, counts)).collect())
+        Ok(rows.iter().map(|(key, counts)| names.count(key, counts)).collect())
     }
 }
 

@@ -153,7 +153,7 @@ impl Bench {
             node: "lab".to_owned(),
             decision,
             direction: (decision == Decision::Denied).then_some(Direction::Ingress),
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: address(LOCAL),
             destination: address(BACKEND),
             source_pod: Some("a/x".to_owned()),
