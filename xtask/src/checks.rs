@@ -53,6 +53,7 @@ pub fn tests(filters: &[String]) -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
+    artifact::kernel_of_another_layout()?;
     if output(command("cargo").args(["nextest", "--version"])).is_none() {
         let packages = TESTED.iter().flat_map(|name| ["-p", name]);
         return step("run the tests", || {

@@ -46,15 +46,25 @@ plain! {
     TranslatedKey: 20,
     FlowKey: 40,
     Flow: 28,
-    FragmentKey: 40,
     LimitKey: 40,
-    Limit: 16,
     CountKey: 44,
     Counts: 16,
     Event: 80,
     Unjudged: 16,
     VerdictKey: 12,
     AuditValue: 16,
+}
+
+#[cfg(not(feature = "other-layout"))]
+plain! {
+    FragmentKey: 40,
+    Limit: 16,
+}
+
+#[cfg(feature = "other-layout")]
+plain! {
+    FragmentKey: 48,
+    Limit: 24,
 }
 
 /// The bytes of some structures in a row.

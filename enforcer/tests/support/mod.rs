@@ -378,6 +378,11 @@ impl Gate {
         self.enforce(&cluster)
     }
 
+    /// The cluster with these policies, for the engine.
+    pub fn cluster(&self, policies: &[Value]) -> Cluster {
+        Cluster::from_objects(self.objects.iter().chain(policies))
+    }
+
     /// The same with policies of which something is not understood.
     pub fn policies_with_unknowns(&mut self, policies: &[Value]) -> Applied {
         let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
