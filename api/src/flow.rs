@@ -14,6 +14,81 @@ pub enum Protocol {
     Sctp,
 }
 
+/// An IP protocol: those that NetworkPolicy can name, and the others that a kernel judges as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum IpProtocol {
+    /// One with ports.
+    Transport(Protocol),
+    /// IP protocol 1. An echo has its identifier in place of both ports.
+    Icmp,
+    /// IP protocol 58. As [`IpProtocol::Icmp`].
+    Icmpv6,
+    /// Any other, by its number.
+    Other(u8),
+}
+
+impl IpProtocol {
+    /// The one that has ports, if it is one.
+    pub const fn transport(self) -> Option<Protocol> {
+        match self {
+            Self::Transport(protocol) => Some(protocol),
+            Self::Icmp | Self::Icmpv6 | Self::Other(_) => None,
+        }
+    }
+}
+
+impl From<u8> for IpProtocol {
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            6 => Self::Transport(Protocol::Tcp),
+            17 => Self::Transport(Protocol::Udp),
+            58 => Self::Icmpv6,
+            132 => Self::Transport(Protocol::Sctp),
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Protocol> for IpProtocol {
+    fn from(protocol: Protocol) -> Self {
+        Self::Transport(protocol)
+    }
+}
+
+impl std::fmt::Display for IpProtocol {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Transport(protocol) => formatter.write_str(protocol.as_str()),
+            Self::Icmp => formatter.write_str("ICMP"),
+            Self::Icmpv6 => formatter.write_str("ICMPv6"),
+            Self::Other(number) => write!(formatter, "{number}"),
+        }
+    }
+}
+
+impl From<IpProtocol> for String {
+    fn from(protocol: IpProtocol) -> Self {
+        protocol.to_string()
+    }
+}
+
+impl TryFrom<String> for IpProtocol {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "TCP" => Ok(Self::Transport(Protocol::Tcp)),
+            "UDP" => Ok(Self::Transport(Protocol::Udp)),
+            "SCTP" => Ok(Self::Transport(Protocol::Sctp)),
+            "ICMP" => Ok(Self::Icmp),
+            "ICMPv6" => Ok(Self::Icmpv6),
+            other => other.parse::<u8>().map(Self::from).map_err(|_| format!("{other:?} is no IP protocol")),
+        }
+    }
+}
+
 impl Protocol {
     /// The name that Kubernetes manifests use.
     pub const fn as_str(self) -> &'static str {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Decision, Direction, PolicyRef, Protocol, RuleRef};
+use crate::flow::{Decision, Direction, IpProtocol, PolicyRef, RuleRef};
 
 /// One verdict of the kernel: on the first packet of a flow, or on a denied packet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct FlowEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// The protocol.
-    pub protocol: Protocol,
+    pub protocol: IpProtocol,
     /// Source address and port as judged.
     pub source: SocketAddr,
     /// Destination address and port as judged: after the Service's translation.
@@ -128,8 +128,8 @@ pub struct VerdictCount {
     /// `namespace/name` of the pod, or the address of whoever it was for.
     pub destination: String,
     /// The protocol.
-    pub protocol: Protocol,
-    /// The destination's port, after translation.
+    pub protocol: IpProtocol,
+    /// The destination's port, after translation; 0 where the protocol has none.
     pub port: u16,
     /// Flows that were allowed.
     pub allowed: u64,

@@ -15,13 +15,14 @@ use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION,
     policy::{
         AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NO_IDENTITY, NodePortKey, PodState, PodValue,
-        PolicyKey, RangeKey,
+        PolicyKey, RangeKey, TranslatedKey,
     },
 };
 
 use crate::{
     datapath::{NodeAddresses, maps::Maps},
     error::Error,
+    lanes::Lanes,
     pins::{self, Pins},
     plan::Image,
     sys::{self, MapFacts},
@@ -37,7 +38,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Of the set in a folder; nothing where it has no such map. `CONTROL` is the same in all layouts.
+    /// Of the set in a folder; nothing where it has no such map. `CONTROL` only grows, and its first cells are the same in all layouts.
     pub fn of(set: &Path) -> Self {
         sys::open_pin(&set.join("maps/CONTROL")).map(|control| Self::read(control.as_fd())).unwrap_or_default()
     }
@@ -122,6 +123,8 @@ pub struct Found {
     pub groups: BTreeSet<u32>,
     /// What the node listens to.
     pub node: NodeAddresses,
+    /// Numbers of pods behind bridges.
+    pub lanes: Lanes,
 }
 
 impl Found {
@@ -222,6 +225,10 @@ pub fn read(maps: &Maps, generation: u32, attached: &HashSet<u32>) -> Result<Fou
     found.node.addresses = addresses.iter().map(|(address, _)| IpAddr::from(*address)).collect();
     let ports = maps.node_ports.entries::<NodePortKey, u32>()?;
     found.node.translated_ports = ports.iter().map(|(key, _)| key.parts()).collect();
+    let translated = maps.translated.entries::<TranslatedKey, u32>()?;
+    let parts = |key: &TranslatedKey| (IpAddr::from(key.parts().0), key.parts().1, key.parts().2);
+    found.node.translated = translated.iter().map(|(key, _)| parts(key)).collect();
+    found.lanes = Lanes::resume(maps.bridged.entries::<u32, u32>()?);
     Ok(found)
 }
 

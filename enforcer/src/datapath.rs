@@ -1,11 +1,12 @@
 //! The kernel's side: programs, maps, links. Knows no Kubernetes.
 //!
 //! - [`maps`]: what it writes to; [`sight`] reads them, [`verdicts`] keeps counts of what they decided.
-//! - [`survival`]: what outlives the process; [`newcomers`]: interfaces at which a pod is awaited.
+//! - [`survival`]: what outlives the process; [`newcomers`]: interfaces at which a pod is awaited; [`lanes`]: pods behind bridges.
 //! - [`rehearsal`]: the programs, asked about packets that nobody sent.
 //!
 //! Longer than most files: it is the one place that knows in which order the kernel is written.
 
+mod lanes;
 pub(crate) mod maps;
 mod newcomers;
 pub mod rehearsal;
@@ -34,7 +35,7 @@ use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts, Flow, FlowKey},
     plain,
-    policy::{NodePortKey, PolicyKey},
+    policy::{NodePortKey, PolicyKey, TranslatedKey},
 };
 use signalbox_policy::{PodRef, tables::Tables};
 
@@ -44,6 +45,7 @@ use crate::{
     discover::View,
     error::Error,
     group::GroupContent,
+    lanes::Lanes,
     links::{Links, Role},
     names::Names,
     netns::Netns,
@@ -63,10 +65,12 @@ const NEXT: u32 = u32::MAX;
 /// What the node itself listens to, so that a pod's packets for it are judged at the pod's interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeAddresses {
-    /// Addresses of the node that no Service translates.
+    /// All addresses of the node, gateways of its pods among them.
     pub addresses: BTreeSet<IpAddr>,
-    /// IP protocol and port that the service proxy translates at these addresses: node ports.
+    /// IP protocol and port that the service proxy translates at all of these addresses: node ports.
     pub translated_ports: BTreeSet<(u8, u16)>,
+    /// The same at one of these addresses, where a Service has it: an external one, say.
+    pub translated: BTreeSet<(IpAddr, u8, u16)>,
 }
 
 /// What one change came to.
@@ -113,6 +117,8 @@ pub struct Datapath {
     awaited: BTreeSet<u32>,
     foreign: BTreeSet<u32>,
     node: NodeAddresses,
+    masters: HashMap<u32, u32>,
+    lanes: Lanes,
     names: Arc<RwLock<Names>>,
     ledger: verdicts::Ledger,
     unsettled: Option<Unsettled>,
@@ -214,6 +220,8 @@ impl Datapath {
             awaited: BTreeSet::new(),
             foreign: BTreeSet::new(),
             node: NodeAddresses::default(),
+            masters: HashMap::new(),
+            lanes: Lanes::default(),
             names: Arc::default(),
             ledger: verdicts::Ledger::default(),
             unsettled: None,
@@ -278,7 +286,7 @@ impl Datapath {
         self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)?;
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
-        Ok(())
+        self.number_lanes()
     }
 
     /// Detaches from a pod that is gone; its tables go with the next [`Datapath::apply`].
@@ -291,6 +299,7 @@ impl Datapath {
             return Ok(());
         };
         write(&self.names).retire_pod(interface);
+        self.number_lanes()?;
         self.links.detach(&self.netns, self.pins.as_ref(), interface)
     }
 
@@ -401,12 +410,19 @@ impl Datapath {
             set.difference(other).map(|(protocol, port)| (NodePortKey::new(*protocol, *port), 1)).collect()
         };
         let (old, maps) = (&self.node, &self.maps);
+        let translated = |set: &BTreeSet<(IpAddr, u8, u16)>, other: &BTreeSet<(IpAddr, u8, u16)>| {
+            let key = |row: &(IpAddr, u8, u16)| TranslatedKey::new(Address::from(row.0), row.1, row.2);
+            set.difference(other).map(key).collect::<Vec<_>>()
+        };
+        let new: Vec<_> = translated(&node.translated, &old.translated).into_iter().map(|key| (key, 1_u32)).collect();
+        maps.translated.update_all(&new)?;
         maps.node_ports.update_all(&ports(&node.translated_ports, &old.translated_ports))?;
         maps.node_addresses.update_all(&entries(&node.addresses, &old.addresses))?;
         let keys = |rows: Vec<(Address, u32)>| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         maps.node_addresses.delete_all(&keys(entries(&old.addresses, &node.addresses)))?;
         let gone = ports(&old.translated_ports, &node.translated_ports);
         maps.node_ports.delete_all(&gone.into_iter().map(|(key, _)| key).collect::<Vec<_>>())?;
+        maps.translated.delete_all(&translated(&old.translated, &node.translated))?;
         self.node = node;
         Ok(())
     }
@@ -626,7 +642,7 @@ impl CountsReader {
         let rows = sys::entries::<CountKey, Counts>(self.map.as_fd(), COUNTS_CAPACITY)
             .map_err(|source| Error::Map { map: "COUNTS", source })?;
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(rows.iter().filter_map(|(key, counts)| names.count(key, counts)).collect())
+        Ok(rows.iter().map(|(key, counts)| names.count(key, counts)).collect())
     }
 }
 

@@ -31,6 +31,8 @@ pub struct View {
     pub addresses: HashMap<IpAddr, u32>,
     /// Interfaces, and for a veth its other end.
     pub peers: HashMap<u32, Option<Peer>>,
+    /// Interfaces that are ports of a bridge (or of anything else that takes their packets), and which.
+    pub masters: HashMap<u32, u32>,
 }
 
 /// The other end of a veth.
@@ -57,6 +59,14 @@ impl Peer {
     }
 }
 
+/// What a message about a link says of the bridge that it is a port of.
+fn master_of(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(master) => Some(*master),
+        _ => None,
+    })
+}
+
 impl View {
     /// Reads the namespace that the thread is in.
     fn read() -> Result<Self, Error> {
@@ -69,6 +79,7 @@ impl View {
             let mut links = handle.link().get().execute();
             while let Some(link) = links.try_next().await? {
                 view.peers.insert(link.header.index, Peer::of(&link));
+                view.masters.extend(master_of(&link).map(|master| (link.header.index, master)));
             }
             let mut addresses = handle.address().get().execute();
             while let Some(address) = addresses.try_next().await? {

@@ -9,6 +9,7 @@
 //! - [`pins`]: what outlives the process; [`adopt`]: how the next one takes it over; [`uninstall`]: how it ends.
 //! - [`exits`]: interfaces that lead out of the node, where nobody names them.
 //! - [`interfaces`] and [`newcomers`]: interfaces that appear, and may be a new pod's.
+//! - [`lanes`]: pods behind bridges.
 //! - [`exposures`]: how long new pods had to wait.
 //! - [`events`] and [`names`]: what the kernel decided, in words.
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
@@ -35,6 +36,7 @@ mod filters;
 mod frame;
 mod group;
 mod interfaces;
+mod lanes;
 mod links;
 pub mod metrics;
 pub mod names;

@@ -76,7 +76,7 @@ impl Names {
         }
     }
 
-    /// The event in words; `None` for protocols that have no word there.
+    /// The event in words; `None` where another has told it already.
     pub fn event(&self, node: &str, event: &Event) -> Option<FlowEvent> {
         if event.audit == Event::POLICY_IN_AUDIT {
             // It was told already that the flow is let pass.
@@ -98,7 +98,7 @@ impl Names {
             node: node.to_owned(),
             decision: if is_let_pass { flow::Decision::Allowed } else { flow::Decision::Denied },
             direction: direction.map(api_direction),
-            protocol: api_protocol(event.protocol)?,
+            protocol: event.protocol.into(),
             source: SocketAddr::new(event.source.into(), event.source_port),
             destination: SocketAddr::new(event.destination.into(), event.destination_port),
             source_pod: self.pod(event.source_interface),
@@ -114,19 +114,19 @@ impl Names {
         })
     }
 
-    /// A count in words; `None` for protocols that have no word there.
-    pub fn count(&self, key: &CountKey, counts: &Counts) -> Option<VerdictCount> {
+    /// A count in words.
+    pub fn count(&self, key: &CountKey, counts: &Counts) -> VerdictCount {
         let name = |(interface, address): (u32, Address)| {
             self.pod(interface).unwrap_or_else(|| std::net::IpAddr::from(address).to_string())
         };
-        Some(VerdictCount {
+        VerdictCount {
             source: name(key.source()),
             destination: name(key.destination()),
-            protocol: api_protocol(key.protocol())?,
+            protocol: key.protocol().into(),
             port: key.port(),
             allowed: counts.allowed,
             denied: counts.denied,
-        })
+        }
     }
 
     fn pod(&self, interface: u32) -> Option<String> {
@@ -199,15 +199,6 @@ fn is_policys(reason: Reason) -> bool {
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn api_protocol(protocol: u8) -> Option<flow::Protocol> {
-    match protocol {
-        6 => Some(flow::Protocol::Tcp),
-        17 => Some(flow::Protocol::Udp),
-        132 => Some(flow::Protocol::Sctp),
-        _ => None,
-    }
 }
 
 fn api_direction(side: Side) -> flow::Direction {

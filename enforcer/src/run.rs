@@ -6,7 +6,7 @@ mod newcomers;
 mod status;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -364,13 +364,15 @@ impl Core {
 
     fn sync_node(&mut self) -> Result<View, Error> {
         let view = View::of(self.datapath.netns())?;
+        self.datapath.set_masters(view.masters.clone())?;
         if self.datapath.is_adopted() && !self.store.has_services() {
             // Those that are not known yet may be in the tables of the process before.
             return Ok(view);
         }
-        let services = self.store.service_addresses();
-        let addresses: BTreeSet<IpAddr> = view.all_addresses().difference(&services).copied().collect();
-        self.datapath.set_node(NodeAddresses { addresses, translated_ports: self.store.node_ports() })?;
+        let addresses = view.all_addresses();
+        let mut translated = self.store.service_ports();
+        translated.retain(|(address, ..)| addresses.contains(address));
+        self.datapath.set_node(NodeAddresses { addresses, translated_ports: self.store.node_ports(), translated })?;
         Ok(view)
     }
 }

@@ -176,20 +176,22 @@ impl Store {
             .map(|(kind, what)| format!("the watch of {kind:?} objects fails and is tried again: {what}"))
     }
 
-    /// Addresses that Services have: where the node has one of them, its traffic is translated.
+    /// Addresses that Services have.
     pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
-        let mut addresses = BTreeSet::new();
+        self.services().flat_map(addresses_of).collect()
+    }
+
+    /// Addresses of Services, and the IP protocol and port that are translated there.
+    pub fn service_ports(&self) -> BTreeSet<(IpAddr, u8, u16)> {
+        let mut found = BTreeSet::new();
         for service in self.services() {
-            let mut take =
-                |value: &Value| addresses.extend(value.as_str().and_then(|text| text.parse::<IpAddr>().ok()));
-            take(&service["spec"]["clusterIP"]);
-            for list in ["clusterIPs", "externalIPs"] {
-                service["spec"][list].as_array().into_iter().flatten().for_each(&mut take);
+            let addresses = addresses_of(service);
+            for port in service["spec"]["ports"].as_array().into_iter().flatten() {
+                let Some(number) = port["port"].as_u64().and_then(|port| u16::try_from(port).ok()) else { continue };
+                found.extend(addresses.iter().map(|address| (*address, protocol_of(port), number)));
             }
-            let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
-            ingress.into_iter().flatten().for_each(|entry| take(&entry["ip"]));
         }
-        addresses
+        found
     }
 
     /// Node ports: IP protocol and port.
@@ -198,12 +200,7 @@ impl Store {
         ports
             .filter_map(|port| {
                 let number = u16::try_from(port["nodePort"].as_u64()?).ok()?;
-                let protocol = match port["protocol"].as_str() {
-                    Some("UDP") => signalbox_policy::Protocol::Udp,
-                    Some("SCTP") => signalbox_policy::Protocol::Sctp,
-                    Some(_) | None => signalbox_policy::Protocol::Tcp,
-                };
-                Some((ip_protocol(protocol), number))
+                Some((protocol_of(port), number))
             })
             .collect()
     }
@@ -225,6 +222,28 @@ impl Store {
         let newest = self.objects.get(&name).and_then(version).max(self.gone.get(&name).copied());
         newest.zip(version(object)).is_some_and(|(newest, this)| this < newest)
     }
+}
+
+/// Addresses that a Service has.
+fn addresses_of(service: &Value) -> BTreeSet<IpAddr> {
+    let mut addresses = BTreeSet::new();
+    let mut take = |value: &Value| addresses.extend(value.as_str().and_then(|text| text.parse::<IpAddr>().ok()));
+    take(&service["spec"]["clusterIP"]);
+    for list in ["clusterIPs", "externalIPs"] {
+        service["spec"][list].as_array().into_iter().flatten().for_each(&mut take);
+    }
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+    ingress.into_iter().flatten().for_each(|entry| take(&entry["ip"]));
+    addresses
+}
+
+/// The IP protocol of a Service's port.
+fn protocol_of(port: &Value) -> u8 {
+    ip_protocol(match port["protocol"].as_str() {
+        Some("UDP") => signalbox_policy::Protocol::Udp,
+        Some("SCTP") => signalbox_policy::Protocol::Sctp,
+        Some(_) | None => signalbox_policy::Protocol::Tcp,
+    })
 }
 
 /// An object's `resourceVersion`, where it is a number.
@@ -369,6 +388,10 @@ mod tests {
         store.take(Update::Changed(Kind::Service, service));
         let addresses = ["10.96.0.1", "192.0.2.9", "198.51.100.200"].map(|text| text.parse().expect("an address"));
         assert_eq!(store.service_addresses(), addresses.into());
+        let here = |port: &(IpAddr, u8, u16)| port.0 == IpAddr::from([192, 0, 2, 9]);
+        let ports: Vec<_> =
+            store.service_ports().into_iter().filter(here).map(|(_, protocol, port)| (protocol, port)).collect();
+        assert_eq!(ports, [(6, 1), (6, 80), (17, 53)]);
         assert_eq!(store.node_ports(), [(6, 30080), (17, 30053)].into());
         assert_eq!(store.objects().count(), 0, "the engine does not read Services here");
     }

@@ -1,12 +1,15 @@
 //! The datapath in a real kernel, between real namespaces.
 
+#[path = "support/shapes.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod shapes;
 mod support;
 
 use std::time::Instant;
 
 use serde_json::json;
-use signalbox_api::flow::{Decision, Direction, Protocol};
-use signalbox_enforcer::AttachPreference;
+use signalbox_api::flow::{Decision, Direction, IpProtocol, Protocol};
+use signalbox_enforcer::{AttachPreference, datapath::Way};
 use support::{
     Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, Space, can_run, echo, echo_soon, faults::load::Server,
     policy,
@@ -35,7 +38,7 @@ fn without_policies_everything_is_open() {
     assert!(lab.a.reaches_udp(POD_B, 9000));
     let event = gate.allowance(9000);
     assert_eq!((event.source_pod.as_deref(), event.destination_pod.as_deref()), (Some("one/a"), Some("two/b")));
-    assert_eq!((event.rule, event.protocol), (None, Protocol::Tcp));
+    assert_eq!((event.rule, event.protocol), (None, Protocol::Tcp.into()));
 }
 
 #[test]
@@ -238,6 +241,21 @@ fn icmp_and_fragments() {
         json!({"ingress": [{"ports": [{"port": 9000, "protocol": "UDP"}]}]}),
     )]);
     assert!(!pings(&lab.a, POD_B), "a rule with ports allows no ICMP");
+    let event = gate.event(|event| event.protocol == IpProtocol::Icmp && event.decision == Decision::Denied);
+    assert_eq!(event.isolated_by[0].to_string(), "two/web", "{event:?}");
+    assert_eq!((event.source_pod.as_deref(), event.destination_pod.as_deref()), (Some("one/a"), Some("two/b")));
+    let request = shapes::packet("fd00:244::2", "fd00:244::3", 58, &[128, 0, 0, 0, 0x12, 0x34, 0, 1]);
+    let (came_by, interface) = (lab.node.interface("va"), lab.node.interface("vb"));
+    let way = Way { program: "to_pod", interface, came_by, mark: 0 };
+    let trial = lab.node.enter(|| gate.datapath.try_packet(&request, way, 1)).expect("it runs");
+    assert!(!trial.passes);
+    gate.event(|event| event.protocol == IpProtocol::Icmpv6 && event.decision == Decision::Denied);
+    let counts = gate.counts();
+    for protocol in [IpProtocol::Icmp, IpProtocol::Icmpv6] {
+        let mut rows = counts.iter().filter(|count| count.protocol == protocol && count.denied == 1);
+        let row = rows.next().unwrap_or_else(|| panic!("{protocol} is counted: {counts:#?}"));
+        assert_eq!((row.source.as_str(), row.destination.as_str(), row.port), ("one/a", "two/b", 0));
+    }
     assert!(pings(&lab.node, POD_B), "the node does");
     assert!(pings(&lab.b, POD_A), "echo replies are replies");
     assert!(sends_large(&lab.a, POD_B), "later fragments follow the first");

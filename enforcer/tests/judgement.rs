@@ -66,7 +66,7 @@ impl Node {
         let (ring, known) = datapath.take_events().expect("the object has the ring buffer");
         let reader = EventReader::start(ring, known, NODE.to_owned(), sender).expect("a thread");
         let addresses = ["198.51.100.1", "fd00:1::1"].map(|text| text.parse().expect("an address"));
-        datapath.set_node(NodeAddresses { addresses: addresses.into(), translated_ports: [].into() }).expect("written");
+        datapath.set_node(NodeAddresses { addresses: addresses.into(), ..NodeAddresses::default() }).expect("written");
         let interfaces = names.iter().map(|name| space.interface(name)).collect();
         Self { uplink: space.interface("up0"), interfaces, space, datapath, events, _reader: reader }
     }
@@ -169,7 +169,7 @@ fn the_kernel_judges_as_the_engine() {
             };
             questions.iter().map(run).collect::<Vec<_>>()
         });
-        let mut asked: HashMap<(u16, IpAddr, flow::Protocol), (Verdict, String)> = HashMap::new();
+        let mut asked: HashMap<(u16, IpAddr, flow::IpProtocol), (Verdict, String)> = HashMap::new();
         for ((question, way, frame), trial) in questions.iter().zip(trials) {
             let destination = frame.destination.0;
             let verdict = cluster.judge(&question.connection(Family::of(destination)));
@@ -211,7 +211,7 @@ fn the_kernel_judges_as_the_engine() {
 fn check_events(
     node: &mut Node,
     local: &BTreeMap<PodRef, usize>,
-    asked: &HashMap<(u16, IpAddr, flow::Protocol), (Verdict, String)>,
+    asked: &HashMap<(u16, IpAddr, flow::IpProtocol), (Verdict, String)>,
     tally: &mut Tally,
 ) {
     let patience = Instant::now() + Duration::from_secs(2);
@@ -358,11 +358,11 @@ impl Tally {
     }
 }
 
-fn api_protocol(protocol: Protocol) -> flow::Protocol {
+fn api_protocol(protocol: Protocol) -> flow::IpProtocol {
     match protocol {
-        Protocol::Tcp => flow::Protocol::Tcp,
-        Protocol::Udp => flow::Protocol::Udp,
-        Protocol::Sctp => flow::Protocol::Sctp,
+        Protocol::Tcp => flow::Protocol::Tcp.into(),
+        Protocol::Udp => flow::Protocol::Udp.into(),
+        Protocol::Sctp => flow::Protocol::Sctp.into(),
     }
 }
 

@@ -183,7 +183,20 @@ fn every_table_is_known_to_be_read_or_written_by_the_programs() {
     let shared: Vec<&str> = fill.iter().map(|map| map.name.as_str()).filter(|name| !own.contains(name)).collect();
     assert_eq!(
         shared,
-        ["ADDRESSES", "AUDITS", "BLOCKS", "FOREIGN", "NODE_ADDRESSES", "NODE_PORTS", "PODS", "POLICY", "RANGES"]
+        [
+            "ADDRESSES",
+            "AUDITS",
+            "BLOCKS",
+            "BRIDGED",
+            "FOREIGN",
+            "NODE_ADDRESSES",
+            "NODE_PORTS",
+            "PODS",
+            "POLICY",
+            "RANGES",
+            "SENDERS",
+            "TRANSLATED",
+        ]
     );
 }
 

@@ -484,7 +484,7 @@ mod tests {
             node: "lab".to_owned(),
             decision: Decision::Denied,
             direction: None,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: address,
             destination: address,
             source_pod: None,

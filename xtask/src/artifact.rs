@@ -58,6 +58,11 @@ pub fn kernel_benches() -> Result<()> {
     kernel_object("enforcer-bench.bpf.o", "target/bpf-bench", &["--features", "bench"])
 }
 
+/// The same with keys and values of other sizes, which the test of upgrades replaces it by.
+pub fn kernel_of_another_layout() -> Result<()> {
+    kernel_object("enforcer-other.bpf.o", "target/bpf-other", &["--features", "other-layout"])
+}
+
 fn kernel_object(name: &str, target: &str, flags: &[&str]) -> Result<()> {
     let output = artifacts().join(name);
     let inputs = ["Cargo.toml", "Cargo.lock", "enforcer/common", "enforcer/ebpf"];

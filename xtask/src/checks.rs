@@ -63,6 +63,7 @@ pub fn tests(filters: &[String]) -> Result<()> {
     step("run the tests of xtask", || {
         run(command("cargo").args(["test", "--locked", "-p", "xtask", "--"]).args(filters))
     })?;
+    artifact::kernel_of_another_layout()?;
     if output(command("cargo").args(["nextest", "--version"])).is_none() {
         let packages = TESTED.iter().flat_map(|name| ["-p", name]);
         return step("run the tests", || {

@@ -197,13 +197,22 @@ pub struct FragmentKey {
     destination: Address,
     identification: u32,
     protocol: u32,
+    #[cfg(feature = "other-layout")]
+    more: [u32; 2],
 }
 
 impl FragmentKey {
     /// A datagram.
     #[inline(always)]
     pub const fn new(source: &Address, destination: &Address, identification: u32, protocol: u8) -> Self {
-        Self { source: *source, destination: *destination, identification, protocol: protocol as u32 }
+        Self {
+            source: *source,
+            destination: *destination,
+            identification,
+            protocol: protocol as u32,
+            #[cfg(feature = "other-layout")]
+            more: [1, 2],
+        }
     }
 }
 
@@ -239,6 +248,8 @@ pub struct Limit {
     reported_ns: u64,
     generation: u32,
     suppressed: u32,
+    #[cfg(feature = "other-layout")]
+    more: u64,
 }
 
 impl Limit {
@@ -248,7 +259,13 @@ impl Limit {
     /// A denial that was reported.
     #[inline(always)]
     pub const fn new(now_ns: u64, generation: u32) -> Self {
-        Self { reported_ns: now_ns, generation, suppressed: 0 }
+        Self {
+            reported_ns: now_ns,
+            generation,
+            suppressed: 0,
+            #[cfg(feature = "other-layout")]
+            more: 0,
+        }
     }
 
     /// Whether another denial is due, and how many were left out since the last one.

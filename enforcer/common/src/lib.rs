@@ -22,7 +22,7 @@ pub use plain::Plain;
 
 /// What the layout of keys and values is, as the object carries it: part of the name under which maps are pinned, so that
 /// no process reads another layout as its own. Raise `tables` when a key or value of any map changes its meaning, and
-/// `flows` as well when `FLOWS` does; sizes and kinds of maps are seen without it. `CONTROL` is the same in all layouts.
+/// `flows` as well when `FLOWS` does; sizes and kinds of maps are seen without it. `CONTROL` only grows.
 pub const LAYOUT: [u8; 40] = *b"signalbox-layout tables=0001 flows=0001\n";
 /// How [`LAYOUT`] begins.
 pub const LAYOUT_BEGIN: &[u8] = b"signalbox-layout ";
@@ -35,8 +35,10 @@ pub const CONTROL_CLOCK: u32 = 1;
 pub const CONTROL_MODE: u32 = 2;
 /// Index in the map `CONTROL` of the audit: 1 lets everything pass and only reports what would be denied.
 pub const CONTROL_AUDIT: u32 = 3;
+/// Index in the map `CONTROL` of pods behind bridges: 1 if there are any.
+pub const CONTROL_BRIDGED: u32 = 4;
 /// Cells of the map `CONTROL`.
-pub const CONTROL_CELLS: u32 = 4;
+pub const CONTROL_CELLS: u32 = 5;
 
 /// In the map `CONTROL`: a new pod is open until its policies are in.
 pub const MODE_STANDARD: u32 = 0;

@@ -8,7 +8,8 @@ use crate::{
     address::Address,
     flow::{CountKey, Counts, Event, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
     policy::{
-        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey, Unjudged,
+        AddressValue, AuditValue, BlockKey, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, RangeKey,
+        TranslatedKey, Unjudged,
     },
 };
 
@@ -42,17 +43,28 @@ plain! {
     RangeKey: 16,
     Judgement: 4,
     NodePortKey: 4,
+    TranslatedKey: 20,
     FlowKey: 40,
     Flow: 28,
-    FragmentKey: 40,
     LimitKey: 40,
-    Limit: 16,
     CountKey: 44,
     Counts: 16,
     Event: 80,
     Unjudged: 16,
     VerdictKey: 12,
     AuditValue: 16,
+}
+
+#[cfg(not(feature = "other-layout"))]
+plain! {
+    FragmentKey: 40,
+    Limit: 16,
+}
+
+#[cfg(feature = "other-layout")]
+plain! {
+    FragmentKey: 48,
+    Limit: 24,
 }
 
 /// The bytes of some structures in a row.

@@ -446,3 +446,29 @@ impl NodePortKey {
         (self.protocol as u8, self.port)
     }
 }
+
+/// In the map `BRIDGED`: the interface is a bridge whose ports are pods'. Numbers of ports are smaller, since `skb->tc_index` that
+/// carries them has 16 bits.
+pub const LANE_OF_BRIDGE: u32 = 1 << 31;
+
+/// Key of the map `TRANSLATED`: an address of the node at which a Service has a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TranslatedKey {
+    address: Address,
+    port: u16,
+    protocol: u16,
+}
+
+impl TranslatedKey {
+    /// An IP protocol's port at an address.
+    #[inline(always)]
+    pub const fn new(address: Address, protocol: u8, port: u16) -> Self {
+        Self { address, port, protocol: protocol as u16 }
+    }
+
+    /// The address, the IP protocol and the port.
+    pub const fn parts(&self) -> (Address, u8, u16) {
+        (self.address, self.protocol as u8, self.port)
+    }
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! Why a packet is denied, and the one table that says what each reason does.
 
-/// What a kernel program found that keeps it from letting a packet pass as it is.
+/// What a kernel program found that keeps it from letting a packet pass as it is. Numbers stand in pinned maps: 7 is used up.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -17,8 +17,6 @@ pub enum Reason {
     Fragment = 5,
     /// More IPv6 extension headers than anyone sends in good faith.
     TooManyHeaders = 6,
-    /// The kernel's own tables could not be read: a fault of the enforcer.
-    Internal = 7,
     /// A decision of the pod's policies denies: a rule, or what stands in its place. The event has its index.
     Denied = 8,
     /// Strict mode: whose interface it is, is not known yet.
@@ -36,14 +34,13 @@ pub enum Action {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Isolated,
         Self::SpoofedSource,
         Self::MapFull,
         Self::Unparsable,
         Self::Fragment,
         Self::TooManyHeaders,
-        Self::Internal,
         Self::Denied,
         Self::NotYetKnown,
     ];
@@ -57,8 +54,8 @@ impl Reason {
                 Action::Drop
             }
             // What cannot be judged is denied where somebody asked for judgement, and nowhere else.
-            (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, true) => Action::Drop,
-            (Self::Unparsable | Self::Fragment | Self::TooManyHeaders | Self::Internal, false) => Action::Pass,
+            (Self::Unparsable | Self::Fragment | Self::TooManyHeaders, true) => Action::Drop,
+            (Self::Unparsable | Self::Fragment | Self::TooManyHeaders, false) => Action::Pass,
         }
     }
 
@@ -83,7 +80,6 @@ impl Reason {
             Self::Unparsable => "unparsable",
             Self::Fragment => "fragment",
             Self::TooManyHeaders => "too-many-headers",
-            Self::Internal => "internal",
             Self::Denied => "denied",
             Self::NotYetKnown => "not-yet-known",
         }
@@ -104,7 +100,6 @@ mod tests {
             (Reason::Unparsable, Action::Drop, Action::Pass),
             (Reason::Fragment, Action::Drop, Action::Pass),
             (Reason::TooManyHeaders, Action::Drop, Action::Pass),
-            (Reason::Internal, Action::Drop, Action::Pass),
             (Reason::Denied, Action::Drop, Action::Drop),
             (Reason::NotYetKnown, Action::Drop, Action::Drop),
         ];

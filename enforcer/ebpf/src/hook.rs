@@ -5,7 +5,7 @@ use aya_ebpf::programs::TcContext;
 use signalbox_enforcer_common::{
     MARK_REPLY, MARK_REPLY_OF_UNKNOWN,
     flow::Event,
-    policy::{NodePortKey, PodState},
+    policy::{NodePortKey, PodState, TranslatedKey},
     verdict::{Action, Reason},
 };
 
@@ -13,7 +13,8 @@ use crate::{
     audit,
     conntrack::{self, ANYONE, Case, Found},
     endpoint::{Endpoint, local_interface},
-    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, is_audit, scratch},
+    lane,
+    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, TRANSLATED, is_audit, scratch},
     newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
@@ -41,6 +42,9 @@ pub fn ingress(context: &TcContext, place: Place) -> i32 {
     // SAFETY: the kernel hands a valid context to the program.
     let interface = unsafe { (*context.skb.skb).ifindex };
     let sender = if place == Place::Pod { interface } else { 0 };
+    if place == Place::Pod {
+        lane::number(context, interface);
+    }
     match quick::find(context, moment, sender) {
         Found::Forward => return NEXT,
         Found::Reply => return marked(context, MARK_REPLY),
@@ -223,7 +227,12 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
             }
         }
     }
-    who(packet, case, moment, place, interface, came_by);
+    who(context, packet, case, moment, place, interface, came_by);
+    if place == Place::Pod && is_anothers(packet, case, moment, interface) {
+        // A bridge floods what it does not know the place of: the one that it is for gets a packet of its own, and is judged there.
+        let is_shut = case.destination.has(PodState::INGRESS_JUDGED) && !is_audit();
+        return if is_shut { DROP } else { NEXT };
+    }
     if let Some(newcomer) = newcomer(case, moment, place, interface, came_by) {
         if newcomer::is_shut() {
             newcomer::note(newcomer, Fate::Dropped);
@@ -260,16 +269,37 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
 
 /// Who is at the ends, at an egress hook.
 #[inline(always)]
-fn who(packet: &Packet, case: &mut Case, moment: Moment, place: Place, interface: u32, came_by: u32) {
+fn who(
+    context: &TcContext,
+    packet: &Packet,
+    case: &mut Case,
+    moment: Moment,
+    place: Place,
+    interface: u32,
+    came_by: u32,
+) {
     if came_by == 0 {
         case.source = Endpoint::LOCAL_NODE;
     } else if !case.source.of_interface(moment.generation, came_by, &packet.tuple.source) {
-        case.source.of_address(moment.generation, &packet.tuple.source);
+        let sender = lane::sender(context, came_by);
+        if sender == 0 || !case.source.of_interface(moment.generation, sender, &packet.tuple.source) {
+            case.source.of_address(moment.generation, &packet.tuple.source);
+        }
     }
     if place == Place::Uplink || !case.destination.of_interface(moment.generation, interface, &packet.tuple.destination)
     {
         case.destination.of_address(moment.generation, &packet.tuple.destination);
     }
+}
+
+/// Whether a packet at a pod's interface is for another pod of this node.
+#[inline(always)]
+fn is_anothers(packet: &Packet, case: &Case, moment: Moment, interface: u32) -> bool {
+    if case.destination.interface != interface {
+        return false;
+    }
+    let owner = local_interface(moment.generation, &packet.tuple.destination);
+    owner != 0 && owner != interface
 }
 
 /// The interface of a pod that is not known yet, where one sends this or gets it. What the node itself sends does not count:
@@ -311,7 +341,9 @@ fn is_for_node(packet: &Packet, sender: &Endpoint) -> bool {
     if NODE_ADDRESSES.get_ptr(&packet.tuple.destination).is_none() {
         return false;
     }
-    NODE_PORTS.get_ptr(&NodePortKey::new(packet.tuple.protocol, packet.tuple.destination_port)).is_none()
+    let (protocol, port) = (packet.tuple.protocol, packet.tuple.destination_port);
+    NODE_PORTS.get_ptr(&NodePortKey::new(protocol, port)).is_none()
+        && TRANSLATED.get_ptr(&TranslatedKey::new(packet.tuple.destination, protocol, port)).is_none()
 }
 
 /// Remembers a datagram whose first fragment passes.

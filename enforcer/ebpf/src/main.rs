@@ -6,6 +6,7 @@
 //! - [`judge`]: what the policies say.
 //! - [`audit`]: what policies in audit would say.
 //! - [`conntrack`]: flows that were judged before; [`quick`]: the short way for most of their packets.
+//! - [`lane`]: pods behind a bridge.
 //! - [`newcomer`]: pods that are not known yet.
 //! - [`report`]: events and counts.
 //! - [`hook`]: what the four programs do with all that; see docs/adr/0001.
@@ -31,6 +32,8 @@ mod endpoint;
 mod hook;
 #[cfg(target_arch = "bpf")]
 mod judge;
+#[cfg(target_arch = "bpf")]
+mod lane;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

@@ -9,7 +9,9 @@ use aya_ebpf::{
 use signalbox_enforcer_common::{
     Address, CONTROL_AUDIT, CONTROL_CELLS, CONTROL_CLOCK, CONTROL_GENERATION, STATISTIC_CELLS,
     flow::{CountKey, Counts, Flow, FlowKey, FragmentKey, Limit, LimitKey, VerdictKey},
-    policy::{AddressValue, AuditValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, Unjudged},
+    policy::{
+        AddressValue, AuditValue, BlockValue, Judgement, NodePortKey, PodValue, PolicyKey, TranslatedKey, Unjudged,
+    },
 };
 
 use crate::{conntrack::Case, packet::Packet};
@@ -45,6 +47,18 @@ pub static NODE_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(102
 /// Ports at the node's addresses that the service proxy translates.
 #[map]
 pub static NODE_PORTS: HashMap<NodePortKey, u32> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Addresses of the node at which a Service has a port, and that port: what goes there is translated.
+#[map]
+pub static TRANSLATED: HashMap<TranslatedKey, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Interfaces that are ports of a bridge, and the number of each, from 1; a bridge of pods itself is `LANE_OF_BRIDGE`.
+#[map]
+pub static BRIDGED: HashMap<u32, u32> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// The interface that has a number.
+#[map]
+pub static SENDERS: HashMap<u32, u32> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
 
 /// Interfaces of the node that are no pod's: in strict mode what comes by another one is a pod that is not known yet.
 #[map]

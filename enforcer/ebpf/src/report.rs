@@ -14,6 +14,7 @@ use crate::{
     conntrack::Case,
     endpoint::Endpoint,
     maps::{COUNTS, EVENTS, LIMITS, PODS, VERDICTS, count},
+    packet::{SCTP, TCP, UDP},
 };
 
 /// A new flow was allowed.
@@ -146,13 +147,18 @@ fn emit(case: &Case, generation: u32, (cut, audit): (bool, u32), suppressed: u32
 
 #[inline(always)]
 fn counts_of(case: &Case, generation: u32) -> Option<*mut Counts> {
+    // What has no ports is one row: an echo's identifier is another with each of its senders.
+    let port = match case.tuple.protocol {
+        TCP | UDP | SCTP => case.tuple.destination_port,
+        _ => 0,
+    };
     let key = CountKey::new(
         own_address(&case.source, &case.tuple.source, generation),
         own_address(&case.destination, &case.tuple.destination, generation),
         case.source.interface,
         case.destination.interface,
         case.tuple.protocol,
-        case.tuple.destination_port,
+        port,
     );
     if let Some(counts) = COUNTS.get_ptr_mut(&key) {
         return Some(counts);

@@ -10,7 +10,7 @@ use aya::{Ebpf, maps::Map, util::nr_cpus};
 use signalbox_enforcer_common::{
     Address,
     flow::{CountKey, Counts, Flow, FlowKey, VerdictKey},
-    policy::{NodePortKey, PolicyKey, Unjudged},
+    policy::{NodePortKey, PolicyKey, TranslatedKey, Unjudged},
 };
 
 use crate::{error::Error, sys};
@@ -131,6 +131,12 @@ pub struct Maps {
     pub node_addresses: Table,
     /// `NODE_PORTS`.
     pub node_ports: Table,
+    /// `TRANSLATED`.
+    pub translated: Table,
+    /// `BRIDGED`.
+    pub bridged: Table,
+    /// `SENDERS`.
+    pub senders: Table,
     /// `AUDITS`.
     pub audits: Table,
     pub verdicts: Table,
@@ -158,6 +164,9 @@ impl Maps {
             verdicts: open::<VerdictKey, u64>(ebpf, "VERDICTS")?,
             node_addresses: open::<Address, u32>(ebpf, "NODE_ADDRESSES")?,
             node_ports: open::<NodePortKey, u32>(ebpf, "NODE_PORTS")?,
+            translated: open::<TranslatedKey, u32>(ebpf, "TRANSLATED")?,
+            bridged: open::<u32, u32>(ebpf, "BRIDGED")?,
+            senders: open::<u32, u32>(ebpf, "SENDERS")?,
             foreign: open::<u32, u32>(ebpf, "FOREIGN")?,
             unjudged: open::<u32, Unjudged>(ebpf, "UNJUDGED")?,
             flows: open::<FlowKey, Flow>(ebpf, "FLOWS")?,

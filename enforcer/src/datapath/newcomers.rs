@@ -20,6 +20,7 @@ impl Datapath {
         }
         self.maps.unjudged.update(&interface, &Unjudged::default())?;
         self.awaited.insert(interface);
+        self.number_lanes()?;
         self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)
     }
 
@@ -38,6 +39,7 @@ impl Datapath {
         self.maps.unjudged.delete_all(&[interface])?;
         if !self.interfaces.values().any(|known| *known == interface) {
             self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
+            self.number_lanes()?;
         }
         Ok(Some(counts[0]))
     }

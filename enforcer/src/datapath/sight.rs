@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
@@ -99,9 +99,11 @@ impl Datapath {
         Ok(Sight { maps: Arc::new(maps), names: Arc::clone(&self.names), ledger: self.ledger.clone() })
     }
 
-    /// Addresses at which the node itself listens, and which no Service has.
-    pub fn node_addresses(&self) -> &BTreeSet<IpAddr> {
-        &self.node.addresses
+    /// Whether what goes there is for the node itself, and no Service translates it.
+    pub fn is_node(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
+        self.node.addresses.contains(&address)
+            && !self.node.translated_ports.contains(&(protocol, port))
+            && !self.node.translated.contains(&(address, protocol, port))
     }
 
     /// An uplink: the first, where there are several.

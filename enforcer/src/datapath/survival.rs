@@ -26,6 +26,7 @@ impl Datapath {
                 let last_group = found.last_group();
                 self.planner = Planner::resume(clock.generation, found.image, last_group);
                 self.node = found.node;
+                self.lanes = found.lanes;
                 // What appeared meanwhile is not among them.
                 self.foreign = self.maps.foreign.entries::<u32, u32>()?.into_iter().map(|(key, _)| key).collect();
                 // The programs read the same maps as before: they may be newer, and need not wait.

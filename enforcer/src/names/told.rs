@@ -12,7 +12,7 @@ use super::{Names, api_direction, is_policys, now_us, rule_ref};
 use crate::group::{Decided, GroupContent};
 
 impl Names {
-    /// The event in words. Knows every protocol, unlike [`Names::event`].
+    /// The event in all its words.
     pub fn told(&self, node: &str, event: &Event) -> NodeEvent {
         let reason = Reason::from_byte(event.reason);
         let side = side_of(event.side);
@@ -81,12 +81,5 @@ fn kind_of(event: &Event) -> EventKind {
 
 /// The name of an IP protocol, or its number.
 pub fn protocol_name(protocol: u8) -> String {
-    match protocol {
-        1 => "ICMP".to_owned(),
-        6 => "TCP".to_owned(),
-        17 => "UDP".to_owned(),
-        58 => "ICMPv6".to_owned(),
-        132 => "SCTP".to_owned(),
-        other => other.to_string(),
-    }
+    flow::IpProtocol::from(protocol).to_string()
 }

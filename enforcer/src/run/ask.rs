@@ -23,6 +23,7 @@ use crate::{
     datapath::{Way, rehearsal::Rehearsal},
     error::Error,
     frame,
+    group::ip_protocol,
     names::{policy_ref, rule_ref},
     store::{Kind, key},
 };
@@ -190,7 +191,7 @@ impl Core {
         if !self.store.is_ready() {
             return Err(NoAnswer::NotReady);
         }
-        let (from, to) = (self.known(&question.from)?, self.known(&question.to)?);
+        let (from, to) = (self.known(&question.from, None)?, self.known(&question.to, Some(question))?);
         let (source, destination) = between(&from, &to)?;
         let verdict = self.cluster.judge(&Connection {
             from: &from.party,
@@ -245,7 +246,8 @@ impl Core {
         Ok(report)
     }
 
-    fn known(&self, end: &End) -> Result<Known, NoAnswer> {
+    /// `at`: the end that is asked for, by the port that is asked for; else the one that sends.
+    fn known(&self, end: &End, at: Option<&TraceQuestion>) -> Result<Known, NoAnswer> {
         let of_pod = |pod: &PodRef| {
             let addresses = self.addresses_of(pod);
             let party = Party::Pod(pod.clone());
@@ -263,7 +265,8 @@ impl Core {
                 if let Some(local) = self.tables.local_pod(*address) {
                     return Ok(Known { addresses: vec![*address], ..of_pod(&local.pod) });
                 }
-                let is_node = self.datapath.node_addresses().contains(address);
+                let (protocol, port) = at.map_or((0, 0), |at| (ip_protocol(at.protocol), at.port));
+                let is_node = self.datapath.is_node(*address, protocol, port);
                 Ok(Known {
                     party: Party::Address(*address),
                     addresses: vec![*address],

@@ -134,7 +134,7 @@ mod tests {
             node: "n".to_owned(),
             decision: Decision::Allowed,
             direction: None,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: address,
             destination: address,
             source_pod: None,

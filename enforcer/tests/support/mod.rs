@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod bridge;
 pub mod faults;
 pub mod frame;
 pub mod told;
@@ -252,15 +253,24 @@ pub struct Lab {
     pub a: Space,
     pub b: Space,
     pub outside: Space,
+    /// Addresses of the node.
+    pub local: Vec<&'static str>,
 }
 
 impl Lab {
+    /// With a route to each pod's own interface, as the CNI `ptp` has it.
     pub fn new() -> Self {
-        let lab = Self { node: Space::new(), a: Space::new(), b: Space::new(), outside: Space::new() };
-        lab.node.set("/proc/sys/net/ipv4/ip_forward", "1");
-        lab.node.set("/proc/sys/net/ipv6/conf/all/forwarding", "1");
+        let lab = Self::bare(vec![NODE, GATEWAY, "fe80::1"]);
         lab.pod(&lab.a, "va", POD_A, "fd00:244::2");
         lab.pod(&lab.b, "vb", POD_B, "fd00:244::3");
+        lab
+    }
+
+    /// A node without pods, and the outside.
+    fn bare(local: Vec<&'static str>) -> Self {
+        let lab = Self { node: Space::new(), a: Space::new(), b: Space::new(), outside: Space::new(), local };
+        lab.node.set("/proc/sys/net/ipv4/ip_forward", "1");
+        lab.node.set("/proc/sys/net/ipv6/conf/all/forwarding", "1");
         lab.node.run(&format!("ip link add up0 type veth peer name eth0 netns {}", lab.outside.path().display()));
         lab.node.run(&format!("ip addr add {NODE}/24 dev up0"));
         lab.node.run("ip link set up0 up");
@@ -338,9 +348,10 @@ impl Gate {
             let interface = lab.node.interface(veth);
             datapath.bind(pod_ref(pod), interface).unwrap_or_else(|error| panic!("{error:#?}"));
         }
-        let addresses = [NODE, GATEWAY, "fe80::1"].map(|text| text.parse().expect("an address"));
-        let node = NodeAddresses { addresses: addresses.into(), translated_ports: [].into() };
+        let addresses = lab.local.iter().map(|text| text.parse().expect("an address")).collect();
+        let node = NodeAddresses { addresses, ..NodeAddresses::default() };
         datapath.set_node(node).expect("the kernel takes addresses");
+        datapath.look_for_bridges().expect("the kernel takes numbers");
         let pod = |namespace: &str, name: &str, v4: &str, v6: &str| {
             json!({
                 "apiVersion": "v1", "kind": "Pod",
@@ -365,6 +376,11 @@ impl Gate {
         let cluster = Cluster::from_objects(self.objects.iter().chain(policies));
         assert_eq!(cluster.unknowns(), &[] as &[String]);
         self.enforce(&cluster)
+    }
+
+    /// The cluster with these policies, for the engine.
+    pub fn cluster(&self, policies: &[Value]) -> Cluster {
+        Cluster::from_objects(self.objects.iter().chain(policies))
     }
 
     /// The same with policies of which something is not understood.

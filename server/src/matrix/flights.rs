@@ -85,7 +85,9 @@ impl Flights {
 
     /// The kernel told something. Gives back the probe that it is about.
     pub fn event(&mut self, event: FlowEvent, now: u64) -> Option<ProbeId> {
-        let candidates = self.by_port.get(&(event.protocol, event.source.port())).into_iter().flatten();
+        // Probes are of protocols with ports.
+        let protocol = event.protocol.transport()?;
+        let candidates = self.by_port.get(&(protocol, event.source.port())).into_iter().flatten();
         let newest =
             candidates.copied().filter(|id| self.flights.get(id).is_some_and(|flight| belongs(flight, &event))).max();
         let Some(id) = newest else {
@@ -144,7 +146,7 @@ impl Flights {
 
 fn belongs(flight: &Flight, event: &FlowEvent) -> bool {
     let Some((local, remote)) = flight.started else { return false };
-    if event.protocol != flight.cell.protocol || event.source.port() != local.port() {
+    if event.protocol.transport() != Some(flight.cell.protocol) || event.source.port() != local.port() {
         return false;
     }
     let same_source = match (&event.source_pod, &flight.pod) {
@@ -188,7 +190,7 @@ mod tests {
             node: "lab".to_owned(),
             decision,
             direction: None,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: source.parse().expect("an address"),
             destination: destination.parse().expect("an address"),
             source_pod: pod.map(str::to_owned),

@@ -43,6 +43,6 @@ impl Unprobed {
     pub fn cell_of(&self, event: &FlowEvent) -> Option<&CellKey> {
         let destination = SocketAddr::new(event.destination.ip().to_canonical(), event.destination.port());
         let source = event.source_pod.as_ref().or_else(|| self.pods.get(&event.source.ip().to_canonical()))?;
-        self.cells.get(source)?.get(&(destination, event.protocol))
+        self.cells.get(source)?.get(&(destination, event.protocol.transport()?))
     }
 }

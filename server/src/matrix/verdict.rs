@@ -107,7 +107,7 @@ mod tests {
             node: node.to_owned(),
             decision,
             direction: None,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: address,
             destination: address,
             source_pod: None,

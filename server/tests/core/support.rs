@@ -49,7 +49,6 @@ pub fn model(decision: Option<Decision>) -> Model {
         listeners: vec![(Y.to_owned(), 9000)],
         deserted: false,
         answers: true,
-        answers: true,
         spec: spec(decision),
     };
     Model {
@@ -164,7 +163,7 @@ impl Bench {
             node: node.to_owned(),
             decision,
             direction: (decision == Decision::Denied).then_some(Direction::Ingress),
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: address(LOCAL),
             destination: address(BACKEND),
             source_pod: Some("a/x".to_owned()),

@@ -5,7 +5,10 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -76,6 +79,7 @@ pub fn live() {
 pub struct Agent {
     child: Child,
     status: Arc<Mutex<Option<EnforcerStatus>>>,
+    most_pods: Arc<AtomicU32>,
 }
 
 impl Agent {
@@ -91,14 +95,27 @@ impl Agent {
             .expect("the test can run itself");
         let status: Arc<Mutex<Option<EnforcerStatus>>> = Arc::default();
         let (output, latest) = (child.stdout.take().expect("piped"), Arc::clone(&status));
+        let most_pods: Arc<AtomicU32> = Arc::default();
+        let most = Arc::clone(&most_pods);
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if let Ok(next) = serde_json::from_str(&line) {
+                if let Ok(next) = serde_json::from_str::<EnforcerStatus>(&line) {
+                    most.fetch_max(next.pods, Ordering::Relaxed);
                     *latest.lock().expect("no panic") = Some(next);
                 }
             }
         });
-        Self { child, status }
+        Self { child, status, most_pods }
+    }
+
+    /// The most pods that any status told of.
+    pub fn most_pods(&self) -> u32 {
+        self.most_pods.load(Ordering::Relaxed)
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a status.

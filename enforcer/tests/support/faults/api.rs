@@ -181,7 +181,12 @@ pub struct Process(Child);
 
 impl Process {
     pub fn new(space: &Space) -> Self {
-        let child = space.enter(|| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn());
+        Self::lasting(space, 120)
+    }
+
+    /// The same, for so many seconds at most.
+    pub fn lasting(space: &Space, seconds: u32) -> Self {
+        let child = space.enter(|| Command::new("sleep").arg(seconds.to_string()).stdin(Stdio::null()).spawn());
         Self(child.expect("sleep is installed"))
     }
 }

@@ -1,5 +1,5 @@
 //! Traffic whose every verdict is known: connections that must open, connections that must not, and connections that must
-//! live. Bounded: it ends when it is dropped, and after a minute in any case.
+//! live. Bounded: it ends when it is dropped, and after a hundred seconds in any case.
 
 use std::{
     io::{self, Read, Write},
@@ -19,7 +19,7 @@ use crate::support::Space;
 
 /// A retransmitted SYN comes after a second: whoever waits longer lost one to a wrong verdict.
 const LOST: Duration = Duration::from_millis(950);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(100);
 
 /// What came of it.
 #[derive(Debug, Default)]

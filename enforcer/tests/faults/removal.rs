@@ -1,0 +1,57 @@
+//! Somebody takes away what the agent has put there.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bench::Bench,
+    support::{POD_B, can_run},
+};
+
+/// Somebody takes programs, pins and qdiscs away while the agent runs: within a second the gate is shut again, and it is told.
+#[test]
+fn what_is_removed_from_outside_is_back_within_a_second() {
+    if !can_run() {
+        return;
+    }
+    for clsact in [false, true] {
+        let bench = Bench::new(clsact);
+        let mut agent = bench.agent();
+        agent.until_enforcing();
+        assert!(!bench.lab.outside.reaches(POD_B, 9000));
+        let number = bench.lab.node.interface("vb");
+        let to_pod = bench.set().join(format!("links/{number}-to_pod"));
+        let attacks: &[&dyn Fn()] = if clsact {
+            &[&|| bench.lab.node.run("tc filter del dev vb egress"), &|| {
+                bench.lab.node.run("tc qdisc del dev vb clsact")
+            }]
+        } else {
+            &[&|| run("bpftool", &["link", "detach", "pinned"], &to_pod), &|| {
+                fs::remove_file(&to_pod).expect("it is there");
+                fs::remove_dir_all(bench.set().join("maps")).expect("it is there");
+            }]
+        };
+        for (at, attack) in attacks.iter().enumerate() {
+            let before = agent.until("a status", Duration::from_secs(1), |_| true).mended;
+            attack();
+            let began = Instant::now();
+            let told = agent.until("it is told", Duration::from_secs(1), |status| status.mended > before);
+            println!("clsact: {clsact}, attack {at}: told after {:?}: {:?}", began.elapsed(), told.problems);
+            assert!(told.problems.iter().any(|problem| problem.contains("put back")), "{told:?}");
+            assert!(!bench.lab.outside.reaches(POD_B, 9000), "shut again");
+            assert!(bench.lab.a.reaches(POD_B, 9000));
+        }
+        // What was put back is pinned as before.
+        agent.kill();
+        assert!(!bench.lab.outside.reaches(POD_B, 9000));
+    }
+}
+
+fn run(program: &str, words: &[&str], file: &Path) {
+    let output = Command::new(program).args(words).arg(file).output().expect("it is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
