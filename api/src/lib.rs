@@ -7,6 +7,7 @@
 //! - [`kernel`]: what the enforcer reports: verdicts on flows, and its own condition.
 //! - [`node`]: what an enforcer answers about its own node.
 //! - [`rest`]: answers of the REST API that are nothing but answers.
+//! - [`session`]: who uses a server, and what they may do there.
 //! - [`error`]: the one shape of an error that the REST API answers with.
 //!
 //! Times are Unix milliseconds (`_ms`) or microseconds (`_us`), as the field's name says.
@@ -18,4 +19,5 @@ pub mod kernel;
 pub mod node;
 pub mod probe;
 pub mod rest;
+pub mod session;
 pub mod state;

@@ -2,11 +2,13 @@
 //!
 //! - [`config`]: what it can be told; [`feed`]: what an enforcer in the same process tells it.
 //! - [`server`]: the wiring: [`start`] and [`Server`]; [`error`]: what can go wrong before it runs.
+//! - [`access`]: who may see and change what.
 //! - [`cluster`]: the cluster's objects, watched.
 //! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
 //! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
 //! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
+pub mod access;
 pub mod agent;
 pub mod cluster;
 pub mod config;
@@ -20,7 +22,9 @@ pub mod matrix;
 pub mod run;
 pub mod server;
 
+pub use access::{Access, Kubernetes, Proxy};
 pub use config::Config;
 pub use error::Error;
 pub use feed::KernelFeed;
+pub use http::tls::Tls;
 pub use server::{Server, start};

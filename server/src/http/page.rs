@@ -41,8 +41,8 @@ pub async fn page(State(app): State<App>, request: Request) -> Response {
         && let Some(token) = token(request.uri().query().unwrap_or_default())
     {
         if !app.gate.is_token(token) {
-            return Refusal::Forbidden("the token is not this server's; open the link that its ready line shows")
-                .into_response();
+            let why = "the token is not this server's; open the link that its ready line shows";
+            return Refusal::Forbidden(why.to_owned()).into_response();
         }
         // The page keeps the token and takes it out of the address bar. What it keeps no other port of this host can read.
         let mut response = serve(path, request.headers());
