@@ -5,6 +5,7 @@
 //! - `kinds`: what is served, with schemas and defaults; `discovery`, `openapi`: how the API tells
 //! - `store`, `journal`: the objects, in memory and on disk; `watch`, `selector`: who sees which change
 //! - `decode`, `protobuf`, `write`, `binding`, `delete`, `namespaces`, `patch`, `validate`: what happens to an object on its way into the store
+//! - [`reviews`]: who a token is, and what somebody may do
 //! - `table`: what `kubectl get` prints; [`status`]: errors as Kubernetes words them
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ mod openapi;
 mod patch;
 mod path;
 mod protobuf;
+pub mod reviews;
 mod routes;
 mod selector;
 mod serve;
@@ -89,6 +91,7 @@ pub enum Error {
 pub struct ApiServer {
     credentials: auth::Credentials,
     address: SocketAddr,
+    identities: reviews::Identities,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -111,15 +114,22 @@ pub async fn start(
     }
     tokio::spawn(namespaces::run(store.clone(), shutdown.clone()));
     let gate = auth::Gate::new(&credentials.token, address);
-    let app = routes::router(Arc::new(routes::Api::new(store, runtime, gate, address, shutdown.clone())));
+    let identities = reviews::Identities::new(&credentials.token);
+    let api = routes::Api::new(store, runtime, gate, address, shutdown.clone()).reviewing(identities.clone());
+    let app = routes::router(Arc::new(api));
     let task = tokio::spawn(serve::serve(listener, tls, app, shutdown));
-    Ok(ApiServer { credentials, address, task })
+    Ok(ApiServer { credentials, address, identities, task })
 }
 
 impl ApiServer {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whom its reviews of tokens and rights know, besides the lab's owner.
+    pub fn identities(&self) -> reviews::Identities {
+        self.identities.clone()
     }
 
     /// A kubeconfig that reaches this API. `extension` is put beside the context as `signalbox.dev`.

@@ -21,6 +21,7 @@ use crate::delete::{self, Deleted};
 use crate::kinds::{self, Resource};
 use crate::negotiate::Accepted;
 use crate::path::{self, Target};
+use crate::reviews::{self, Identities};
 use crate::selector::Selector;
 use crate::status::Status;
 use crate::store::{Key, Store};
@@ -41,6 +42,7 @@ pub(crate) struct Api {
     gate: Gate,
     address: SocketAddr,
     watches: Arc<Semaphore>,
+    identities: Identities,
     shutdown: CancellationToken,
 }
 
@@ -52,7 +54,13 @@ impl Api {
         address: SocketAddr,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { store, runtime, gate, address, watches: Arc::new(Semaphore::new(MAX_WATCHES)), shutdown }
+        let watches = Arc::new(Semaphore::new(MAX_WATCHES));
+        Self { store, runtime, gate, address, watches, identities: Identities::default(), shutdown }
+    }
+
+    /// With somebody to answer reviews of tokens and rights from.
+    pub(crate) fn reviewing(self, identities: Identities) -> Self {
+        Self { identities, ..self }
     }
 }
 
@@ -75,6 +83,10 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 async fn dispatch(api: Arc<Api>, request: Request) -> Result<Response, Status> {
+    if reviews::is_review(request.uri().path()) {
+        let path = request.uri().path().to_owned();
+        return review(&Call::new(api, request).await?, &path);
+    }
     match path::parse(request.uri().path()).ok_or_else(Status::no_such_path)? {
         Target::Other(segments) => other(&api, &segments, &request),
         Target::Collection { resource, namespace } => {
@@ -100,6 +112,15 @@ async fn dispatch(api: Arc<Api>, request: Request) -> Result<Response, Status> {
             }
         },
     }
+}
+
+/// A question that is written like an object, and kept nowhere.
+fn review(call: &Call, path: &str) -> Result<Response, Status> {
+    if call.method != Method::POST {
+        return Err(Status::method_not_allowed());
+    }
+    let answer = call.api.identities.answer(path, call.decoded()?)?;
+    Ok(call.accepted()?.respond(StatusCode::CREATED, &answer))
 }
 
 /// What is not an object.

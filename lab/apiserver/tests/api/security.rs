@@ -75,3 +75,49 @@ async fn the_kubeconfig_holds_what_a_client_needs_and_the_extension() {
         assert_eq!(mode & 0o077, 0, "{file}");
     }
 }
+
+#[tokio::test]
+async fn tokens_and_rights_are_reviewed_as_told_and_open_nothing() {
+    use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+    use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+    use kube::Api;
+    use signalbox_lab_apiserver::reviews::{Identity, Right};
+
+    let lab = Lab::start().await;
+    let identities = lab.api.as_ref().unwrap().identities();
+    let eve = Identity { user: "eve".to_owned(), audiences: vec!["signalbox".to_owned()], ..Identity::default() };
+    identities.admit("eves-token", eve);
+    let right = Right { verb: "list".to_owned(), resource: "pods".to_owned(), ..Right::default() };
+    identities.allow("eve", right);
+
+    let tokens: Api<TokenReview> = Api::all(lab.client().await);
+    let spec = TokenReviewSpec { token: Some("eves-token".to_owned()), audiences: Some(vec!["signalbox".to_owned()]) };
+    let review = TokenReview { spec, ..TokenReview::default() };
+    let answer = tokens.create(&Default::default(), &review).await.unwrap().status.unwrap();
+    assert_eq!(answer.authenticated, Some(true));
+    assert_eq!(answer.user.and_then(|user| user.username).as_deref(), Some("eve"));
+
+    let rights: Api<SubjectAccessReview> = Api::all(lab.client().await);
+    for (resource, expected) in [("pods", true), ("secrets", false)] {
+        let attributes = ResourceAttributes {
+            verb: Some("list".to_owned()),
+            resource: Some(resource.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: Some("eve".to_owned()),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let answer = rights.create(&Default::default(), &review).await.unwrap().status.unwrap();
+        assert_eq!(answer.allowed, expected, "{resource}");
+    }
+
+    let mut config = lab.config().await;
+    config.auth_info.token = Some("eves-token".to_owned().into());
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::all(kube::Client::try_from(config).unwrap());
+    let refused = pods.list(&Default::default()).await.expect_err("only the owner's token opens the lab");
+    assert!(matches!(&refused, kube::Error::Api(status) if status.code == 401), "{refused}");
+    lab.stop().await;
+}
