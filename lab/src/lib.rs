@@ -2,10 +2,12 @@
 //!
 //! - [`lab`]: starts all parts in the right order, and ends them.
 //! - [`controllers`]: Deployments, ReplicaSets, scheduling, EndpointSlices, load balancers.
+//! - [`access`]: the flags that say who may use a server.
 //! - [`cli`]: the subcommands of `signalbox`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed"))]
 
+pub mod access;
 pub mod cli;
 pub mod controllers;
 pub mod lab;

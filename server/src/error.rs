@@ -20,7 +20,7 @@ pub enum Error {
     NoToken,
     /// Others could reach it who need not say who they are, or whose tokens would be read on the way.
     #[error(
-        "{0} can be reached from other machines: that takes TLS (a certificate) and users of Kubernetes (--access kubernetes); \
+        "{0} can be reached from other machines: that takes TLS (a certificate) and users of Kubernetes (--users); \
          or listen on a loopback address"
     )]
     Exposed(SocketAddr),

@@ -80,3 +80,17 @@ pub fn router(app: App) -> Router {
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_the_api_is_described() {
+        let described: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+        for route in ROUTES.iter().filter(|route| route.path.starts_with("/api/") && !route.path.ends_with(".json")) {
+            let method = route.method.to_lowercase();
+            assert!(described["paths"][route.path][&method].is_object(), "{method} {}", route.path);
+        }
+    }
+}

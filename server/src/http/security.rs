@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue,
+    ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Uri};
 
@@ -25,7 +25,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
     img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-const COOKIE_NAME: &str = "signalbox";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -90,16 +89,6 @@ impl Gate {
         bearer.is_some_and(|token| self.is_token(token))
     }
 
-    /// Whether the browser that asks has once opened the link, so that its page is likely to hold the token. It opens
-    /// nothing: see [`Self::cookie`].
-    pub fn has_opened_link(&self, headers: &HeaderMap) -> bool {
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        cookies
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .any(|(name, value)| name == COOKIE_NAME && value == self.mark())
-    }
-
     /// Whether it is the token. Takes the same time for every wrong one of the same length.
     pub fn is_token(&self, candidate: &str) -> bool {
         let (known, candidate) = (self.token.as_bytes(), candidate.as_bytes());
@@ -108,19 +97,6 @@ impl Gate {
         }
         let difference = known.iter().zip(candidate).fold(0_u8, |sum, (one, other)| sum | (one ^ other));
         std::hint::black_box(difference) == 0
-    }
-
-    /// The cookie that tells the event stream, to which a page can give no header, that the page holds the token.
-    ///
-    /// Not the token itself: browsers send cookies to every port of a host, and any user of the machine can listen on one.
-    pub fn cookie(&self) -> String {
-        format!("{COOKIE_NAME}={}; HttpOnly; SameSite=Strict; Path=/", self.mark())
-    }
-
-    /// FNV-1a in 32 bits: it tells tokens apart, and gives away a quarter of one at most.
-    fn mark(&self) -> String {
-        let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        format!("{:08x}", self.token.bytes().fold(0x811c_9dc5, fold))
     }
 
     /// A name that nobody else can point at this machine: an address, or `localhost`.
@@ -219,7 +195,7 @@ pub async fn identify(app: &App, peer: &Peer, id: RequestId, headers: &HeaderMap
         return Ok(Caller {
             who: Who::Anyone,
             view: Arc::new(View::everything()),
-            writable: app.gate.has_token(headers) || app.gate.has_opened_link(headers),
+            writable: app.gate.has_token(headers),
             peer: peer.clone(),
             request_id: id.0,
         });
@@ -366,7 +342,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let cases: [(Pairs<'_>, bool); 9] = [
+        let cases: [(Pairs<'_>, bool); 8] = [
             (&[], false),
             (&[("authorization", "Bearer secret")], true),
             (&[("authorization", "bearer secret")], true),
@@ -375,7 +351,6 @@ mod tests {
             (&[("authorization", "Basic secret")], false),
             (&[("cookie", "a=b; signalbox=secret")], false),
             (&[("cookie", "signalbox=; other=secret")], false),
-            (&[("cookie", OWN_COOKIE)], false),
         ];
         for (pairs, expected) in cases {
             assert_eq!(gate("127.0.0.1:1").has_token(&headers(pairs)), expected, "{pairs:?}");
@@ -394,19 +369,6 @@ mod tests {
             [("token=x", true), ("a=b&access_token=x", true), ("after=3", false), ("tokens=1", false), ("", false)]
         {
             assert_eq!(holds_token(query), holds, "{query}");
-        }
-    }
-
-    const OWN_COOKIE: &str = "a=b; signalbox=667c6911";
-
-    #[test]
-    fn the_cookie_holds_no_token() {
-        let gate = gate("127.0.0.1:1");
-        let cookie = gate.cookie();
-        assert!(OWN_COOKIE.ends_with(cookie.split(';').next().expect("a pair")), "{cookie}");
-        assert!(!cookie.contains("secret"), "{cookie}");
-        for (cookie, opened) in [(OWN_COOKIE, true), ("signalbox=secret", false), ("signalbox=", false)] {
-            assert_eq!(gate.has_opened_link(&headers(&[("cookie", cookie)])), opened, "{cookie}");
         }
     }
 }
