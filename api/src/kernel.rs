@@ -68,7 +68,7 @@ pub struct EnforcerStatus {
     pub generation: u32,
     /// The newest `resourceVersion` of any policy that this generation holds.
     pub policies_version: u64,
-    /// Local pods under enforcement.
+    /// Local pods under enforcement. A user who does not see all namespaces is not told: 0.
     pub pods: u32,
     /// From the policy's arrival at the enforcer to the flip of the generation, in microseconds: the last change.
     pub last_apply_us: u64,

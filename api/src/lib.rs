@@ -8,6 +8,7 @@
 //! - [`node`]: what an enforcer answers about its own node.
 //! - [`stream`]: the frames between the server and an enforcer, or a host outside.
 //! - [`rest`]: answers of the REST API that are nothing but answers.
+//! - [`session`]: who uses a server, and what they may do there.
 //! - [`error`]: the one shape of an error that the REST API answers with.
 //!
 //! Times are Unix milliseconds (`_ms`) or microseconds (`_us`), as the field's name says.
@@ -19,5 +20,6 @@ pub mod kernel;
 pub mod node;
 pub mod probe;
 pub mod rest;
+pub mod session;
 pub mod state;
 pub mod stream;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Cell, CellKey};
 use crate::flow::Protocol;
 use crate::kernel::EnforcerStatus;
+use crate::session::Viewer;
 
 /// What an [`Endpoint`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -125,7 +126,7 @@ pub struct RoundInfo {
     /// When it ended; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
-    /// Cells tried.
+    /// Cells tried. For a user who does not see all namespaces: no more than those that they see.
     pub cells: u32,
 }
 
@@ -168,8 +169,11 @@ pub struct Snapshot {
     pub cluster: String,
     /// Signalbox's version.
     pub version: String,
-    /// This client may change things.
+    /// This client may change things. With users of Kubernetes: changes are taken from those who have the right.
     pub writable: bool,
+    /// Whom the server takes this client for; absent where it tells no users apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewer: Option<Viewer>,
     /// The cluster's namespaces.
     pub namespaces: Vec<NamespaceInfo>,
     /// Rows and columns.

@@ -9,6 +9,7 @@ use crate::api::events;
 use crate::browser;
 use crate::components::header::Header;
 use crate::components::lesson::LessonBar;
+use crate::components::login::Login;
 use crate::components::why::Why;
 use crate::pages::alone::AlonePage;
 use crate::pages::alone::sim::Sim;
@@ -16,7 +17,7 @@ use crate::pages::map::MapPage;
 use crate::pages::matrix::MatrixPage;
 use crate::pages::policies::PoliciesPage;
 use crate::route::{Route, View};
-use crate::store::{Link, Store};
+use crate::store::{Door, Link, Store};
 
 /// The page.
 #[component]
@@ -53,12 +54,22 @@ pub fn App() -> impl IntoView {
         escape.remove();
     });
     set_interval(move || store.now_ms.set(browser::now_ms()), Duration::from_secs(1));
+    // Roles change without a word to the page.
+    set_interval(move || events::ask_for_rights(store), Duration::from_secs(60));
 
     let alone =
         Memo::new(move |_| browser::is_alone() || store.route.with(|route| Kind::of(&route.view) == Kind::Alone));
-    move || match alone.get() {
-        true => view! { <AlonePage /> }.into_any(),
-        false => view! { <Live retry=Callback::new(move |()| retry_now()) /> }.into_any(),
+    let enter = Callback::new(move |()| {
+        retry.with_value(|retry| {
+            if let Some(retry) = retry {
+                retry.anew();
+            }
+        });
+    });
+    move || match (alone.get(), store.door.get()) {
+        (true, _) => view! { <AlonePage /> }.into_any(),
+        (false, Door::Shut { why }) => view! { <Login why enter /> }.into_any(),
+        (false, Door::Open) => view! { <Live retry=Callback::new(move |()| retry_now()) /> }.into_any(),
     }
 }
 

@@ -36,9 +36,31 @@ pub fn take_token() {
     }
 }
 
-/// The server's token, if the page was ever opened by its link.
+/// The token of whoever logged in; else the server's own, if the page was ever opened by its link.
 pub fn token() -> Option<String> {
-    recall(TOKEN)
+    let login = session_storage().and_then(|storage| storage.get_item(TOKEN).ok().flatten());
+    login.or_else(|| recall(TOKEN))
+}
+
+/// Keeps the token of whoever logged in: for this tab, until it is closed.
+pub fn keep_login(token: &str) {
+    if let Some(storage) = session_storage() {
+        // Where the browser forbids it, the reader has to log in again.
+        let _ = storage.set_item(TOKEN, token);
+    }
+}
+
+/// Keeps no token any more.
+pub fn forget_token() {
+    if let Some(storage) = session_storage() {
+        let _ = storage.remove_item(TOKEN);
+    }
+    forget(TOKEN);
+}
+
+/// Loads the page anew.
+pub fn reload() {
+    let _ = window().location().reload();
 }
 
 /// The page has no server: it was built into a folder by itself.
@@ -204,6 +226,10 @@ pub fn refocus(selector: &str) {
     if let Some(focus) = focus.and_then(|found| found.dyn_into::<js_sys::Function>().ok()) {
         let _ = focus.call1(&element, &options);
     }
+}
+
+fn session_storage() -> Option<web_sys::Storage> {
+    window().session_storage().ok().flatten()
 }
 
 fn storage() -> Option<web_sys::Storage> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use signalbox_api::cell::CellKey;
 use signalbox_api::kernel::EnforcerStatus;
+use signalbox_api::session::{PolicyVerb, Rights};
 use signalbox_api::state::{DnsFact, Event, FlowPulse, LessonStep, PolicyInfo, RoundInfo};
 
 use crate::browser;
@@ -29,6 +30,18 @@ pub enum Link {
     },
 }
 
+/// Whether the server lets the reader in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// As far as the page knows.
+    Open,
+    /// They have to log in.
+    Shut {
+        /// Why, where they were logged in before.
+        why: Option<String>,
+    },
+}
+
 /// A connection that runs along its line on the map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Runner {
@@ -49,6 +62,10 @@ const MOST_RUNNERS: usize = 160;
 pub struct Store {
     /// How the page stands with the server.
     pub link: RwSignal<Link>,
+    /// Whether the server lets the reader in.
+    pub door: RwSignal<Door>,
+    /// What the reader may change, where the server tells users apart. Absent: not known yet.
+    pub rights: RwSignal<Option<Rights>>,
     /// The browser's clock, once a second.
     pub now_ms: RwSignal<f64>,
     /// Where the reader is.
@@ -93,6 +110,8 @@ impl Store {
     pub fn new() -> Self {
         Self {
             link: RwSignal::new(Link::Connecting),
+            door: RwSignal::new(Door::Open),
+            rights: RwSignal::default(),
             now_ms: RwSignal::new(browser::now_ms()),
             route: RwSignal::new(Route::parse(&browser::hash())),
             station: RwSignal::default(),
@@ -240,6 +259,35 @@ impl Store {
         self.drafts.update(|drafts| {
             drafts.remove(edited);
         });
+    }
+
+    /// Throws all drafts away: they are the reader's who leaves.
+    pub fn forget_drafts(self) {
+        for key in browser::remembered(draft::MEMORY) {
+            browser::forget(&key);
+        }
+    }
+
+    /// Why policies of a namespace cannot be changed so; `None` where they can. Follows what the reader may do.
+    pub fn missing(self, namespace: &str, verbs: &[PolicyVerb]) -> Option<String> {
+        if self.station.with(|station| station.viewer.is_none()) {
+            return None;
+        }
+        self.rights.with(|rights| match rights {
+            Some(rights) => rights.missing(namespace, verbs),
+            None => Some("What you may change is being asked for.".to_owned()),
+        })
+    }
+
+    /// Why no round can be asked for; `None` where one can.
+    pub fn missing_for_rounds(self) -> Option<String> {
+        if self.station.with(|station| station.viewer.is_none()) {
+            return None;
+        }
+        self.rights.with(|rights| match rights {
+            Some(rights) => rights.missing_for_rounds(),
+            None => Some("What you may change is being asked for.".to_owned()),
+        })
     }
 
     /// One policy.

@@ -3,6 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::access::Access;
+use crate::access::audit::AuditLog;
+use crate::http::listener::Limits;
+use crate::http::tls::Tls;
 use crate::nodes::StreamsConfig;
 
 /// Which pods probes start from.
@@ -20,8 +24,21 @@ pub enum Vantages {
 pub struct Config {
     /// Where the page and the API are served. Port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Needed for everything that changes something. Never empty: [`crate::start`] refuses that.
+    /// How users are told apart.
+    pub access: Access,
+    /// With [`Access::Loopback`] needed for everything that changes something, and never empty: [`crate::start`] refuses that.
     pub token: String,
+    /// With [`Access::Loopback`]: listen on an address that other machines reach all the same.
+    pub allow_remote: bool,
+    /// Names, besides addresses and `localhost`, under which the page is asked for. What is asked for under another name is
+    /// refused.
+    pub hosts: Vec<String>,
+    /// Serve the page by TLS.
+    pub tls: Option<Tls>,
+    /// How much of the page's listener anyone can take up.
+    pub limits: Limits,
+    /// Who changed what.
+    pub audit: AuditLog,
     /// The cluster's name, as the page shows it.
     pub cluster: String,
     /// The domain that Services are resolved under.
@@ -54,7 +71,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            access: Access::Loopback,
             token: String::new(),
+            allow_remote: false,
+            hosts: Vec::new(),
+            tls: None,
+            limits: Limits::default(),
+            audit: AuditLog::Off,
             cluster: "lab".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
             interval: Duration::from_secs(5),

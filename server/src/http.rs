@@ -1,37 +1,48 @@
 //! REST, events and the page.
 //!
-//! - [`security`]: who may ask, and what browsers are told to forbid.
+//! - [`listener`]: connections and their limits; [`tls`]: the page's certificate.
+//! - [`routes`]: all paths, and what each needs; [`security`]: what every request has to pass; [`caller`]: who asks.
 //! - [`answer`]: the one place that turns errors into statuses.
-//! - [`state`], [`policies`], [`lesson`]: the REST API; [`events`]: what changes, as it changes.
+//! - [`state`], [`policies`], [`lesson`], [`session`]: the REST API; [`events`]: what changes, as it changes.
 //! - [`standins`]: probes in place of pods that have none.
+//! - [`changes`]: what becomes of a wish to change something: judged, written down, done.
 //! - [`yaml`]: manifests in, and lines for the fields at fault; [`names`]: what can be a name.
 //! - [`page`]: the built page; [`metrics`]: for Prometheus.
 
 pub mod answer;
+pub mod caller;
+pub mod changes;
 pub mod events;
 pub mod lesson;
+pub mod listener;
 pub mod metrics;
 pub mod names;
 pub mod page;
 pub mod policies;
+pub mod routes;
 pub mod security;
+pub mod session;
 pub mod standins;
 pub mod state;
+pub mod tls;
 pub mod yaml;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
-use axum::routing::{get, post};
+use signalbox_api::state::Snapshot;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::audit::Audit;
+use crate::access::cut::{self, Around};
+use crate::access::keeper::Keeper;
 use crate::feed::CountVerdicts;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
 use crate::standins::StandIns;
+use caller::Caller;
 
 /// The largest body that is read: about what Kubernetes takes in one object.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -39,7 +50,7 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 /// What every handler can reach.
 #[derive(Clone)]
 pub struct App {
-    /// The picture.
+    /// The picture, whole. What of it someone may see [`App::picture`] gives.
     pub hub: Arc<Hub>,
     /// The cluster.
     pub client: kube::Client,
@@ -51,48 +62,41 @@ pub struct App {
     pub stand_ins: StandIns,
     /// The kernel's counts, if someone enforces in this process.
     pub counts: Option<CountVerdicts>,
-    /// Who may ask what.
+    /// Which requests are for this server at all.
     pub gate: Arc<security::Gate>,
+    /// Who its users are; absent where they are not told apart.
+    pub keeper: Option<Arc<Keeper>>,
+    /// Who changed what.
+    pub audit: Audit,
     /// Room for browsers that follow the events.
     pub followers: Arc<Semaphore>,
     /// The first matrix stands.
     pub first_round: watch::Receiver<bool>,
+    /// How long a body is waited for.
+    pub body_time: Duration,
     /// Ends the event streams.
     pub shutdown: CancellationToken,
 }
 
-/// All routes, with everything that guards them.
-pub fn router(app: App) -> Router {
-    let changes = Router::new()
-        .route("/rounds", post(state::round))
-        .route("/policies", post(policies::apply))
-        .route("/policies/{namespace}/{name}", axum::routing::put(policies::replace).delete(policies::delete))
-        .route("/lesson/steps/{number}", post(lesson::go_to))
-        .route("/stand-ins", post(standins::deploy))
-        .route("/stand-ins/{run}", axum::routing::put(standins::renew).delete(standins::end))
-        .route_layer(middleware::from_fn_with_state(app.clone(), security::need_token));
-    let reads = Router::new()
-        .route("/state", get(state::snapshot))
-        .route("/events", get(events::follow))
-        .route("/kernel/counts", get(state::kernel_counts))
-        .route("/policies", get(policies::list))
-        .route("/policies/{namespace}/{name}", get(policies::one))
-        .route("/lesson", get(lesson::steps))
-        .route("/openapi.json", get(state::openapi));
-    Router::new()
-        .nest(
-            "/api/v1",
-            reads.merge(changes).fallback(answer::no_such_path).method_not_allowed_fallback(answer::no_such_method),
-        )
-        // Anything else there is no page either.
-        .route("/api", axum::routing::any(answer::no_such_path))
-        .route("/api/{*rest}", axum::routing::any(answer::no_such_path))
-        .route("/healthz", get(state::healthz))
-        .route("/readyz", get(state::readyz))
-        .route("/metrics", get(metrics::metrics))
-        .fallback(page::page)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(app.clone(), security::guard))
-        .layer(tower_http::catch_panic::CatchPanicLayer::new())
-        .with_state(app)
+impl App {
+    /// The picture as someone may see it.
+    pub fn picture(&self, caller: &Caller) -> Snapshot {
+        let mut snapshot = self.hub.snapshot(caller.writable);
+        snapshot.viewer = caller.viewer();
+        cut::snapshot(snapshot, &caller.view, &self.around(caller))
+    }
+
+    /// What a cut has to know besides the view. The cells are counted only where that is needed.
+    pub fn around(&self, caller: &Caller) -> Around {
+        if caller.view.is_everything() {
+            return Around::default();
+        }
+        let cells = self.hub.count_cells(|key| cut::cell(key, &caller.view));
+        Around { lesson: self.lesson.namespaces(), cells }
+    }
+
+    /// The cluster's namespaces.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.hub.namespaces()
+    }
 }

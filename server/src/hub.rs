@@ -1,6 +1,6 @@
 //! The picture as browsers see it, and the events that changed it last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use signalbox_api::cell::{Cell, CellKey};
@@ -27,6 +27,8 @@ pub struct Kept {
     pub seq: u64,
     /// The event as JSON.
     pub json: Arc<str>,
+    /// The event itself, for those who see a part of it.
+    pub event: Arc<Event>,
 }
 
 struct Inner {
@@ -58,8 +60,9 @@ impl Hub {
             return;
         }
         for event in events {
+            let event = Arc::new(event);
             inner.keep(&event);
-            inner.apply(event);
+            inner.apply(Arc::unwrap_or_clone(event));
         }
         let seq = inner.picture.seq;
         drop(inner);
@@ -73,6 +76,17 @@ impl Hub {
         snapshot.cells = inner.cells.values().cloned().collect();
         snapshot.writable = writable;
         snapshot
+    }
+
+    /// The names of the cluster's namespaces.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.lock().picture.namespaces.iter().map(|namespace| namespace.name.clone()).collect()
+    }
+
+    /// How many cells there are of those that are wanted.
+    pub fn count_cells(&self, wanted: impl Fn(&CellKey) -> bool) -> u32 {
+        let count = self.lock().cells.keys().filter(|key| wanted(key)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The events after `seq`; `None` where they are no longer, or not yet, known.
@@ -105,8 +119,8 @@ impl Hub {
 }
 
 impl Inner {
-    fn keep(&mut self, event: &Event) {
-        let json: Arc<str> = match serde_json::to_string(event) {
+    fn keep(&mut self, event: &Arc<Event>) {
+        let json: Arc<str> = match serde_json::to_string(&**event) {
             Ok(json) => json.into(),
             Err(error) => {
                 tracing::error!(%error, "an event cannot be written as JSON");
@@ -115,7 +129,7 @@ impl Inner {
         };
         self.picture.seq += 1;
         self.bytes += json.len();
-        self.kept.push_back(Kept { seq: self.picture.seq, json });
+        self.kept.push_back(Kept { seq: self.picture.seq, json, event: event.clone() });
         while self.kept.len() > KEPT_EVENTS || (self.bytes > KEPT_BYTES && self.kept.len() > 1) {
             if let Some(oldest) = self.kept.pop_front() {
                 self.bytes -= oldest.json.len();

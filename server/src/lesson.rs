@@ -1,5 +1,7 @@
 //! Lesson one: its steps, and which of them are applied.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 use signalbox_api::state::LessonStep;
@@ -73,6 +75,11 @@ impl Lesson {
     /// All steps, step 0 first.
     pub fn all(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The namespaces of its policies.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.steps.iter().flat_map(|step| &step.policies).map(|policy| policy.namespace.clone()).collect()
     }
 
     /// The steps as browsers see them.

@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: what it can be told; [`feed`]: what an enforcer in the same process tells it.
 //! - [`server`]: the wiring: [`start`] and [`Server`]; [`error`]: what can go wrong before it runs.
+//! - [`access`]: who may see and change what.
 //! - [`cluster`]: the cluster's objects, watched.
 //! - [`matrix`]: the pure core: rows, columns, cells, rounds, and which fact belongs to which.
 //! - [`run`]: the task that owns the core; [`agent`]: the agents in the pods.
@@ -9,6 +10,7 @@
 //! - [`nodes`]: streams from the nodes' enforcers, and from hosts outside.
 //! - [`hub`]: the picture as browsers see it; [`http`]: REST, events and the page; [`lesson`]: lesson one.
 
+pub mod access;
 pub mod agent;
 pub mod cluster;
 pub mod config;
@@ -24,8 +26,10 @@ pub mod run;
 pub mod server;
 pub mod standins;
 
+pub use access::{Access, Kubernetes, Proxy};
 pub use config::{Config, Vantages};
 pub use error::Error;
 pub use feed::KernelFeed;
+pub use http::tls::Tls;
 pub use nodes::StreamsConfig;
 pub use server::{Handle, Server, Watching, start, watch};

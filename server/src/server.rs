@@ -10,12 +10,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
+use crate::access::audit::{Audit, AuditLog};
+use crate::access::keeper::Keeper;
+use crate::access::proxy::Trust;
 use crate::cluster::objects::Kind;
 use crate::cluster::watch::watch as watch_kind;
 use crate::config::{Config, Vantages};
 use crate::error::Error;
 use crate::feed::{CountVerdicts, KernelFeed};
 use crate::http::App;
+use crate::http::listener;
 use crate::http::security::Gate;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
@@ -31,7 +36,7 @@ const QUEUE: usize = 4_096;
 pub struct Server {
     address: SocketAddr,
     streams_address: Option<SocketAddr>,
-    token: String,
+    url: String,
     watching: Watching,
 }
 
@@ -56,21 +61,34 @@ pub struct Handle {
 /// Starts watches, prober and listener. Returns as soon as the address is bound; everything ends with `shutdown`.
 ///
 /// # Errors
-/// Where the address cannot be bound, or the token is empty.
+/// Where the address cannot be bound, a file cannot be read, or others could reach what is not guarded.
 pub async fn start(
     config: Config,
     client: kube::Client,
     kernel: Option<KernelFeed>,
     shutdown: CancellationToken,
 ) -> Result<Server, Error> {
-    if config.token.is_empty() {
-        return Err(Error::NoToken);
+    check(&config)?;
+    let audit = Audit::open(&config.audit)?;
+    let keeper = match &config.access {
+        Access::Loopback => None,
+        Access::Kubernetes(kubernetes) => Some(Arc::new(Keeper::new(kubernetes.clone(), client.clone())?)),
+    };
+    let clients = keeper.as_ref().and_then(|keeper| keeper.trust()).and_then(Trust::verifier);
+    if clients.is_some() && config.tls.is_none() {
+        return Err(Error::ProxyWithoutTls);
     }
+    let tls = config.tls.as_ref().map(|tls| tls.config(clients)).transpose()?;
     let not_ours = |source| Error::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(not_ours)?;
     let address = listener.local_addr().map_err(not_ours)?;
-    let token = config.token.clone();
-    let max_followers = config.max_followers;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = match &config.access {
+        Access::Loopback => format!("{scheme}://{address}/?token={}", config.token),
+        Access::Kubernetes(_) => format!("{scheme}://{address}/"),
+    };
+    let gate = Arc::new(Gate::new(config.token.clone(), address, config.hosts.clone()));
+    let (limits, max_followers) = (config.limits.clone(), config.max_followers);
     let streams = match config.streams.clone() {
         Some(streams) => Some(nodes::start(streams, client.clone(), shutdown.clone()).await?),
         None => None,
@@ -84,20 +102,18 @@ pub async fn start(
         asks: watching.handle.asks.clone(),
         stand_ins: watching.handle.stand_ins.clone(),
         counts: watching.counts.clone(),
-        gate: Arc::new(Gate::new(token.clone(), address)),
+        gate,
+        keeper: keeper.clone(),
+        audit,
+        body_time: limits.body_time,
         followers: Arc::new(Semaphore::new(max_followers)),
         first_round: watching.handle.first_round.clone(),
         shutdown: shutdown.clone(),
     };
-    watching.tasks.push(tokio::spawn(async move {
-        let ended = axum::serve(listener, crate::http::router(app).into_make_service())
-            .with_graceful_shutdown(async move { shutdown.cancelled().await });
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "the page can no longer be served");
-        }
-    }));
+    let router = crate::http::routes::router(app);
+    watching.tasks.push(tokio::spawn(listener::serve(listener, router, tls, keeper, limits, shutdown)));
     tracing::info!(%address, "serving");
-    Ok(Server { address, streams_address, token, watching })
+    Ok(Server { address, streams_address, url, watching })
 }
 
 /// Starts watches and prober, and listens nowhere: for one command that asks them itself.
@@ -231,6 +247,20 @@ fn all_counts(here: Option<CountVerdicts>, nodes: Option<Arc<Registry>>) -> Opti
     }))
 }
 
+/// What must not be served as it is configured.
+fn check(config: &Config) -> Result<(), Error> {
+    let is_local = config.listen.ip().to_canonical().is_loopback();
+    match &config.access {
+        Access::Loopback if config.token.is_empty() => Err(Error::NoToken),
+        Access::Loopback if !is_local && !config.allow_remote => Err(Error::Exposed(config.listen)),
+        Access::Kubernetes(_) if !is_local && config.tls.is_none() => Err(Error::Exposed(config.listen)),
+        Access::Kubernetes(kubernetes) if kubernetes.allow_apply && config.audit == AuditLog::Off => {
+            Err(Error::NoAudit)
+        }
+        Access::Loopback | Access::Kubernetes(_) => Ok(()),
+    }
+}
+
 /// Beyond every number that an earlier server can have given to an event: it gave fewer than one each microsecond.
 fn first_event() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -248,9 +278,9 @@ impl Server {
         self.streams_address
     }
 
-    /// The link that opens the page and lets it change things.
+    /// The link that opens the page; with [`Access::Loopback`] it brings the token that lets it change things.
     pub fn url(&self) -> String {
-        format!("http://{}/?token={}", self.address, self.token)
+        self.url.clone()
     }
 
     /// What whoever runs in the same process can ask.

@@ -9,7 +9,7 @@ pub mod job;
 pub mod labels;
 pub mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -182,6 +182,12 @@ impl StandIns {
             names.push(name);
         }
         Ok(names)
+    }
+
+    /// The namespaces that a run has stand-ins in; none where there is no such run.
+    pub async fn namespaces(&self, run: &str) -> BTreeSet<String> {
+        let runs = self.runs.lock().await;
+        runs.get(run).into_iter().flat_map(|run| &run.jobs).map(|(namespace, _)| namespace.clone()).collect()
     }
 
     /// Lets a run last for another minute. `false`: there is none of that name.

@@ -1,7 +1,10 @@
-//! The calls that change something. What they change comes back by the event stream, so their answers are not read.
+//! Who the reader is; and the calls that change something. What these change comes back by the event stream, so their answers
+//! are not read.
 
 use gloo_net::http::{Request, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
 use signalbox_api::error::{ApiError, FieldCause};
+use signalbox_api::session::{Rights, Session};
 
 use crate::browser;
 
@@ -89,8 +92,31 @@ pub async fn ask_for_round() -> Result<(), CallError> {
     outcome(authorized(Request::post("/api/v1/rounds")).send().await).await
 }
 
+/// Whom the server takes the reader for.
+pub async fn session() -> Result<Session, CallError> {
+    read(authorized(Request::get("/api/v1/session"))).await
+}
+
+/// Whom the server takes the bearer of a token for.
+pub async fn session_of(token: &str) -> Result<Session, CallError> {
+    read(Request::get("/api/v1/session").header("authorization", &format!("Bearer {token}"))).await
+}
+
+/// What the reader may change.
+pub async fn rights() -> Result<Rights, CallError> {
+    read(authorized(Request::get("/api/v1/rights"))).await
+}
+
+async fn read<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, CallError> {
+    let answer = request.send().await.map_err(|_| CallError::Away)?;
+    if !answer.ok() {
+        return Err(refusal(answer).await);
+    }
+    answer.json().await.map_err(|_| CallError::Away)
+}
+
 /// With the token, if the page has one.
-fn authorized(request: RequestBuilder) -> RequestBuilder {
+pub fn authorized(request: RequestBuilder) -> RequestBuilder {
     match browser::token() {
         Some(token) => request.header("authorization", &format!("Bearer {token}")),
         None => request,
@@ -107,14 +133,16 @@ async fn send_yaml(request: RequestBuilder, yaml: &str) -> Result<(), CallError>
 
 async fn outcome(answer: Result<Response, gloo_net::Error>) -> Result<(), CallError> {
     let Ok(answer) = answer else { return Err(CallError::Away) };
-    if answer.ok() {
-        return Ok(());
-    }
+    if answer.ok() { Ok(()) } else { Err(refusal(answer).await) }
+}
+
+/// What the server says where it refuses.
+pub async fn refusal(answer: Response) -> CallError {
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
-    Err(CallError::Refused(serde_json::from_str(&text).unwrap_or_else(|_| ApiError {
+    CallError::Refused(serde_json::from_str(&text).unwrap_or_else(|_| ApiError {
         status,
         message: if text.trim().is_empty() { format!("The server answered with status {status}.") } else { text },
         causes: Vec::new(),
-    })))
+    }))
 }

@@ -5,6 +5,7 @@ use leptos::task::spawn_local;
 use signalbox_api::kernel::EnforcerStatus;
 
 use super::icon::Icon;
+use super::login::Who;
 use super::theme::ThemeButton;
 use crate::api::rest;
 use crate::model::{enforcers, time};
@@ -52,6 +53,7 @@ pub fn Header(
             <div class="chips">
                 <LinkChip retry />
                 <Show when=move || store.loaded.get()>
+                    <WhoChip />
                     <StationChip />
                     <EnforcerChip />
                     <DnsChip />
@@ -130,7 +132,15 @@ fn StationChip() -> impl IntoView {
                 "Cluster " <b>{move || store.station.with(|station| station.cluster.clone())}</b> ", Signalbox "
                 {move || store.station.with(|station| station.version.clone())}
             </p>
-            <Show when=move || !writable() fallback=|| view! { <p>"You may change policies here."</p> }>
+            <Show when=move || !writable() fallback=move || view! {
+                <p>
+                    {if store.station.with_untracked(|station| station.viewer.is_some()) {
+                        "Policies are changed here by those whose role allows it."
+                    } else {
+                        "You may change policies here."
+                    }}
+                </p>
+            }>
                 <ViewOnly />
             </Show>
         </Chip>
@@ -140,12 +150,40 @@ fn StationChip() -> impl IntoView {
 /// How to get from looking to changing.
 #[component]
 pub fn ViewOnly() -> impl IntoView {
+    let store = Store::here();
+    if store.station.with_untracked(|station| station.viewer.is_some()) {
+        return view! { <p class="view-only">"View only: this server was started without "<code>"--allow-apply"</code>"."</p> }
+            .into_any();
+    }
     view! {
         <p class="view-only">
             "View only. To change things, open the link that stands on the " <code>"ready"</code>
             " line where Signalbox was started: it ends in " <code>"?token=…"</code>
             " and lets this browser in."
         </p>
+    }
+    .into_any()
+}
+
+/// Who is logged in, where the server tells users apart.
+#[component]
+fn WhoChip() -> impl IntoView {
+    let store = Store::here();
+    let viewer = Memo::new(move |_| store.station.with(|station| station.viewer.clone()));
+    // The last part of `system:serviceaccount:ops:ann` tells enough for a chip.
+    let short = |name: &str| name.rsplit(':').next().unwrap_or(name).to_owned();
+    let text =
+        Signal::derive(move || viewer.with(|viewer| viewer.as_ref().map(|it| short(&it.name))).unwrap_or_default());
+    let over = move || {
+        viewer.with(|it| it.as_ref().and_then(|it| it.expires_ms)).is_some_and(|end| end as f64 <= store.now_ms.get())
+    };
+    let lamp = Signal::derive(move || if over() { "bad" } else { "quiet" });
+    view! {
+        <Show when=move || viewer.with(Option::is_some)>
+            <Chip lamp text name="who">
+                {move || viewer.get().map(|viewer| view! { <Who viewer /> })}
+            </Chip>
+        </Show>
     }
 }
 
@@ -172,7 +210,9 @@ fn EnforcerChip() -> impl IntoView {
         })
     });
     let item = move |one: &EnforcerStatus| {
-        let state = enforcers::state(one);
+        // Who does not see all namespaces is not told how many pods there are.
+        let is_told = store.station.with(|station| station.viewer.as_ref().is_none_or(|viewer| viewer.all_namespaces));
+        let state = enforcers::state(one, is_told);
         let (problems, link) = (one.problems.clone(), one.link.clone());
         let heard = move || link.as_ref().map(|link| enforcers::heard(link, store.now_ms.get()));
         view! {
@@ -268,7 +308,10 @@ fn RoundChip() -> impl IntoView {
         <Chip lamp text name="round">
             <p>{words}</p>
             <Show when=move || store.station.with(|station| station.writable)>
-                <button class="small" on:click=ask>"Try all again now"</button>
+                <button class="small" on:click=ask disabled=move || store.missing_for_rounds().is_some()>
+                    "Try all again now"
+                </button>
+                {move || store.missing_for_rounds().map(|why| view! { <p class="view-only">{why}</p> })}
             </Show>
             {move || asked.get().map(|error| view! { <p class="warn-text" role="alert">{error}</p> })}
         </Chip>

@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use signalbox_api::session::PolicyVerb;
 use signalbox_api::state::LessonStep;
 
 use super::header::ViewOnly;
@@ -12,6 +13,8 @@ use crate::model::lesson::{self, Tally};
 use crate::store::Store;
 
 const MEMORY: &str = "signalbox.lesson";
+/// Where the lesson's policies are.
+const NAMESPACES: [&str; 2] = ["backend", "frontend"];
 
 /// The bar; nothing where the server has no lesson.
 #[component]
@@ -60,7 +63,8 @@ fn Levers() -> impl IntoView {
         Memo::new(move |_| store.lesson.with(|steps| steps.iter().map(|step| step.number).collect::<Vec<_>>()));
     let go = move |number: u32| {
         reading.set(Some(number));
-        if busy.get_untracked().is_some() || !store.station.with_untracked(|station| station.writable) {
+        let may = store.station.with_untracked(|station| station.writable) && untrack(|| missing(store)).is_none();
+        if busy.get_untracked().is_some() || !may {
             return;
         }
         busy.set(Some(number));
@@ -98,6 +102,12 @@ fn Levers() -> impl IntoView {
             </div>
         </section>
     }
+}
+
+/// Why the reader cannot go to a step; `None` where they can. Going to one may apply and delete in each of the namespaces.
+fn missing(store: Store) -> Option<String> {
+    let verbs = [PolicyVerb::Patch, PolicyVerb::Create, PolicyVerb::Delete];
+    NAMESPACES.iter().find_map(|namespace| store.missing(namespace, &verbs))
 }
 
 #[component]
@@ -178,6 +188,9 @@ fn StepText(step: LessonStep) -> impl IntoView {
         }}
         <Show when=move || !store.station.with(|station| station.writable)>
             <ViewOnly />
+        </Show>
+        <Show when=move || store.station.with(|station| station.writable)>
+            {move || missing(store).map(|why| view! { <p class="view-only">{format!("Steps are only shown: {why}")}</p> })}
         </Show>
     }
 }

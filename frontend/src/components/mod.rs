@@ -3,5 +3,6 @@
 pub mod header;
 pub mod icon;
 pub mod lesson;
+pub mod login;
 pub mod theme;
 pub mod why;

@@ -4,8 +4,8 @@ use signalbox_api::kernel::{AttachMode, EnforcerStatus, NodeLink};
 
 use super::time;
 
-/// What it does on its node.
-pub fn state(one: &EnforcerStatus) -> String {
+/// What it does on its node. `with_pods`: how many pods there are may be told.
+pub fn state(one: &EnforcerStatus, with_pods: bool) -> String {
     if is_lost(one) {
         return format!("not heard of; generation {} when it was heard last", one.generation);
     }
@@ -16,8 +16,8 @@ pub fn state(one: &EnforcerStatus) -> String {
     };
     let state = if one.enforcing { "enforcing" } else { "not enforcing" };
     let applied = time::micros(one.last_apply_us);
-    let mut text =
-        format!("{state} by {how}, {} pods, generation {}, last policy applied in {applied}", one.pods, one.generation);
+    let pods = if with_pods { format!("{} pods, ", one.pods) } else { String::new() };
+    let mut text = format!("{state} by {how}, {pods}generation {}, last policy applied in {applied}", one.generation);
     if one.lost_events > 0 {
         text += &format!(", {} events lost", one.lost_events);
     }

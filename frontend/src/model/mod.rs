@@ -8,6 +8,7 @@
 //! - [`lesson`]: the lesson's checks counted.
 //! - [`plan`]: where things stand on the map; [`track`]: the lines between them.
 //! - [`draft`]: what was typed and not yet applied; [`check`]: what is wrong with it, line by line.
+//! - [`position`]: ids of events.
 //! - [`time`]: durations in words.
 //! - [`alone`]: the page without a server.
 
@@ -21,6 +22,7 @@ pub mod lesson;
 pub mod look;
 pub mod picture;
 pub mod plan;
+pub mod position;
 pub mod time;
 pub mod track;
 

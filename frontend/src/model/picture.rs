@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use signalbox_api::cell::{Cell, CellKey};
 use signalbox_api::kernel::EnforcerStatus;
+use signalbox_api::session::Viewer;
 use signalbox_api::state::{
     DnsFact, Endpoint, Event, FlowPulse, LessonStep, NamespaceInfo, PolicyInfo, RoundInfo, Snapshot,
 };
@@ -29,6 +30,8 @@ pub struct Station {
     pub version: String,
     /// This client may change things.
     pub writable: bool,
+    /// Whom the server takes the reader for; absent where it tells no users apart.
+    pub viewer: Option<Viewer>,
 }
 
 /// The whole state.
@@ -127,6 +130,7 @@ impl Picture {
             cluster,
             version,
             writable,
+            viewer,
             namespaces,
             endpoints,
             cells,
@@ -137,7 +141,7 @@ impl Picture {
             lesson,
             problems,
         } = snapshot;
-        let station = Station { cluster, version, writable };
+        let station = Station { cluster, version, writable, viewer };
         if self.station != station {
             self.station = station;
             changes.parts.push(Part::Station);

@@ -22,6 +22,17 @@ pub fn ago(then_ms: u64, now_ms: f64) -> String {
     }
 }
 
+/// How long something lasts yet: `less than a minute`, `12 min`, `2 h`, `4 d`.
+pub fn span(ms: f64) -> String {
+    let minutes = (ms.max(0.0) / 60e3) as u64;
+    match minutes {
+        0 => "less than a minute".to_owned(),
+        1..120 => format!("{minutes} min"),
+        120..2_880 => format!("{} h", minutes / 60),
+        _ => format!("{} d", minutes / 1_440),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +59,12 @@ mod tests {
         }
         assert_eq!(ago(0, 7_300_000.0), "2 h ago");
         assert_eq!(ago(0, 200_000_000.0), "2 d ago");
+    }
+
+    #[test]
+    fn the_future_reads_well() {
+        for (ms, text) in [(-1.0, "less than a minute"), (61e3, "1 min"), (7.2e6, "2 h"), (2e8, "2 d")] {
+            assert_eq!(span(ms), text);
+        }
     }
 }

@@ -155,6 +155,8 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
     let ((), enforcer) = tokio::try_join!(furniture, enforcing)?;
     let config = signalbox_server::Config {
         listen: options.listen,
+        // The command has asked whether that is wanted.
+        allow_remote: options.allow_remote,
         token: token.clone(),
         cluster: "lab".to_owned(),
         interval: options.interval,

@@ -37,7 +37,7 @@ impl Node {
             let count = VerdictCount {
                 source: "a/x".to_owned(),
                 destination: "a/y".to_owned(),
-                protocol: Protocol::Tcp,
+                protocol: Protocol::Tcp.into(),
                 port: 80,
                 allowed: 41,
                 denied: 0,
@@ -60,7 +60,7 @@ impl Node {
                 node: node.clone(),
                 decision: Decision::Allowed,
                 direction: None,
-                protocol: Protocol::Tcp,
+                protocol: Protocol::Tcp.into(),
                 source: address,
                 destination: address,
                 source_pod: None,

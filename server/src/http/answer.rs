@@ -3,21 +3,23 @@
 use axum::Json;
 use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use signalbox_api::error::{ApiError, FieldCause};
 
+use crate::access::keeper::NotLetIn;
+use crate::access::reviews::NoReview;
 use crate::kube_error::sentence;
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Another name, another page, a wrong token.
+    /// Another name, another page, a right that is missing.
     #[error("{0}")]
-    Forbidden(&'static str),
-    /// No token.
+    Forbidden(String),
+    /// No token, or a wrong one.
     #[error("{0}")]
-    NoToken(&'static str),
+    NoToken(String),
     /// The request itself is wrong.
     #[error("{0}")]
     BadRequest(String),
@@ -39,6 +41,15 @@ pub enum Refusal {
     /// Too many already.
     #[error("{0}")]
     Busy(&'static str),
+    /// The body did not come.
+    #[error("the body did not come within {0} s")]
+    TooSlow(u64),
+    /// Who asks, or what they may do, cannot be told.
+    #[error("{0}")]
+    Unjudged(String),
+    /// What nobody would know of is not done.
+    #[error("nothing was changed: the audit log cannot be written: {0}")]
+    NoAudit(String),
     /// The API server refused, with the fields at fault.
     #[error("{message}")]
     Cluster {
@@ -70,7 +81,8 @@ impl Refusal {
             Self::NoSuchMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy(_) | Self::Unjudged(_) | Self::NoAudit(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Cluster { status, .. } => {
                 // A refusal of the server's own credentials is not one of the client's.
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -83,6 +95,22 @@ impl Refusal {
             Self::ClusterAway(_) => StatusCode::BAD_GATEWAY,
             Self::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+impl From<NotLetIn> for Refusal {
+    fn from(why: NotLetIn) -> Self {
+        match why {
+            NotLetIn::NoToken(why) => Self::NoToken(why),
+            NotLetIn::Refused(why) => Self::Forbidden(why),
+            NotLetIn::Unjudged(why) => why.into(),
+        }
+    }
+}
+
+impl From<NoReview> for Refusal {
+    fn from(why: NoReview) -> Self {
+        Self::Unjudged(why.to_string())
     }
 }
 
@@ -123,7 +151,13 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
         let message = self.to_string();
-        tracing::debug!(%status, message, "refused");
+        // Who may not is news for whoever runs the server; what was sent wrongly is the sender's affair.
+        if matches!(self, Self::Forbidden(_) | Self::NoToken(_) | Self::TooLarge(_) | Self::TooSlow(_) | Self::Busy(_))
+        {
+            tracing::info!(%status, message, "refused");
+        } else {
+            tracing::debug!(%status, message, "refused");
+        }
         let causes = match self {
             Self::Unreadable(causes) | Self::Cluster { causes, .. } => causes,
             Self::Forbidden(_)
@@ -133,12 +167,19 @@ impl IntoResponse for Refusal {
             | Self::NoSuchMethod(_)
             | Self::Conflict(_)
             | Self::TooLarge(_)
+            | Self::TooSlow(_)
+            | Self::Unjudged(_)
+            | Self::NoAudit(_)
             | Self::Busy(_)
             | Self::ClusterAway(_)
             | Self::Kernel(_)
             | Self::Ending => Vec::new(),
         };
-        (status, Json(ApiError { status: status.as_u16(), message, causes })).into_response()
+        let mut response = (status, Json(ApiError { status: status.as_u16(), message, causes })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

@@ -3,8 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
-    SET_COOKIE, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
 };
 use http::{Method, StatusCode};
 
@@ -41,13 +40,11 @@ pub async fn page(State(app): State<App>, request: Request) -> Response {
         && let Some(token) = token(request.uri().query().unwrap_or_default())
     {
         if !app.gate.is_token(token) {
-            return Refusal::Forbidden("the token is not this server's; open the link that its ready line shows")
-                .into_response();
+            let why = "the token is not this server's; open the link that its ready line shows";
+            return Refusal::Forbidden(why.to_owned()).into_response();
         }
-        // The page keeps the token and takes it out of the address bar. What it keeps no other port of this host can read.
+        // The page keeps the token and takes it out of the address bar. No other port of this host can read what it keeps.
         let mut response = serve(path, request.headers());
-        let cookie = HeaderValue::try_from(app.gate.cookie()).expect("the cookie is letters, digits and punctuation");
-        response.headers_mut().insert(SET_COOKIE, cookie);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return response;
     }

@@ -1,7 +1,7 @@
 //! Policies: listed, applied, replaced, deleted. The API server judges; its words are passed on.
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use http::StatusCode;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
@@ -12,6 +12,8 @@ use signalbox_api::state::PolicyInfo;
 
 use super::App;
 use super::answer::Refusal;
+use super::caller::Caller;
+use super::changes::{self, Deed, Done, Subject};
 use super::names;
 use super::yaml::{self, Manifest};
 use crate::cluster::objects::Kind;
@@ -27,16 +29,17 @@ pub struct Mode {
 }
 
 /// `GET /api/v1/policies`.
-pub async fn list(State(app): State<App>) -> Json<Vec<PolicyInfo>> {
-    Json(app.hub.snapshot(false).policies)
+pub async fn list(State(app): State<App>, Extension(caller): Extension<Caller>) -> Json<Vec<PolicyInfo>> {
+    Json(app.picture(&caller).policies)
 }
 
-/// `GET /api/v1/policies/{namespace}/{name}`.
+/// `GET /api/v1/policies/{namespace}/{name}`. One that they may not see is not there.
 pub async fn one(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<PolicyInfo>, Refusal> {
-    let policies = app.hub.snapshot(false).policies;
+    let policies = app.picture(&caller).policies;
     let found = policies.into_iter().find(|policy| policy.namespace == namespace && policy.name == name);
     found.map(Json).ok_or_else(|| Refusal::NotFound(format!("there is no policy {namespace}/{name}")))
 }
@@ -44,22 +47,32 @@ pub async fn one(
 /// `POST /api/v1/policies`: applies each document.
 pub async fn apply(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Query(mode): Query<Mode>,
     body: String,
 ) -> Result<Json<Vec<PolicyChange>>, Refusal> {
     let manifests = yaml::manifests(&body)?;
+    let subject = |manifest: &Manifest| Subject {
+        namespace: manifest.namespace.clone(),
+        name: manifest.name.clone(),
+        dry_run: mode.dry_run,
+    };
+    // Who may not apply all of them applies none.
+    for manifest in &manifests {
+        changes::judge(&app, &caller, &Deed::Apply(subject(manifest))).await?;
+    }
     // All are judged before the first is kept, so that a bad one does not leave half of the rest applied.
     if !mode.dry_run && manifests.len() > 1 {
         for manifest in &manifests {
-            apply_one(&app.client, &manifest.namespace, &manifest.name, &manifest.value, Mode { dry_run: true })
+            apply_now(&app.client, &Subject { dry_run: true, ..subject(manifest) }, &manifest.value)
                 .await
                 .map_err(|refusal| yaml::with_lines(refusal, &body, manifest))?;
         }
     }
     let mut changes = Vec::with_capacity(manifests.len());
     for manifest in &manifests {
-        let change = apply_one(&app.client, &manifest.namespace, &manifest.name, &manifest.value, mode).await;
-        changes.push(change.map_err(|refusal| yaml::with_lines(refusal, &body, manifest))?);
+        let change = apply_one(&app, &caller, subject(manifest), &manifest.value).await;
+        changes.extend(change.map_err(|refusal| yaml::with_lines(refusal, &body, manifest))?);
     }
     Ok(Json(changes))
 }
@@ -67,6 +80,7 @@ pub async fn apply(
 /// `PUT /api/v1/policies/{namespace}/{name}`: it becomes what the body says, and nothing of what it was before stays.
 pub async fn replace(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path((namespace, name)): Path<(String, String)>,
     Query(mode): Query<Mode>,
     body: String,
@@ -79,8 +93,13 @@ pub async fn replace(
             manifest.namespace, manifest.name
         )));
     }
-    let change = replace_one(&app.client, &namespace, &name, &manifest.value, mode).await;
-    let change = change.map_err(|refusal| yaml::with_lines(refusal, &body, &manifest))?;
+    let subject = Subject { namespace, name, dry_run: mode.dry_run };
+    let deed = Deed::Replace(subject.clone());
+    changes::judge(&app, &caller, &deed).await?;
+    let (client, value) = (app.client.clone(), manifest.value.clone());
+    let work = async move { replace_now(&client, &subject, &value).await };
+    let change = changes::carry_out(&app, &caller, deed, work).await;
+    let change = change.map_err(|refusal| yaml::with_lines(refusal, &body, &manifest))?.ok_or(Refusal::Ending)?;
     let status = if change.action == ChangeAction::Created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(change)))
 }
@@ -88,48 +107,61 @@ pub async fn replace(
 /// `DELETE /api/v1/policies/{namespace}/{name}`.
 pub async fn delete(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Path((namespace, name)): Path<(String, String)>,
     Query(mode): Query<Mode>,
 ) -> Result<Json<PolicyChange>, Refusal> {
     known(&namespace, &name)?;
-    delete_one(&app.client, &namespace, &name, mode).await.map(Json)
+    let subject = Subject { namespace, name, dry_run: mode.dry_run };
+    changes::judge(&app, &caller, &Deed::Delete(subject.clone())).await?;
+    delete_one(&app, &caller, subject).await?.map(Json).ok_or(Refusal::Ending)
 }
 
-/// Applies one policy by server-side apply.
+/// Applies one policy that was judged.
 pub async fn apply_one(
-    client: &kube::Client,
-    namespace: &str,
-    name: &str,
+    app: &App,
+    caller: &Caller,
+    subject: Subject,
     manifest: &Value,
-    mode: Mode,
-) -> Result<PolicyChange, Refusal> {
-    let api = policies(client, namespace);
-    let before = api.get_opt(name).await?;
+) -> Result<Option<PolicyChange>, Refusal> {
+    let (client, manifest, deed) = (app.client.clone(), manifest.clone(), Deed::Apply(subject.clone()));
+    changes::carry_out(app, caller, deed, async move { apply_now(&client, &subject, &manifest).await }).await
+}
+
+/// Deletes one policy that was judged.
+pub async fn delete_one(app: &App, caller: &Caller, subject: Subject) -> Result<Option<PolicyChange>, Refusal> {
+    let (client, deed) = (app.client.clone(), Deed::Delete(subject.clone()));
+    changes::carry_out(app, caller, deed, async move { delete_now(&client, &subject).await }).await
+}
+
+/// By server-side apply.
+async fn apply_now(client: &kube::Client, subject: &Subject, manifest: &Value) -> Result<Done, Refusal> {
+    let api = policies(client, &subject.namespace);
+    let before = api.get_opt(&subject.name).await?;
     // A misspelled field is an error: left out in silence, the policy would mean something else than it says.
     let strict = Some(ValidationDirective::Strict);
-    let params = PatchParams { dry_run: mode.dry_run, field_validation: strict, ..PatchParams::apply(MANAGER).force() };
-    let after = api.patch(name, &params, &Patch::Apply(clean(manifest))).await?;
-    Ok(changed(namespace, name, before.as_ref(), &after, mode))
+    let params =
+        PatchParams { dry_run: subject.dry_run, field_validation: strict, ..PatchParams::apply(MANAGER).force() };
+    let after = api.patch(&subject.name, &params, &Patch::Apply(clean(manifest))).await?;
+    Ok(changed(subject, before.as_ref(), &after))
 }
 
-/// Deletes one policy.
-pub async fn delete_one(
-    client: &kube::Client,
-    namespace: &str,
-    name: &str,
-    mode: Mode,
-) -> Result<PolicyChange, Refusal> {
-    let params = DeleteParams { dry_run: mode.dry_run, ..DeleteParams::default() };
-    policies(client, namespace).delete(name, &params).await?;
-    tracing::info!(policy = %format_args!("{namespace}/{name}"), dry_run = mode.dry_run, "policy deleted");
-    Ok(PolicyChange {
+async fn delete_now(client: &kube::Client, subject: &Subject) -> Result<Done, Refusal> {
+    let api = policies(client, &subject.namespace);
+    let before = api.get_opt(&subject.name).await?;
+    let params = DeleteParams { dry_run: subject.dry_run, ..DeleteParams::default() };
+    api.delete(&subject.name, &params).await?;
+    let Subject { namespace, name, dry_run } = subject;
+    tracing::info!(policy = %format_args!("{namespace}/{name}"), dry_run, "policy deleted");
+    let change = PolicyChange {
         kind: "NetworkPolicy".to_owned(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
         action: ChangeAction::Deleted,
         resource_version: None,
-        dry_run: mode.dry_run,
-    })
+        dry_run: *dry_run,
+    };
+    Ok(Done { change: Some(change), before: before.and_then(|before| before.metadata.resource_version) })
 }
 
 /// The policies of a namespace.
@@ -137,15 +169,10 @@ pub fn policies(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), namespace, &Kind::NetworkPolicy.resource())
 }
 
-async fn replace_one(
-    client: &kube::Client,
-    namespace: &str,
-    name: &str,
-    manifest: &Value,
-    mode: Mode,
-) -> Result<PolicyChange, Refusal> {
+async fn replace_now(client: &kube::Client, subject: &Subject, manifest: &Value) -> Result<Done, Refusal> {
+    let Subject { namespace, name, dry_run } = subject;
     let api = policies(client, namespace);
-    let params = PostParams { dry_run: mode.dry_run, field_manager: Some(MANAGER.to_owned()) };
+    let params = PostParams { dry_run: *dry_run, field_manager: Some(MANAGER.to_owned()) };
     // Whoever sends a version wants to be told if it is no longer the newest.
     let version = manifest.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
     // As it was sent: a typed object would drop the misspelled fields that are to be refused.
@@ -153,7 +180,7 @@ async fn replace_one(
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
         return Err(Refusal::BadRequest("the manifest's metadata is no object".to_owned()));
     };
-    metadata.insert("namespace".to_owned(), namespace.into());
+    metadata.insert("namespace".to_owned(), namespace.clone().into());
     let before = api.get_opt(name).await?;
     let request = kube::core::Request::new(api.resource_url());
     let request = match (&before, version) {
@@ -171,7 +198,7 @@ async fn replace_one(
     };
     let request = request.map_err(|error| Refusal::BadRequest(format!("the policy cannot be sent: {error}")))?;
     let after: DynamicObject = client.request(strict(request)?).await?;
-    Ok(changed(namespace, name, before.as_ref(), &after, mode))
+    Ok(changed(subject, before.as_ref(), &after))
 }
 
 /// The request with strict validation of fields, which `PostParams` does not know.
@@ -215,13 +242,8 @@ fn clean(manifest: &Value) -> Value {
     manifest
 }
 
-fn changed(
-    namespace: &str,
-    name: &str,
-    before: Option<&DynamicObject>,
-    after: &DynamicObject,
-    mode: Mode,
-) -> PolicyChange {
+fn changed(subject: &Subject, before: Option<&DynamicObject>, after: &DynamicObject) -> Done {
+    let Subject { namespace, name, dry_run } = subject;
     let action = match before {
         None => ChangeAction::Created,
         Some(before) if before.data == after.data && before.metadata.labels == after.metadata.labels => {
@@ -230,19 +252,14 @@ fn changed(
         Some(_) => ChangeAction::Configured,
     };
     let resource_version = after.metadata.resource_version.clone();
-    tracing::info!(
-        policy = %format_args!("{namespace}/{name}"),
-        resource_version,
-        dry_run = mode.dry_run,
-        ?action,
-        "policy applied"
-    );
-    PolicyChange {
+    tracing::info!(policy = %format_args!("{namespace}/{name}"), resource_version, dry_run, ?action, "policy applied");
+    let change = PolicyChange {
         kind: "NetworkPolicy".to_owned(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
         action,
         resource_version,
-        dry_run: mode.dry_run,
-    }
+        dry_run: *dry_run,
+    };
+    Done { change: Some(change), before: before.and_then(|before| before.metadata.resource_version.clone()) }
 }

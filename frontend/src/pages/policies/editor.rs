@@ -6,6 +6,7 @@ use leptos::html;
 use leptos::leptos_dom::helpers::TimeoutHandle;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use signalbox_api::session::PolicyVerb;
 
 use super::code::{CodeBox, span};
 use crate::api::rest::{self, CallError, Mode};
@@ -109,6 +110,23 @@ impl Desk {
         self.store.station.with(|station| station.writable)
     }
 
+    /// Why what is here cannot be applied, or the policy deleted; `None` where it can. Tells the missing right.
+    fn missing(self, verbs: &[PolicyVerb]) -> Option<String> {
+        let namespace = self.edited.with_value(|edited| match edited {
+            Edited::Existing(namespace, _) => Some(namespace.clone()),
+            Edited::New => None,
+        });
+        // A new policy's namespace is the one that is typed, once one is.
+        let namespace = namespace.or_else(|| self.checked.with(|checked| checked.name.clone()).map(|(given, _)| given));
+        self.store.missing(&namespace?, verbs)
+    }
+
+    /// What [`send`] needs.
+    fn needs(self) -> &'static [PolicyVerb] {
+        let is_there = self.store.policy(&self.edited.get_value()).is_some();
+        if is_there { &[PolicyVerb::Update] } else { &[PolicyVerb::Patch, PolicyVerb::Create] }
+    }
+
     /// The engine's marks, and those of the server's word on this very text.
     fn marks(self) -> Memo<Vec<Mark>> {
         Memo::new(move |_| {
@@ -159,7 +177,7 @@ impl Desk {
     /// Asks the server what it thinks of the text, once the keyboard rests and the engine has no complaint.
     fn ask_after_a_rest(self) {
         self.stop_resting();
-        if !untrack(|| self.writable()) {
+        if !untrack(|| self.writable() && self.missing(self.needs()).is_none()) {
             return;
         }
         let ask = move || {
@@ -381,7 +399,7 @@ fn Faults(desk: Desk, field: NodeRef<html::Textarea>) -> impl IntoView {
 
 /// The button that asks before it deletes. It has the keyboard when it comes back in the question's place.
 #[component]
-fn AskFirst(asked: StoredValue<bool>, ask: Callback<bool>) -> impl IntoView {
+fn AskFirst(asked: StoredValue<bool>, ask: Callback<bool>, blocked: Signal<bool>) -> impl IntoView {
     let button = NodeRef::<html::Button>::new();
     button.on_load(move |button| {
         if asked.get_value() {
@@ -389,7 +407,7 @@ fn AskFirst(asked: StoredValue<bool>, ask: Callback<bool>) -> impl IntoView {
         }
     });
     view! {
-        <button class="button danger last" node_ref=button on:click=move |_| ask.run(true)>
+        <button class="button danger last" node_ref=button disabled=blocked on:click=move |_| ask.run(true)>
             "Delete…"
         </button>
     }
@@ -424,7 +442,11 @@ fn Actions(desk: Desk) -> impl IntoView {
     let dirty = Memo::new(move |_| desk.draft().is_some_and(|draft| draft.is_dirty()));
     let broken = Memo::new(move |_| desk.checked.with(|checked| !checked.marks.is_empty()));
     let is_there = Memo::new(move |_| desk.store.policy(&desk.edited.get_value()).is_some());
-    let blocked = move || !desk.writable() || desk.busy.get() || broken.get() || !(new || dirty.get());
+    let missing = Memo::new(move |_| desk.missing(desk.needs()));
+    let undeletable = Memo::new(move |_| desk.missing(&[PolicyVerb::Delete]).filter(|_| !new && is_there.get()));
+    let blocked = move || {
+        !desk.writable() || missing.with(Option::is_some) || desk.busy.get() || broken.get() || !(new || dirty.get())
+    };
     view! {
         <div class="actions">
             <button class="button primary" disabled=blocked on:click=move |_| desk.apply()>
@@ -445,14 +467,18 @@ fn Actions(desk: Desk) -> impl IntoView {
                 }}
             </span>
             <Show when=move || !new && is_there.get() && desk.writable()>
-                {move || match sure.get() {
+                {move || match sure.get() && undeletable.with(Option::is_none) {
                     true => view! { <Sure desk ask /> }.into_any(),
-                    false => view! { <AskFirst asked ask /> }.into_any(),
+                    false => view! { <AskFirst asked ask blocked=Signal::derive(move || undeletable.with(Option::is_some)) /> }.into_any(),
                 }}
             </Show>
         </div>
         <Show when=move || !desk.writable()>
             <ViewOnly />
+        </Show>
+        <Show when=move || desk.writable()>
+            {move || missing.get().map(|why| view! { <p class="view-only">{why}</p> })}
+            {move || undeletable.get().filter(|why| missing.get().as_ref() != Some(why)).map(|why| view! { <p class="view-only">{why}</p> })}
         </Show>
     }
 }
