@@ -6,7 +6,7 @@ use nix::net::if_::if_indextoname;
 use signalbox_enforcer_common::policy::Unjudged;
 
 use super::Datapath;
-use crate::{error::Error, links::Role};
+use crate::{error::Error, links::Role, pins};
 
 impl Datapath {
     /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
@@ -63,6 +63,13 @@ impl Datapath {
         for interface in self.links.interfaces().into_iter().filter(|interface| !is_listed(*interface)) {
             if self.is_gone(interface)? {
                 self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
+            }
+        }
+        // The mark of a qdisc on an interface that was gone before the filter came.
+        let Some(pins) = &self.pins else { return Ok(()) };
+        for interface in pins::qdiscs(&pins.own()).into_iter().filter(|interface| !is_listed(*interface)) {
+            if self.is_gone(interface)? {
+                pins::remove(&pins.qdisc(interface))?;
             }
         }
         Ok(())

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::{
     bench::Bench,
     support::{POD_B, can_run, faults::api::pod},
@@ -71,14 +73,15 @@ fn what_is_removed_is_back_within_a_second_while_the_api_never_rests() {
     let is_over = Arc::clone(&rests);
     let talker = thread::spawn(move || {
         let began = Instant::now();
-        let mut version = 100;
+        let mut version = 100_u64;
         while !is_over.load(Relaxed) && began.elapsed() < Duration::from_secs(10) {
             version += 1;
             let mut other = pod("one", "far", "10.244.9.9");
             other["spec"]["nodeName"] = "m".into();
             other["metadata"]["labels"]["round"] = version.to_string().into();
-            api.tell("pods", "MODIFIED", other, version);
-            thread::sleep(Duration::from_micros(500));
+            other["metadata"]["resourceVersion"] = version.to_string().into();
+            api.tell_raw("pods", json!({"type": "MODIFIED", "object": other}));
+            thread::sleep(Duration::from_micros(20));
         }
         version - 100
     });
