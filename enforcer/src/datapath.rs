@@ -283,7 +283,14 @@ impl Datapath {
             Some(_) => self.unbind(&pod)?,
             None => {}
         }
-        self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod)?;
+        let attached = self.links.attach(&self.ebpf, &self.netns, self.pins.as_ref(), interface, Role::Pod);
+        if let Err(error) = attached {
+            // One program may stand already: nobody else would take it away.
+            if !self.awaited.contains(&interface) {
+                self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
+            }
+            return Err(error);
+        }
         write(&self.names).set_pod(interface, pod.clone());
         self.interfaces.insert(pod, interface);
         self.number_lanes()

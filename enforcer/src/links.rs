@@ -353,7 +353,8 @@ impl Links {
         Ok(mended)
     }
 
-    fn interfaces(&self) -> Vec<u32> {
+    /// The interfaces that something stands on.
+    pub fn interfaces(&self) -> Vec<u32> {
         self.attached.keys().copied().collect()
     }
 }

@@ -197,7 +197,9 @@ impl Core {
     fn resync(&mut self) {
         let result = self.sync_node().and_then(|view| {
             self.pods.retain(|pod, (_, found)| {
-                if view.peers.contains_key(&found.interface) {
+                // Whatever is in doubt stays.
+                let is_there = view.peers.contains_key(&found.interface);
+                if is_there || !self.datapath.is_gone(found.interface).unwrap_or(false) {
                     return true;
                 }
                 tracing::debug!(?pod, "its interface is gone");
@@ -205,7 +207,8 @@ impl Core {
             });
             self.newcomers.compare(&view.peers, Instant::now());
             self.await_newcomers()?;
-            self.release()
+            self.release()?;
+            self.datapath.forget_gone(|interface| view.peers.contains_key(&interface))
         });
         if let Err(error) = result {
             self.meters.errors.inc();
@@ -413,6 +416,11 @@ pub async fn run(
         let job: Box<dyn FnOnce(&mut Core) + Send> = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
+            // What comes by the clock is first: it is soon done, and an API that never rests must not put it off.
+            _ = clock.tick() => Box::new(Core::tick),
+            _ = mending.tick() => Box::new(Core::mend),
+            _ = round.tick() => Box::new(Core::resync),
+            Some(question) = questions.recv() => question,
             update = updates.next() => {
                 let Some(update) = update else { break };
                 let since = Instant::now();
@@ -420,6 +428,8 @@ pub async fn run(
                 while let Some(Some(update)) = updates.next().now_or_never() {
                     news.push(update);
                 }
+                // These are not put off either.
+                let appeared = waiting(&mut interfaces);
                 pause = FIRST_PAUSE;
                 Box::new(move |core| {
                     let mut is_changed = false;
@@ -430,25 +440,22 @@ pub async fn run(
                     if is_changed {
                         core.reconcile(since);
                     }
+                    if !appeared.is_empty() {
+                        core.take_interfaces(&appeared);
+                    }
                 })
             }
             Some(first) = interfaces.next() => {
                 let mut news = vec![first];
-                while let Some(Some(more)) = interfaces.next().now_or_never() {
-                    news.push(more);
-                }
+                news.extend(waiting(&mut interfaces));
                 pause = FIRST_PAUSE;
                 Box::new(move |core| core.take_interfaces(&news))
             }
-            Some(question) = questions.recv() => question,
             () = time::sleep(pause), if missing || failed => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })
             }
             () = time::sleep(SETTLE), if unsettled => Box::new(Core::settle),
-            _ = clock.tick() => Box::new(Core::tick),
-            _ = round.tick() => Box::new(Core::resync),
-            _ = mending.tick() => Box::new(Core::mend),
         };
         let Some(mut working) = core.take() else { break };
         let worked = task::spawn_blocking(move || {
@@ -481,6 +488,15 @@ pub async fn run(
     }
 }
 
+/// All news of interfaces that are there by now. They would wait in memory.
+fn waiting(interfaces: &mut (impl Stream<Item = interfaces::News> + Unpin)) -> Vec<interfaces::News> {
+    let mut news = Vec::new();
+    while let Some(Some(more)) = interfaces.next().now_or_never() {
+        news.push(more);
+    }
+    news
+}
+
 /// What travels with a change of policy, so that it can be followed through the logs.
 fn trace(update: &Update) {
     let (Update::Changed(kind, object) | Update::Deleted(kind, object)) = update else { return };
@@ -488,7 +504,12 @@ fn trace(update: &Update) {
         Kind::NetworkPolicy
         | Kind::ClusterNetworkPolicy
         | Kind::AdminNetworkPolicy
-        | Kind::BaselineAdminNetworkPolicy => {
+        | Kind::BaselineAdminNetworkPolicy
+        | Kind::CalicoGlobalNetworkPolicy
+        | Kind::CalicoNetworkPolicy
+        | Kind::CalicoGlobalNetworkSet
+        | Kind::CalicoNetworkSet
+        | Kind::CalicoHostEndpoint => {
             let resource_version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
             tracing::info!(?kind, policy = key(object), resource_version, "a policy changed");
         }

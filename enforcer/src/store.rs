@@ -27,6 +27,16 @@ pub enum Kind {
     AdminNetworkPolicy,
     /// The other one.
     BaselineAdminNetworkPolicy,
+    /// Calico's, of all namespaces.
+    CalicoGlobalNetworkPolicy,
+    /// Calico's, of one.
+    CalicoNetworkPolicy,
+    /// Calico's: addresses that its policies select by labels.
+    CalicoGlobalNetworkSet,
+    /// The same in a namespace.
+    CalicoNetworkSet,
+    /// Calico's: hosts that its policies select by labels.
+    CalicoHostEndpoint,
     /// Only to know which of the node's addresses are translated.
     Service,
 }
@@ -37,8 +47,16 @@ impl Kind {
 
     /// What must have been asked for, at least: not every API serves it, and not every enforcer may read it. What it may not
     /// read is a problem of its status, and no reason to enforce nothing at all.
-    const ASKED_FOR: [Self; 3] =
-        [Self::ClusterNetworkPolicy, Self::AdminNetworkPolicy, Self::BaselineAdminNetworkPolicy];
+    const ASKED_FOR: [Self; 8] = [
+        Self::ClusterNetworkPolicy,
+        Self::AdminNetworkPolicy,
+        Self::BaselineAdminNetworkPolicy,
+        Self::CalicoGlobalNetworkPolicy,
+        Self::CalicoNetworkPolicy,
+        Self::CalicoGlobalNetworkSet,
+        Self::CalicoNetworkSet,
+        Self::CalicoHostEndpoint,
+    ];
 }
 
 /// One piece of news from a watch.
@@ -277,6 +295,14 @@ fn strip(kind: Kind, mut object: Value) -> Value {
 mod tests {
     use super::*;
 
+    const CALICO: [Kind; 5] = [
+        Kind::CalicoGlobalNetworkPolicy,
+        Kind::CalicoNetworkPolicy,
+        Kind::CalicoGlobalNetworkSet,
+        Kind::CalicoNetworkSet,
+        Kind::CalicoHostEndpoint,
+    ];
+
     fn policy(name: &str, version: &str) -> Value {
         json!({"metadata": {"namespace": "n", "name": name, "resourceVersion": version}})
     }
@@ -296,6 +322,10 @@ mod tests {
         assert!(!store.is_ready(), "kinds that not every API serves are asked for first");
         store.take(Update::Began(Kind::ClusterNetworkPolicy));
         store.take(Update::Ended(Kind::ClusterNetworkPolicy));
+        for kind in CALICO {
+            store.take(Update::Began(kind));
+            store.take(Update::Ended(kind));
+        }
         store.take(Update::Trouble(Kind::AdminNetworkPolicy, "forbidden".to_owned()));
         store.take(Update::Trouble(Kind::BaselineAdminNetworkPolicy, "forbidden".to_owned()));
         assert!(store.is_ready(), "what it may not read is told; Services and nodes are not waited for");
@@ -307,7 +337,7 @@ mod tests {
         let mut store = Store::default();
         let all =
             [Kind::Namespace, Kind::Pod, Kind::NetworkPolicy, Kind::ClusterNetworkPolicy, Kind::AdminNetworkPolicy];
-        for kind in all.into_iter().chain([Kind::Service]) {
+        for kind in all.into_iter().chain(CALICO).chain([Kind::Service]) {
             store.take(Update::Began(kind));
             store.take(Update::Ended(kind));
         }

@@ -31,36 +31,53 @@ pub type Updates = Pin<Box<dyn Stream<Item = Update> + Send>>;
 
 /// The group of the policies around NetworkPolicy.
 const GROUP: &str = "policy.networking.k8s.io";
-/// How long to wait before it is asked again whether a kind is served.
+/// How long to wait before it is asked again whether a kind is served; doubled each time that it is not.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The longest of these pauses.
+const LOOK_AGAIN_LATEST: Duration = Duration::from_secs(60);
 
 /// A kind that an API may serve.
 struct Served {
     kind: Kind,
     name: &'static str,
-    /// Versions that the engine reads, the first that is served is watched.
-    versions: &'static [&'static str],
+    /// Groups and versions that the engine reads, the first that is served is watched.
+    versions: &'static [(&'static str, &'static str)],
 }
 
-const CLUSTER_NETWORK_POLICY: Served =
-    Served { kind: Kind::ClusterNetworkPolicy, name: "ClusterNetworkPolicy", versions: &["v1beta1", "v1alpha2"] };
-const ADMIN_NETWORK_POLICY: Served =
-    Served { kind: Kind::AdminNetworkPolicy, name: "AdminNetworkPolicy", versions: &["v1alpha1"] };
-const BASELINE_ADMIN_NETWORK_POLICY: Served =
-    Served { kind: Kind::BaselineAdminNetworkPolicy, name: "BaselineAdminNetworkPolicy", versions: &["v1alpha1"] };
+/// As stored, which every cluster with Calico has; and as its own API server shows them.
+const CALICO: &[(&str, &str)] = &[("crd.projectcalico.org", "v1"), ("projectcalico.org", "v3")];
+
+/// All of them.
+static SERVED: [Served; 8] = [
+    Served {
+        kind: Kind::ClusterNetworkPolicy,
+        name: "ClusterNetworkPolicy",
+        versions: &[(GROUP, "v1beta1"), (GROUP, "v1alpha2")],
+    },
+    Served { kind: Kind::AdminNetworkPolicy, name: "AdminNetworkPolicy", versions: &[(GROUP, "v1alpha1")] },
+    Served {
+        kind: Kind::BaselineAdminNetworkPolicy,
+        name: "BaselineAdminNetworkPolicy",
+        versions: &[(GROUP, "v1alpha1")],
+    },
+    Served { kind: Kind::CalicoGlobalNetworkPolicy, name: "GlobalNetworkPolicy", versions: CALICO },
+    Served { kind: Kind::CalicoNetworkPolicy, name: "NetworkPolicy", versions: CALICO },
+    Served { kind: Kind::CalicoGlobalNetworkSet, name: "GlobalNetworkSet", versions: CALICO },
+    Served { kind: Kind::CalicoNetworkSet, name: "NetworkSet", versions: CALICO },
+    Served { kind: Kind::CalicoHostEndpoint, name: "HostEndpoint", versions: CALICO },
+];
 
 /// Starts to watch.
 pub fn updates(client: &Client) -> Updates {
-    Box::pin(stream::select_all([
+    let always = [
         watch::<Namespace>(client, Kind::Namespace),
         watch::<Pod>(client, Kind::Pod),
         watch::<Node>(client, Kind::Node),
         watch::<NetworkPolicy>(client, Kind::NetworkPolicy),
         watch::<Service>(client, Kind::Service),
-        watch_if_served(client, &CLUSTER_NETWORK_POLICY),
-        watch_if_served(client, &ADMIN_NETWORK_POLICY),
-        watch_if_served(client, &BASELINE_ADMIN_NETWORK_POLICY),
-    ]))
+    ];
+    let where_served = SERVED.iter().map(|served| watch_if_served(client, served));
+    Box::pin(stream::select_all(always.into_iter().chain(where_served)))
 }
 
 fn watch<K>(client: &Client, kind: Kind) -> Updates
@@ -83,10 +100,12 @@ fn watch_if_served(client: &Client, served: &'static Served) -> Updates {
 /// Ends when nobody listens any more.
 async fn follow(client: &Client, served: &Served, news: &mpsc::Sender<Update>) -> Option<()> {
     let mut is_absent = false;
+    let mut pause = LOOK_AGAIN;
     loop {
         match find(client, served).await {
             Ok(Some(resource)) => {
                 is_absent = false;
+                pause = LOOK_AGAIN;
                 tracing::info!(kind = served.name, version = resource.version, "watched");
                 let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
                 let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
@@ -110,12 +129,13 @@ async fn follow(client: &Client, served: &Served, news: &mpsc::Sender<Update>) -
             }
             Err(error) => {
                 is_absent = false;
+                pause = LOOK_AGAIN;
                 tracing::warn!(kind = served.name, %error, "whether it is served cannot be told; it is asked again");
                 news.send(Update::Trouble(served.kind, error.to_string())).await.ok()?;
             }
         }
         tokio::select! {
-            () = time::sleep(LOOK_AGAIN) => {}
+            () = time::sleep(pause) => pause = (pause * 2).min(LOOK_AGAIN_LATEST),
             () = news.closed() => return None,
         }
     }
@@ -123,8 +143,8 @@ async fn follow(client: &Client, served: &Served, news: &mpsc::Sender<Update>) -
 
 /// The kind as the API serves it, or that it does not.
 async fn find(client: &Client, served: &Served) -> kube::Result<Option<ApiResource>> {
-    for version in served.versions {
-        let list = match client.list_api_group_resources(&format!("{GROUP}/{version}")).await {
+    for (group, version) in served.versions {
+        let list = match client.list_api_group_resources(&format!("{group}/{version}")).await {
             Ok(list) => list,
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => return Err(error),
@@ -132,7 +152,7 @@ async fn find(client: &Client, served: &Served) -> kube::Result<Option<ApiResour
         // Names with a slash are parts of a resource, such as its status.
         let found = list.resources.iter().find(|it| it.kind == served.name && !it.name.contains('/'));
         if let Some(found) = found {
-            let kind = GroupVersionKind::gvk(GROUP, version, served.name);
+            let kind = GroupVersionKind::gvk(group, version, served.name);
             return Ok(Some(ApiResource::from_gvk_with_plural(&kind, &found.name)));
         }
     }

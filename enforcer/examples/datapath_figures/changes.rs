@@ -18,9 +18,9 @@ use crate::{
     support::{Space, frame::Frame, policy},
 };
 
-const PODS: u32 = 100;
-const POLICIES: u32 = 50;
-const OTHER_PODS: u32 = 900;
+pub const PODS: u32 = 100;
+pub const POLICIES: u32 = 50;
+pub const OTHER_PODS: u32 = 900;
 
 /// What each change took, in milliseconds.
 pub struct Changes {
@@ -113,15 +113,15 @@ pub fn measure(count: u32) -> Result<Changes> {
     Ok(changes)
 }
 
-fn namespace(at: u32) -> String {
+pub fn namespace(at: u32) -> String {
     format!("ns{}", at % 10)
 }
 
-fn address(at: u32) -> std::net::IpAddr {
-    std::net::Ipv4Addr::from_bits(0x0af4_0000 + at + 2).into()
+pub fn address(at: u32) -> std::net::IpAddr {
+    std::net::Ipv4Addr::from_bits(0x0af4_0100 + at + 2).into()
 }
 
-fn pod(at: u32) -> Value {
+pub fn pod(at: u32) -> Value {
     let address = address(at).to_string();
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -132,7 +132,7 @@ fn pod(at: u32) -> Value {
 }
 
 /// Lets a tier and a block in; with the rule in question also an app, on one port more.
-fn some_policy(at: u32, with_rule: bool) -> Value {
+pub fn some_policy(at: u32, with_rule: bool) -> Value {
     let app = json!({"matchLabels": {"app": format!("a{at}")}});
     let mut ingress = vec![
         json!({"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"tier": "t1"}}}], "ports": [{"port": 80}]}),

@@ -2,7 +2,7 @@
 //! `cargo xtask bench datapath`, as root.
 //!
 //! - [`kernel`]: loaded programs, their tables, and runs by hand; [`scenarios`]: what they are measured at.
-//! - [`veth`]: connections between two pods; [`changes`]: policies on their way into the kernel.
+//! - [`veth`]: connections between two pods; [`changes`] and [`watched`]: policies on their way into the kernel.
 //! - [`measure`]: figures of many rounds; [`report`]: table and plot.
 
 mod changes;
@@ -13,6 +13,7 @@ mod scenarios;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod veth;
+mod watched;
 
 use std::path::Path;
 
@@ -38,6 +39,7 @@ fn main() -> Result<()> {
     let bench = Kernel::load(&object, 1024)?;
     let mut report = Report {
         changes: changes::measure(CHANGES)?,
+        watched: watched::measure(CHANGES)?,
         // On a thread of its own, which stays on one CPU.
         veth: std::thread::scope(|scope| scope.spawn(|| veth::measure(ROUNDS_VETH)).join().expect("no panic"))?,
         established: scenarios::established(&node, &object, ROUNDS)?,

@@ -11,6 +11,7 @@ use crate::{
     measure::Samples,
     scenarios::{Family, New, Row, TwoCpus},
     veth::Variant,
+    watched::Watched,
 };
 
 const BEGIN: &str = "<!-- datapath: written by `cargo xtask bench datapath` -->";
@@ -26,6 +27,7 @@ pub struct Report {
     pub new_flows: Vec<New>,
     pub veth: [Variant; 3],
     pub changes: Changes,
+    pub watched: Watched,
     /// Load average before and after.
     pub load: [String; 2],
 }
@@ -212,6 +214,18 @@ impl Report {
         writeln!(text, "| CPU time of all of it, in the kernel and outside | | {} |", row(&changes.cpu))?;
         writeln!(text, "| by the clock on the wall: plan, write, flip | | {} |", row(&changes.apply))?;
         writeln!(text, "| cleared away afterwards, where nobody waits | | {} |", row(&changes.settle))?;
+        let watched = &self.watched;
+        writeln!(
+            text,
+            "\nThe same through the agent's own loop: {} changes told by an API server on loopback, 100 pods in namespaces of their own. From the event that is sent to the \
+             generation in force, as the status tells it; each tenth change is followed by a connection that must meet it.\n",
+            watched.total.count()
+        )?;
+        *text += "| | goal | least | median | 99 % | most |\n|---|---|---|---|---|---|\n";
+        let median = held_against(watched.total.median(), 10.0);
+        let late = held_against(watched.total.at(0.99), 50.0);
+        writeln!(text, "| from API to kernel | median {median}; 99 % {late} (ms) | {} |", row(&watched.total))?;
+        writeln!(text, "| of it in the agent's loop | | {} |", row(&watched.agent))?;
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use nix::net::if_::if_indextoname;
 use signalbox_enforcer_common::policy::Unjudged;
 
 use super::Datapath;
-use crate::{error::Error, links::Role};
+use crate::{error::Error, links::Role, pins};
 
 impl Datapath {
     /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
@@ -42,6 +43,36 @@ impl Datapath {
             self.number_lanes()?;
         }
         Ok(Some(counts[0]))
+    }
+
+    /// Whether the node has no interface of this number. A list of all of them may lack one, where others come and go meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the node's namespace cannot be entered.
+    pub fn is_gone(&self, interface: u32) -> Result<bool, Error> {
+        self.netns.enter(|| if_indextoname(interface).is_err())
+    }
+
+    /// Lets go of what stood on interfaces that are gone, whoever left it there.
+    ///
+    /// # Errors
+    ///
+    /// When the node's namespace cannot be entered.
+    pub fn forget_gone(&mut self, is_listed: impl Fn(u32) -> bool) -> Result<(), Error> {
+        for interface in self.links.interfaces().into_iter().filter(|interface| !is_listed(*interface)) {
+            if self.is_gone(interface)? {
+                self.links.detach(&self.netns, self.pins.as_ref(), interface)?;
+            }
+        }
+        // The mark of a qdisc on an interface that was gone before the filter came.
+        let Some(pins) = &self.pins else { return Ok(()) };
+        for interface in pins::qdiscs(&pins.own()).into_iter().filter(|interface| !is_listed(*interface)) {
+            if self.is_gone(interface)? {
+                pins::remove(&pins.qdisc(interface))?;
+            }
+        }
+        Ok(())
     }
 
     /// Interfaces at which a pod is awaited.

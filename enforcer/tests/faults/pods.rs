@@ -78,6 +78,8 @@ struct Holdings {
     entries: BTreeMap<&'static str, usize>,
     /// Pinned links.
     links: usize,
+    /// Pinned marks of qdiscs.
+    qdiscs: usize,
 }
 
 impl Holdings {
@@ -118,7 +120,8 @@ impl Holdings {
             files,
             threads: fs::read_dir(process.join("task")).expect("it lives").count(),
             entries: entries.map(count).into(),
-            links: fs::read_dir(set.join("links")).expect("links are pinned").count(),
+            links: fs::read_dir(set.join("links")).map_or(0, Iterator::count),
+            qdiscs: fs::read_dir(set.join("qdiscs")).map_or(0, Iterator::count),
         }
     }
 }
@@ -132,15 +135,28 @@ fn memory(agent: &Agent) -> u64 {
 
 /// 150 pods start and end in every second of a minute, each with an interface, an address and a word of the API. What must open opens
 /// and what must not does not meanwhile, and afterwards nothing is left of them.
+///
+/// With clsact: attaching to tcx the kernel waits for all readers (RCU) while it holds the lock under which interfaces are made, so that
+/// there no more than some 40 pods a second come into being at all on a machine like ours. What is left of them is looked at there, too.
 #[test]
 fn a_minute_of_150_pods_a_second_leaves_nothing_behind() {
-    const MINUTE: Duration = Duration::from_secs(60);
-    const RATE: u32 = 150;
-    const MOST_KIB: u64 = 16 * 1024;
     if !can_run() {
         return;
     }
-    let bench = Bench::new(false);
+    storm_over(true, 150, Duration::from_secs(60));
+}
+
+#[test]
+fn pods_that_come_and_go_on_tcx_leave_nothing_behind() {
+    if !can_run() {
+        return;
+    }
+    storm_over(false, 15, Duration::from_secs(20));
+}
+
+fn storm_over(clsact: bool, rate: u32, lasting: Duration) {
+    const MOST_KIB: u64 = 16 * 1024;
+    let bench = Bench::new(clsact);
     let mut agent = bench.agent();
     agent.until_enforcing();
     let mut storm = Storm::new(&bench.lab, &bench.api);
@@ -150,12 +166,12 @@ fn a_minute_of_150_pods_a_second_leaves_nothing_behind() {
         pause(12_000);
     };
     // So that what is allocated once is there.
-    storm.blow(RATE, Duration::from_secs(5));
+    storm.blow(rate, Duration::from_secs(5));
     calm(&mut agent);
     let (before, memory_before) = (Holdings::of(&bench, &agent), memory(&agent));
     let load = Load::start(&bench.lab.a, &bench.lab.outside, (&bench.lab.b, POD_B), 9000, 100);
     let began = Instant::now();
-    let started = storm.blow(RATE, MINUTE);
+    let started = storm.blow(rate, lasting);
     let took = began.elapsed();
     let tally = load.finish();
     let lag = Instant::now();
@@ -167,7 +183,7 @@ fn a_minute_of_150_pods_a_second_leaves_nothing_behind() {
         "{started} pods in {took:?}, at most {most} enforced at once, the last forgotten {lag:?} later; {memory_before} KiB before, {memory_after} after; {after:?}"
     );
     println!("{tally:?}");
-    assert!(f64::from(started) / took.as_secs_f64() >= 0.98 * f64::from(RATE), "{started} pods in {took:?}");
+    assert!(f64::from(started) / took.as_secs_f64() >= 0.95 * f64::from(rate), "{started} pods in {took:?}");
     assert!(most > 2, "some of them were found while they lived");
     assert_eq!(before, after);
     assert!(memory_after <= memory_before + MOST_KIB, "{memory_before} KiB before, {memory_after} after");

@@ -26,7 +26,7 @@ pub fn client(url: &str) -> kube::Client {
 pub struct Api {
     objects: Arc<Mutex<HashMap<String, Vec<Value>>>>,
     /// What it answers when it is asked for the resources of a group; what is not there it does not serve.
-    groups: HashMap<String, Value>,
+    groups: Arc<Mutex<HashMap<String, Value>>>,
     /// Version, kind and event of all that was told.
     told: Arc<Mutex<Vec<(u64, String, Value)>>>,
     news: broadcast::Sender<(String, Value)>,
@@ -49,7 +49,7 @@ impl Api {
         let address = listener.local_addr().expect("an address");
         let api = Self {
             objects: Arc::default(),
-            groups,
+            groups: Arc::new(Mutex::new(groups)),
             told: Arc::default(),
             news: broadcast::channel(4096).0,
             away: watch::channel(false).0,
@@ -79,6 +79,11 @@ impl Api {
     /// Where it serves.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Serves more kinds from now on, by group and version.
+    pub fn serve(&self, group: &str, resources: Value) {
+        self.groups.lock().expect("no panic").insert(group.to_owned(), resources);
     }
 
     /// Goes away: connections are dropped. Or comes back.
@@ -133,7 +138,8 @@ impl Api {
             return Ok(());
         }
         if path.matches('/').count() == 3 && path.starts_with("/apis/") {
-            let (status, body) = match self.groups.get(&path["/apis/".len()..]) {
+            let group = self.groups.lock().expect("no panic").get(&path["/apis/".len()..]).cloned();
+            let (status, body) = match group {
                 Some(resources) => (
                     "200 OK",
                     json!({"kind": "APIResourceList", "groupVersion": &path["/apis/".len()..], "resources": resources}),

@@ -95,7 +95,6 @@ impl Storm {
                 .name("eth0")
                 .index(index)
                 .setns_by_fd(netns.as_raw_fd())
-                .up()
                 .build();
             let link = LinkVeth::new(&format!("s{number}"), "eth0")
                 .set_info_data(InfoData::Veth(InfoVeth::Peer(inside)))
@@ -105,7 +104,9 @@ impl Storm {
                 .build();
             let made = self.runtime.block_on(async {
                 self.node.link().add(link).execute().await?;
-                sandbox.handle.address().add(index, address, 32).execute().await
+                sandbox.handle.address().add(index, address, 32).execute().await?;
+                // Not before both ends are there.
+                sandbox.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
             });
             made.unwrap_or_else(|error| panic!("pod {number}: {error}"));
             self.api.tell(

@@ -1,0 +1,94 @@
+//! From an API server's event to the kernel, through the agent's own loop: a policy changes on a node with many pods.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    changes::{self, PODS, POLICIES},
+    measure::Samples,
+    support::{
+        Lab, Space, config,
+        faults::api::{Api, Process},
+    },
+};
+
+/// What each change took, in milliseconds.
+pub struct Watched {
+    /// From the event that the API server sends to the generation in force, as the agent's status tells it.
+    pub total: Samples,
+    /// The agent's part: from the event's arrival in its loop.
+    pub agent: Samples,
+}
+
+/// One rule of one policy comes or goes, `count` times. The 100 pods of the node have namespaces and interfaces, and are found as pods
+/// are; the cluster has 900 more. Every tenth change is followed by a connection that must meet it.
+pub fn measure(count: u32) -> Result<Watched> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let lab = Lab::new();
+    let pods: Vec<(Space, Process)> = (0..PODS)
+        .map(|at| {
+            let space = Space::new();
+            let process = Process::lasting(&space, 600);
+            lab.pod(&space, &format!("w{at}"), &changes::address(at).to_string(), &format!("fd00:245::{:x}", at + 2));
+            (space, process)
+        })
+        .collect();
+    let (api, client) = runtime.block_on(Api::start());
+    for at in 0..10 {
+        let name = changes::namespace(at);
+        api.put("namespaces", json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}, "resourceVersion": "1"}}));
+    }
+    let versioned = |mut object: Value| {
+        object["metadata"]["resourceVersion"] = "1".into();
+        object
+    };
+    (0..PODS + changes::OTHER_PODS).for_each(|at| api.put("pods", versioned(changes::pod(at))));
+    (0..POLICIES).for_each(|at| api.put("networkpolicies", versioned(changes::some_policy(at, false))));
+    let shutdown = CancellationToken::new();
+    let enforcer =
+        runtime.block_on(async { signalbox_enforcer::start(config(&lab), client, shutdown.clone()).await })?;
+    let mut status = enforcer.status();
+    let wait = |what: &'static str,
+                status: &mut tokio::sync::watch::Receiver<_>,
+                fits: &dyn Fn(&signalbox_api::kernel::EnforcerStatus) -> bool| {
+        let waited = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(60), status.wait_for(|now| fits(now)))
+                .await
+                .map(|found| found.map(|now| now.clone()))
+        });
+        waited.context(what)?.context("the enforcer ended")
+    };
+    wait("the pods are found", &mut status, &|now| now.enforcing && now.pods == PODS)?;
+    let server = std::net::Ipv4Addr::UNSPECIFIED;
+    let mut watched = Watched { total: Samples::default(), agent: Samples::default() };
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let mut is_open = vec![false; POLICIES as usize];
+    for round in 0..count {
+        let at = round % POLICIES;
+        let open = !is_open[at as usize];
+        is_open[at as usize] = open;
+        let version = 100 + u64::from(round);
+        let changed = changes::some_policy(at, open);
+        let began = Instant::now();
+        api.tell("networkpolicies", "MODIFIED", changed, version);
+        let now = wait("the change", &mut status, &|now| now.policies_version == version)?;
+        watched.total.push(ms(began.elapsed()));
+        watched.agent.push(now.last_apply_us as f64 / 1000.0);
+        if round % 10 == 0 {
+            // From pod `at + 50`, which has the same app, to pod `at` that the policy selects.
+            let listener = pods[at as usize].0.enter(|| std::net::TcpListener::bind((server, 8443)))?;
+            let to = changes::address(at).to_string();
+            let met = pods[(at + POLICIES) as usize].0.connect(&to, 8443, Duration::from_millis(300)).is_ok();
+            ensure!(met == open, "change {round} is not in force: {to}");
+            drop(listener);
+        }
+        // The next change does not come while this one is still cleared away.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    shutdown.cancel();
+    runtime.block_on(enforcer.stopped());
+    Ok(watched)
+}
