@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
@@ -100,11 +101,8 @@ impl Agent {
                 Ok(remote) => remote,
                 Err(why) => return why,
             };
-            let heard = async |line: Response| {
-                *hello |= matches!(line, Response::Hello { .. });
-                self.say(Said::Line(line)).await
-            };
-            return relay::run(remote, requests, HELLO_WAIT, heard).await;
+            let heard = |line: Response| -> BoxFuture<'_, bool> { Box::pin(self.say(Said::Line(line))) };
+            return relay::run(remote, requests, HELLO_WAIT, &heard, hello).await;
         }
         let mut process = match self.exec().await {
             Ok(process) => process,

@@ -154,7 +154,9 @@ impl Cluster {
     pub fn door(&self, token: PathBuf) -> Door {
         let server = format!("https://{}", self.streams).parse().expect("a server");
         let authority = Authority::ConfigMap { namespace: NAMESPACE.to_owned(), name: "signalbox-ca".to_owned() };
-        Door { server, authority, token }
+        // As where there is no DNS: the address of the Service, and the name that the certificate is for.
+        let name = Some("signalbox.signalbox-system.svc".parse().expect("a name"));
+        Door { server, name, authority, token }
     }
 
     /// The server's authority as a file.

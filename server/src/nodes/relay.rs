@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use signalbox_api::probe::{Request, Response};
 use tokio::sync::mpsc;
 
@@ -10,16 +11,19 @@ use super::registry::{Remote, Told};
 /// Requests in one frame: however long their names are, they fit.
 const MOST_REQUESTS: usize = 1_000;
 
-/// Relays until the agent, its stream, or whoever asks has ended. Gives back why. `heard` takes each line; `false`: nobody listens.
+/// Takes a line of an agent's; `false`: nobody listens.
+pub type Heard<'a> = dyn Fn(Response) -> BoxFuture<'a, bool> + Send + Sync + 'a;
+
+/// Relays until the agent, its stream, or whoever asks has ended. Gives back why. `hello`: whether the agent has said it.
 pub async fn run(
     mut remote: Remote,
     requests: &mut mpsc::Receiver<Vec<Request>>,
     hello_wait: Duration,
-    mut heard: impl AsyncFnMut(Response) -> bool,
+    heard: &Heard<'_>,
+    hello: &mut bool,
 ) -> String {
     // What was asked of an agent before this one is void.
     while requests.try_recv().is_ok() {}
-    let mut hello = false;
     let deadline = tokio::time::sleep(hello_wait);
     tokio::pin!(deadline);
     loop {
@@ -27,7 +31,7 @@ pub async fn run(
             told = remote.told.recv() => match told {
                 Some(Told::Lines(lines)) => {
                     for line in lines {
-                        hello |= matches!(line, Response::Hello { .. });
+                        *hello |= matches!(line, Response::Hello { .. });
                         if !heard(line).await {
                             return "the server ends".to_owned();
                         }
@@ -44,7 +48,7 @@ pub async fn run(
                     }
                 }
             }
-            () = &mut deadline, if !hello => return "it did not say hello".to_owned(),
+            () = &mut deadline, if !*hello => return "it did not say hello".to_owned(),
         }
     }
 }
