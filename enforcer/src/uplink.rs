@@ -27,7 +27,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use dial::{Authority, DialError, Door, Server, ServerError, Socket, dial};
+pub use dial::{Authority, CertificateName, DialError, Door, Server, ServerError, Socket, dial};
 
 use crate::Handle;
 use backlog::Backlog;

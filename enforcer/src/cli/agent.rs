@@ -94,6 +94,9 @@ struct Uplink {
     /// The server that is told of verdicts and of this node, https://HOST:PORT; without it nobody is
     #[arg(long, value_name = "URL", env = "SIGNALBOX_SERVER")]
     server: Option<uplink::Server>,
+    /// The name that the server's certificate is for, where it is reached by another [default: the host of --server]
+    #[arg(long, value_name = "NAME", env = "SIGNALBOX_SERVER_NAME")]
+    server_name: Option<uplink::CertificateName>,
     /// Whom to trust for the server: a file with certificates, or configmap:NAMESPACE/NAME
     #[arg(long, value_name = "FILE", default_value = "configmap:signalbox-system/signalbox-ca")]
     server_ca: uplink::Authority,
@@ -181,6 +184,7 @@ impl Args {
             node: self.node.clone().unwrap_or_default(),
             door: uplink::Door {
                 server: self.uplink.server.clone()?,
+                name: self.uplink.server_name.clone(),
                 authority: self.uplink.server_ca.clone(),
                 token: self.uplink.token_file.clone(),
             },

@@ -58,11 +58,26 @@ impl std::fmt::Display for Server {
     }
 }
 
+/// A name that a certificate may be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateName(ServerName<'static>);
+
+impl FromStr for CertificateName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = ServerName::try_from(text.to_owned());
+        name.map(Self).map_err(|_| format!("{text:?} is neither a DNS name nor an address"))
+    }
+}
+
 /// Where a stream leads, and how whoever dials proves itself.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// The server.
     pub server: Server,
+    /// The name that its certificate is for; `None`: the host of its address.
+    pub name: Option<CertificateName>,
     /// Whom to trust.
     pub authority: Authority,
     /// The file with the token for the audience `signalbox`, read anew for each connection.
@@ -166,7 +181,8 @@ pub async fn dial(door: &Door, client: Option<&kube::Client>) -> Result<(Socket,
     let stream = in_time("the server", connecting).await?;
     let stream = stream.map_err(|source| DialError::Connect { server: server.clone(), source })?;
     let _without = stream.set_nodelay(true);
-    let name = ServerName::try_from(door.server.host.clone()).expect("an address of a server has a good name");
+    let host = || ServerName::try_from(door.server.host.clone()).expect("an address of a server has a good name");
+    let name = door.name.clone().map_or_else(host, |name| name.0);
     let stream = in_time("TLS", TlsConnector::from(tls).connect(name, stream)).await?;
     let stream = stream.map_err(|source| DialError::Tls { server: server.clone(), source })?;
     let upgrade = |why: String| DialError::Upgrade { server: server.clone(), why };
@@ -261,6 +277,15 @@ mod tests {
         ] {
             let server = text.parse::<Server>().map(|server| server.to_string()).ok();
             assert_eq!(server.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_certificates() {
+        for (text, is_good) in
+            [("signalbox.signalbox-system.svc", true), ("10.0.0.1", true), ("a b", false), ("", false)]
+        {
+            assert_eq!(text.parse::<CertificateName>().is_ok(), is_good, "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use signalbox_enforcer::uplink::{Authority, Door, Server};
+use signalbox_enforcer::uplink::{Authority, CertificateName, Door, Server};
 use tokio_util::sync::CancellationToken;
 
 use super::{complain, runtime};
@@ -25,6 +25,9 @@ pub struct Args {
     /// The server, https://HOST:PORT
     #[arg(long, value_name = "URL")]
     server: Server,
+    /// The name that the server's certificate is for, where it is reached by another [default: the host of --server]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<CertificateName>,
     /// The name of the ExternalHost that this host is
     #[arg(long, value_name = "NAME")]
     name: String,
@@ -46,7 +49,8 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let door = Door { server: args.server, authority: Authority::File(args.ca), token: args.token_file };
+    let authority = Authority::File(args.ca);
+    let door = Door { server: args.server, name: args.server_name, authority, token: args.token_file };
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let on_signal = shutdown.clone();
