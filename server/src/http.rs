@@ -83,16 +83,17 @@ impl App {
     pub fn picture(&self, caller: &Caller) -> Snapshot {
         let mut snapshot = self.hub.snapshot(caller.writable);
         snapshot.viewer = caller.viewer();
-        cut::snapshot(snapshot, &caller.view, &self.around(caller))
+        cut::snapshot(snapshot, &caller.view, &self.around())
     }
 
-    /// What a cut has to know besides the view. The cells are counted only where that is needed.
-    pub fn around(&self, caller: &Caller) -> Around {
-        if caller.view.is_everything() {
-            return Around::default();
-        }
-        let cells = self.hub.count_cells(|key| cut::cell(key, &caller.view));
-        Around { lesson: self.lesson.namespaces(), cells }
+    /// What a cut has to know besides the view, but for the count of cells.
+    pub fn around(&self) -> Around {
+        Around { lesson: self.lesson.namespaces(), cells: 0 }
+    }
+
+    /// The same with the count of the cells that someone sees, which takes a walk over all of them.
+    pub fn around_with_cells(&self, caller: &Caller) -> Around {
+        Around { cells: self.hub.count_cells(|key| cut::cell(key, &caller.view)), ..self.around() }
     }
 
     /// The cluster's namespaces.

@@ -51,7 +51,7 @@ async fn who_may_ask_what() {
     let cookie = format!("cookie: signalbox={TOKEN}\r\n");
     let evil = "origin: http://evil.example\r\n";
     let step = "/api/v1/lesson/steps/99";
-    let cases: [(&str, &str, String, u16); 20] = [
+    let cases: [(&str, &str, String, u16); 22] = [
         ("GET", "/api/v1/state", host.clone(), 200),
         ("GET", "/api/v1/state", format!("{host}{own}"), 200),
         ("GET", "/api/v1/state", format!("{host}{evil}"), 403),
@@ -73,6 +73,9 @@ async fn who_may_ask_what() {
         ("PUT", "/api/v1/policies/a/b", host.clone(), 401),
         ("GET", "/api/v1/nothing", host.clone(), 404),
         ("GET", "/readyz", host.clone(), 503),
+        // Nobody is believed to be a proxy.
+        ("GET", "/api/v1/state", format!("{host}x-remote-user: root\r\n"), 403),
+        ("GET", "/metrics", format!("{host}{bearer}x-remote-group: system:masters\r\n"), 403),
     ];
     for (method, path, headers, status) in cases {
         let answer = ask(&server, &request(method, path, &headers)).await;

@@ -15,15 +15,17 @@ use tokio::sync::Semaphore;
 use super::person::{Person, Wish};
 use crate::kube_error::sentence;
 
-/// Reviews that are under way at a time: a flood of wrong tokens is not passed on.
-const AT_A_TIME: usize = 32;
+/// Reviews of tokens, and of rights, that are under way at a time: a flood of wrong tokens is not passed on, and holds up nobody
+/// who is known.
+const AT_A_TIME: usize = 16;
 /// How long one is waited for, its turn included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the Kubernetes API, with the server's own rights.
 pub struct Reviews {
     client: kube::Client,
-    turns: Semaphore,
+    tokens: Semaphore,
+    rights: Semaphore,
 }
 
 /// Why there is no answer. One sentence for people.
@@ -51,7 +53,7 @@ pub enum TokenVerdict {
 impl Reviews {
     /// Asks through this client.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, turns: Semaphore::new(AT_A_TIME) }
+        Self { client, tokens: Semaphore::new(AT_A_TIME), rights: Semaphore::new(AT_A_TIME) }
     }
 
     /// Whose token this is. Tokens for audiences other than the API server's own, such as the enforcers', are bad ones.
@@ -63,7 +65,7 @@ impl Reviews {
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
             ..TokenReview::default()
         };
-        let status = self.create(&review).await?.status.unwrap_or_default();
+        let status = self.create(&review, &self.tokens).await?.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
         let name = user.as_ref().and_then(|user| user.username.clone()).filter(|name| !name.is_empty());
         let (Some(user), Some(name)) = (user, name) else { return Ok(TokenVerdict::Bad) };
@@ -109,12 +111,12 @@ impl Reviews {
             },
             ..SubjectAccessReview::default()
         };
-        let status = self.create(&review).await?.status.unwrap_or_default();
+        let status = self.create(&review, &self.rights).await?.status.unwrap_or_default();
         // Where an authorizer denies, another one's word does not count.
         Ok(status.allowed && status.denied != Some(true))
     }
 
-    async fn create<K>(&self, review: &K) -> Result<K, NoReview>
+    async fn create<K>(&self, review: &K, turns: &Semaphore) -> Result<K, NoReview>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
             + Clone
@@ -123,7 +125,7 @@ impl Reviews {
             + serde::de::DeserializeOwned,
     {
         let asked = async {
-            let _turn = self.turns.acquire().await;
+            let _turn = turns.acquire().await;
             Api::<K>::all(self.client.clone()).create(&PostParams::default(), review).await
         };
         match tokio::time::timeout(PATIENCE, asked).await {

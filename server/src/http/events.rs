@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{self, State};
@@ -24,6 +24,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How often it is looked again who follows, and what they may see, where nothing happens.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// And how often at most.
+const LOOK_AT_MOST: Duration = Duration::from_millis(100);
 
 /// `?after=`.
 #[derive(Debug, Deserialize)]
@@ -81,6 +84,7 @@ pub async fn follow(
         mark,
         caller,
         waiting: VecDeque::new(),
+        looked: Instant::now(),
         app,
         _room: room,
         _place: place,
@@ -101,6 +105,7 @@ struct Follower {
     /// The last event that the client has.
     position: Option<u64>,
     waiting: VecDeque<Kept>,
+    looked: Instant,
     _room: OwnedSemaphorePermit,
     _place: Option<FollowersPlace>,
 }
@@ -134,9 +139,11 @@ impl Follower {
 
     /// Whether they are still let in; whoever sees something else now starts anew.
     async fn look_again(&mut self) -> Option<()> {
-        if self.mark.is_none() {
+        // Not for each of many events that wait: what is remembered is older than that anyway.
+        if self.mark.is_none() || self.looked.elapsed() < LOOK_AT_MOST {
             return Some(());
         }
+        self.looked = Instant::now();
         match self.caller.again(&self.app).await {
             Ok(caller) => self.caller = caller,
             Err(refusal) => {
@@ -158,7 +165,11 @@ impl Follower {
         if self.caller.view.is_everything() {
             return Some(event.data(&*kept.json));
         }
-        let told = cut::event(&kept.event, &self.caller.view, &self.app.around(&self.caller))?;
+        let around = match &*kept.event {
+            Event::Round(_) => self.app.around_with_cells(&self.caller),
+            _ => self.app.around(),
+        };
+        let told = cut::event(&kept.event, &self.caller.view, &around)?;
         let json = serde_json::to_string(&told).expect("an event has only string keys");
         Some(event.data(json))
     }

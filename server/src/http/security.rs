@@ -58,7 +58,7 @@ impl Gate {
         };
         if !self.is_own(host) {
             return Err(forbidden(
-                "the request is for another host; use the link that the ready line shows, or name the host with --host",
+                "the request is for another host; use an address of this server's, such as the link of its ready line has",
             ));
         }
         let own = |origin: &HeaderValue| {
