@@ -22,7 +22,7 @@ pub mod run;
 pub mod server;
 pub mod standins;
 
-pub use config::{Config, Vantages};
+pub use config::{Config, ServiceHost, Vantages};
 pub use error::Error;
 pub use feed::KernelFeed;
 pub use server::{Handle, Server, Watching, start, watch};

@@ -102,6 +102,7 @@ impl Runner {
             skip_namespaces: config.skip_namespaces.clone(),
             cluster_domain: config.cluster_domain.clone(),
             vantages: config.vantages,
+            service_host: config.service_host,
             max_cells: config.max_cells,
         };
         Self {

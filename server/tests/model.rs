@@ -2,12 +2,18 @@
 
 use serde_json::{Value, json};
 use signalbox_api::flow::Protocol;
-use signalbox_server::Vantages;
 use signalbox_server::cluster::objects::{Change, Kind, Object, ObjectKey, Objects};
 use signalbox_server::matrix::model::{Options, Place, build};
+use signalbox_server::{ServiceHost, Vantages};
 
 fn options(vantages: Vantages) -> Options {
-    Options { skip_namespaces: Vec::new(), cluster_domain: "cluster.local".to_owned(), vantages, max_cells: 1_000 }
+    Options {
+        skip_namespaces: Vec::new(),
+        cluster_domain: "cluster.local".to_owned(),
+        vantages,
+        service_host: ServiceHost::Name,
+        max_cells: 1_000,
+    }
 }
 
 fn objects(all: &[(Kind, Value)]) -> Objects {

@@ -1,11 +1,21 @@
 //! The command line. Each subcommand is a file.
 
+mod client;
+mod cluster;
 mod completions;
+mod conformance;
 mod duration;
 mod lab;
 mod live;
 mod offline;
+mod plugin;
+mod request;
+mod serve;
+mod signals;
+mod standin;
 mod test;
+mod watch;
+mod why;
 
 use std::process::ExitCode;
 
@@ -14,6 +24,8 @@ use clap::{Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   signalbox lab                      run a lab on this machine, as root
+  signalbox serve                    show and test a cluster, by its kubeconfig
+  signalbox why a/web b/db:5432      why one connection in it is open or shut, now
   signalbox test                     try the lesson's 18 connections in it
   signalbox test -o junit            the same, for a CI system
   signalbox analyze manifests/       all connections that the policies in a folder allow
@@ -31,9 +43,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::Args),
+    Serve(serve::Args),
     Test(test::Args),
+    Why(why::Args),
+    Watch(watch::Args),
+    Conformance(conformance::Args),
     #[command(flatten)]
     Offline(signalbox_analysis::Command),
+    Plugin(plugin::Args),
     Completions(completions::Args),
 }
 
@@ -42,8 +59,13 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Lab(args) => lab::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Test(args) => test::run(args),
+        Command::Why(args) => why::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Offline(command) => offline::run(&command),
+        Command::Plugin(args) => plugin::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -91,7 +113,22 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
-        for name in ["lab", "test", "analyze", "explain", "diff", "lint", "suggest", "simplify", "completions"] {
+        for name in [
+            "lab",
+            "serve",
+            "test",
+            "why",
+            "watch",
+            "conformance",
+            "plugin",
+            "analyze",
+            "explain",
+            "diff",
+            "lint",
+            "suggest",
+            "simplify",
+            "completions",
+        ] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }
