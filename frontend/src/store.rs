@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use signalbox_api::cell::CellKey;
 use signalbox_api::kernel::EnforcerStatus;
 use signalbox_api::session::{PolicyVerb, Rights};
-use signalbox_api::state::{DnsFact, Event, FlowPulse, LessonStep, PolicyInfo, RoundInfo};
+use signalbox_api::state::{DnsFact, Enforcement, Event, FlowPulse, LessonStep, PolicyInfo, RoundInfo};
 
 use crate::browser;
 use crate::model::directory::Directory;
@@ -82,6 +82,8 @@ pub struct Store {
     pub round: RwSignal<Arc<RoundInfo>>,
     /// Enforcers.
     pub enforcers: RwSignal<Arc<Vec<EnforcerStatus>>>,
+    /// Whether anybody enforces.
+    pub enforcement: RwSignal<Enforcement>,
     /// The lesson.
     pub lesson: RwSignal<Arc<Vec<LessonStep>>>,
     /// What is wrong with the server's sight.
@@ -120,6 +122,7 @@ impl Store {
             dns: RwSignal::default(),
             round: RwSignal::default(),
             enforcers: RwSignal::default(),
+            enforcement: RwSignal::default(),
             lesson: RwSignal::default(),
             problems: RwSignal::default(),
             shape: RwSignal::new(0),
@@ -174,6 +177,7 @@ impl Store {
             Part::Dns => self.dns.set(picture.dns.clone()),
             Part::Round => self.round.set(picture.round.clone()),
             Part::Enforcers => self.enforcers.set(picture.enforcers.clone()),
+            Part::Enforcement => self.enforcement.set(picture.enforcement),
             Part::Lesson => self.lesson.set(picture.lesson.clone()),
             Part::Problems => self.problems.set(picture.problems.clone()),
         });

@@ -19,6 +19,16 @@ pub enum Vantages {
     Labelled,
 }
 
+/// How pods call Services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceHost {
+    /// By name, as applications do.
+    #[default]
+    Name,
+    /// By the address that the cluster gave them: where there is no DNS, or where it is none of the question.
+    Address,
+}
+
 /// What the server can be told. The defaults are those of `signalbox lab`, except for the token.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -57,6 +67,8 @@ pub struct Config {
     pub first_round_wait: Duration,
     /// Which pods probes start from.
     pub vantages: Vantages,
+    /// How pods call Services.
+    pub service_host: ServiceHost,
     /// Up to how many cells there are rows for pods without a probe, too.
     pub max_cells: usize,
     /// The image of the probes that are deployed as stand-ins.
@@ -87,6 +99,7 @@ impl Default for Config {
             settle: Duration::from_secs(1),
             first_round_wait: Duration::from_secs(5),
             vantages: Vantages::All,
+            service_host: ServiceHost::Name,
             max_cells: 40_000,
             probe_image: concat!("signalbox/probe:", env!("CARGO_PKG_VERSION")).to_owned(),
             max_followers: 64,

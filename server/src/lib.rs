@@ -27,7 +27,7 @@ pub mod server;
 pub mod standins;
 
 pub use access::{Access, Kubernetes, Proxy};
-pub use config::{Config, Vantages};
+pub use config::{Config, ServiceHost, Vantages};
 pub use error::Error;
 pub use feed::KernelFeed;
 pub use http::tls::Tls;

@@ -110,6 +110,7 @@ impl Runner {
             cluster_domain: config.cluster_domain.clone(),
             audit: Audit::Unheeded,
             vantages: config.vantages,
+            service_host: config.service_host,
             max_cells: config.max_cells,
         };
         Self {

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use signalbox_api::flow::{Decision, Protocol};
-use signalbox_server::Vantages;
 use signalbox_server::cluster::objects::{Change, Kind, Object, ObjectKey, Objects};
 use signalbox_server::matrix::model::{Options, Place, build};
 use signalbox_server::matrix::spec::Audit;
+use signalbox_server::{ServiceHost, Vantages};
 
 fn options(vantages: Vantages) -> Options {
     Options {
@@ -13,6 +13,7 @@ fn options(vantages: Vantages) -> Options {
         cluster_domain: "cluster.local".to_owned(),
         audit: Audit::Heeded,
         vantages,
+        service_host: ServiceHost::Name,
         max_cells: 1_000,
     }
 }

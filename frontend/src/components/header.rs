@@ -3,6 +3,7 @@
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use signalbox_api::kernel::EnforcerStatus;
+use signalbox_api::state::Enforcement;
 
 use super::icon::Icon;
 use super::login::Who;
@@ -192,7 +193,13 @@ fn EnforcerChip() -> impl IntoView {
     let store = Store::here();
     let lamp = Signal::derive(move || {
         store.enforcers.with(|all| {
-            if all.is_empty() || all.iter().any(|one| !one.enforcing) {
+            if all.is_empty() {
+                match store.enforcement.get() {
+                    Enforcement::Other => "good",
+                    Enforcement::Unknown => "quiet",
+                    Enforcement::Nobody | Enforcement::Signalbox => "bad",
+                }
+            } else if all.iter().any(|one| !one.enforcing) {
                 "bad"
             } else if all.iter().any(enforcers::wants_a_look) {
                 "wait"
@@ -203,7 +210,11 @@ fn EnforcerChip() -> impl IntoView {
     });
     let text = Signal::derive(move || {
         store.enforcers.with(|all| match all.as_slice() {
-            [] => "nobody enforces".to_owned(),
+            [] => match store.enforcement.get() {
+                Enforcement::Nobody => "policies exist, nothing enforces them".to_owned(),
+                Enforcement::Other => "the network plugin enforces".to_owned(),
+                Enforcement::Unknown | Enforcement::Signalbox => "no enforcer of Signalbox".to_owned(),
+            },
             [one] if one.enforcing => format!("enforcing · generation {}", one.generation),
             [_] => "not enforcing".to_owned(),
             many => format!("{} of {} nodes enforce", many.iter().filter(|one| one.enforcing).count(), many.len()),
@@ -228,8 +239,20 @@ fn EnforcerChip() -> impl IntoView {
         <Chip lamp text name="enforcer">
             <Show when=move || store.enforcers.with(|all| all.is_empty())>
                 <p>
-                    "As far as Signalbox can see nobody enforces policies here: they change nothing, whatever they say. "
-                    "Not every network plugin enforces them."
+                    {move || match store.enforcement.get() {
+                        Enforcement::Nobody => {
+                            "Policies exist, and nothing enforces them: every probe that they should stop came through. Not every \
+                             network plugin enforces policies."
+                        }
+                        Enforcement::Other => {
+                            "No enforcer of Signalbox reports, and what policies shut is shut: the network plugin enforces them. \
+                             Signalbox only watches."
+                        }
+                        Enforcement::Unknown | Enforcement::Signalbox => {
+                            "No enforcer of Signalbox reports. Whether another one enforces policies is not known: no probe has tried \
+                             what policies shut, or what they tried says one thing here and another there."
+                        }
+                    }}
                 </p>
             </Show>
             <ul>{move || store.enforcers.with(|all| all.iter().map(item).collect_view())}</ul>

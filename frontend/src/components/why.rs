@@ -148,7 +148,15 @@ fn spec_card(cell: &Cell) -> impl IntoView + use<> {
 
 fn probe_card(store: Store, cell: &Cell) -> impl IntoView + use<> {
     let Some(probe) = &cell.probe else {
-        return card("What the probe saw", "waiting", "not tried yet", Vec::new()).into_any();
+        let directory = store.directory.get();
+        let has_probe = directory.get(&cell.key.from).is_none_or(|endpoint| endpoint.vantage);
+        let (word, lines) = if has_probe {
+            ("not tried yet", Vec::new())
+        } else {
+            let line = "Nothing is tried from it: it runs no probe. A stand-in with its labels can try in its place.";
+            ("no probe", vec![line.to_owned()])
+        };
+        return card("What the probe saw", "waiting", word, lines).into_any();
     };
     let lamp = Lamp::of(Some(probe.outcome));
     let evidence = match probe.evidence {
@@ -175,7 +183,7 @@ fn kernel_card(store: Store, cell: &Cell) -> impl IntoView + use<> {
     let Some(kernel) = &cell.kernel else {
         let nobody = store.enforcers.with(|all| all.is_empty());
         let line = if nobody {
-            "Nobody enforces here, as far as Signalbox can see."
+            "No enforcer of Signalbox reports what it decides."
         } else {
             "No packet of this cell was judged yet."
         };

@@ -7,7 +7,7 @@ use signalbox_api::cell::{Cell, CellKey};
 use signalbox_api::kernel::EnforcerStatus;
 use signalbox_api::session::Viewer;
 use signalbox_api::state::{
-    DnsFact, Endpoint, Event, FlowPulse, LessonStep, NamespaceInfo, PolicyInfo, RoundInfo, Snapshot,
+    DnsFact, Endpoint, Enforcement, Event, FlowPulse, LessonStep, NamespaceInfo, PolicyInfo, RoundInfo, Snapshot,
 };
 
 /// A cell, and how often it changed under the reader's eyes.
@@ -51,6 +51,8 @@ pub struct Picture {
     pub round: Arc<RoundInfo>,
     /// Enforcers.
     pub enforcers: Arc<Vec<EnforcerStatus>>,
+    /// Whether anybody enforces.
+    pub enforcement: Enforcement,
     /// The lesson.
     pub lesson: Arc<Vec<LessonStep>>,
     /// What is wrong with the server's sight.
@@ -76,6 +78,8 @@ pub enum Part {
     Round,
     /// [`Picture::enforcers`].
     Enforcers,
+    /// [`Picture::enforcement`].
+    Enforcement,
     /// [`Picture::lesson`].
     Lesson,
     /// [`Picture::problems`].
@@ -118,10 +122,17 @@ impl Picture {
             Event::Dns(new) => put(&mut self.dns, new, Part::Dns, &mut changes),
             Event::Round(new) => put(&mut self.round, new, Part::Round, &mut changes),
             Event::Enforcers(new) => put(&mut self.enforcers, new, Part::Enforcers, &mut changes),
+            Event::Enforcement(new) => self.put_enforcement(new, &mut changes),
             Event::Lesson(new) => put(&mut self.lesson, new, Part::Lesson, &mut changes),
             Event::Problems(new) => put(&mut self.problems, new, Part::Problems, &mut changes),
         }
         changes
+    }
+
+    fn put_enforcement(&mut self, new: Enforcement, changes: &mut Changes) {
+        if std::mem::replace(&mut self.enforcement, new) != new {
+            changes.parts.push(Part::Enforcement);
+        }
     }
 
     fn restart(&mut self, snapshot: Snapshot, now_ms: f64, changes: &mut Changes) {
@@ -138,6 +149,7 @@ impl Picture {
             dns,
             round,
             enforcers,
+            enforcement,
             lesson,
             problems,
         } = snapshot;
@@ -152,6 +164,7 @@ impl Picture {
         put(&mut self.dns, dns, Part::Dns, changes);
         put(&mut self.round, round, Part::Round, changes);
         put(&mut self.enforcers, enforcers, Part::Enforcers, changes);
+        self.put_enforcement(enforcement, changes);
         put(&mut self.lesson, lesson, Part::Lesson, changes);
         put(&mut self.problems, problems, Part::Problems, changes);
 

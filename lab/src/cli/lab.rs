@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use owo_colors::OwoColorize;
 use signalbox_enforcer::AttachPreference;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::signals::Asked;
 use super::{complain, duration};
 use crate::lab::error::Error;
 use crate::lab::options::{Enforcement, Options};
@@ -156,29 +156,4 @@ fn announce(lab: &RunningLab) {
     anstream::eprintln!("  kubectl   {}", format!("export KUBECONFIG={kubeconfig}").bold());
     anstream::eprintln!("  test      {}", format!("signalbox test --kubeconfig {kubeconfig}").bold());
     anstream::eprintln!("  end       {}", "Ctrl-C".bold());
-}
-
-/// The signals that ask a lab to end.
-struct Asked {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Asked {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }

@@ -1,14 +1,24 @@
 //! The command line. Each subcommand is a file.
 
+mod client;
+mod cluster;
 mod completions;
+mod conformance;
 mod duration;
 mod install;
 mod join;
 mod lab;
 mod live;
 mod offline;
+mod plugin;
+mod request;
+mod serve;
+mod signals;
+mod standin;
 mod test;
 mod uninstall;
+mod watch;
+mod why;
 
 use std::process::ExitCode;
 
@@ -17,6 +27,8 @@ use clap::{Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   signalbox lab                      run a lab on this machine, as root
+  signalbox serve                    show and test a cluster, by its kubeconfig
+  signalbox why a/web b/db:5432      why one connection in it is open or shut, now
   signalbox test                     try the lesson's 18 connections in it
   signalbox test -o junit            the same, for a CI system
   signalbox install | kubectl apply -f -    put it into a cluster; `uninstall` takes it out
@@ -35,12 +47,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::Args),
+    Serve(serve::Args),
     Test(test::Args),
     Install(install::Args),
     Uninstall(uninstall::Args),
     Join(join::Args),
+    Why(why::Args),
+    Watch(watch::Args),
+    Conformance(conformance::Args),
     #[command(flatten)]
     Offline(signalbox_analysis::Command),
+    Plugin(plugin::Args),
     Completions(completions::Args),
 }
 
@@ -49,11 +66,16 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Lab(args) => lab::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
         Command::Uninstall(args) => uninstall::run(args),
         Command::Join(args) => join::run(args),
+        Command::Why(args) => why::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Offline(command) => offline::run(&command),
+        Command::Plugin(args) => plugin::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }
@@ -103,7 +125,12 @@ mod tests {
         let mut command = Cli::command();
         for name in [
             "lab",
+            "serve",
             "test",
+            "why",
+            "watch",
+            "conformance",
+            "plugin",
             "install",
             "uninstall",
             "join",

@@ -1,11 +1,13 @@
-//! Asks the server for a round of probes, and for what it knows then.
+//! Asks a server by its URL: for a round of probes, for what it knows then, for what it can do.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::header::{AUTHORIZATION, HOST};
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use signalbox_api::error::ApiError;
@@ -22,16 +24,18 @@ const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "the kubeconfig's server entry {0:?} is no http:// URL: name the kubeconfig that `signalbox lab` has written"
+        "the server {0:?} is no http:// URL: give --server one, or name the kubeconfig that `signalbox lab` has written"
     )]
     Url(String),
-    #[error("no answer from {url}: {source}; does `signalbox lab` still run?")]
+    #[error("no answer from {url}: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
     Connect { url: String, source: std::io::Error },
-    #[error("{url}: the connection broke: {source}; does `signalbox lab` still run?")]
+    #[error("{url}: the connection broke: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
     Broken { url: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{url} answered {status}: {message}")]
     Refused { url: String, status: StatusCode, message: String },
-    #[error("{url} answered what this version does not understand: {source}; are lab and command of the same version?")]
+    #[error(
+        "{url} answered what this version does not understand: {source}; are server and command of the same version?"
+    )]
     Answer { url: String, source: serde_json::Error },
     #[error("{url}: no round of probes within {} s; give it more with --timeout", after.as_secs())]
     Late { url: String, after: Duration },
@@ -40,21 +44,52 @@ pub(super) enum Error {
 /// Has a round run and returns the picture after it.
 pub(super) async fn round(server: &ServerEntry, timeout: Duration) -> Result<Snapshot, Error> {
     let both = async {
-        let RoundReport { round, cells, endpoints, dns } = ask(server, Method::POST, "/api/v1/rounds").await?;
+        let RoundReport { round, cells, endpoints, dns } = ask(server, Method::POST, "/api/v1/rounds", None).await?;
         // What surrounds the round: the server's and the enforcers' problems.
-        let around: Snapshot = ask(server, Method::GET, "/api/v1/state").await?;
+        let around: Snapshot = ask(server, Method::GET, "/api/v1/state", None).await?;
         Ok(Snapshot { round, cells, endpoints, dns, ..around })
     };
     let late = |_| Error::Late { url: server.server.clone(), after: timeout };
     tokio::time::timeout(timeout, both).await.map_err(late)?
 }
 
-async fn ask<T: DeserializeOwned>(server: &ServerEntry, method: Method, path: &str) -> Result<T, Error> {
-    let body = send(server, method, path).await?;
+/// Asks for something.
+pub(super) async fn ask<T: DeserializeOwned>(
+    server: &ServerEntry,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<T, Error> {
+    let body = send(server, method, path, body).await?;
     serde_json::from_slice(&body).map_err(|source| Error::Answer { url: format!("{}{path}", server.server), source })
 }
 
-async fn send(server: &ServerEntry, method: Method, path: &str) -> Result<Bytes, Error> {
+/// Sends a request, and gives back the body of the answer.
+pub(super) async fn send(
+    server: &ServerEntry,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<Bytes, Error> {
+    let (url, answer) = open(server, method, path, body).await?;
+    let status = answer.status();
+    let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Broken { url: url.clone(), source };
+    let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(broken)?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = serde_json::from_slice::<ApiError>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(300).collect(), |error| error.message);
+    Err(Error::Refused { url, status, message })
+}
+
+/// Sends a request, and gives back its URL, and the answer as it begins.
+pub(super) async fn open(
+    server: &ServerEntry,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<(String, Response<Incoming>), Error> {
     let url = format!("{}{path}", server.server);
     let wrong = || Error::Url(server.server.clone());
     let uri: Uri = url.parse().map_err(|_| wrong())?;
@@ -71,16 +106,10 @@ async fn send(server: &ServerEntry, method: Method, path: &str) -> Result<Bytes,
         .method(method)
         .uri(path)
         .header(HOST, authority.as_str())
+        .header(CONTENT_TYPE, "application/json")
         .header(AUTHORIZATION, format!("Bearer {}", server.token))
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))
         .map_err(|error| broken(error.into()))?;
     let answer = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(broken)?.to_bytes();
-    if status.is_success() {
-        return Ok(body);
-    }
-    let message = serde_json::from_slice::<ApiError>(&body)
-        .map_or_else(|_| String::from_utf8_lossy(&body).chars().take(300).collect(), |error| error.message);
-    Err(Error::Refused { url, status, message })
+    Ok((url, answer))
 }

@@ -1,30 +1,30 @@
 //! `signalbox test`: the demo script, run once.
 //!
-//! - [`request`]: asks the server for a round and for what it knows.
 //! - [`report`]: what becomes of it: checks, facts, agreement.
 //! - [`table`], [`json`], [`junit`]: how that is printed.
 
 mod json;
 mod junit;
 mod report;
-mod request;
 mod table;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kube::config::Kubeconfig;
+use signalbox_api::rest::StandInWish;
+use signalbox_api::state::{EndpointKind, Snapshot};
 
-use super::{complain, duration};
-use crate::lab::kubeconfig::ServerEntry;
-use crate::lab::options::DEFAULT_STATE;
+use super::client::{self, Source};
+use super::signals::Asked;
+use super::{complain, duration, standin};
 use report::Report;
 
 const EXAMPLES: &str = "\
 Examples:
   signalbox test                                  the lab that runs on this machine
   signalbox test --kubeconfig ~/lab/kubeconfig    another one
+  signalbox test --server http://127.0.0.1:8080 --token-file token    a server that runs
+  signalbox test --like deployment/web -n frontend    in place of a pod without a probe, by a stand-in
   signalbox test -o json | jq '.checks[] | select(.outcome != \"open\")'
   signalbox test -o junit > connections.xml       for a CI system
 
@@ -39,9 +39,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The lab's kubeconfig [default: $KUBECONFIG, then that of the lab without --state]
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env = true)]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    client: client::Args,
+    /// Try from a stand-in for this workload, deployed for the run, and from it alone: deployment/web
+    #[arg(long, value_name = "KIND/NAME")]
+    like: Option<String>,
+    /// The workload's namespace
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Deploy one stand-in on every node
+    #[arg(long, requires = "like")]
+    on_every_node: bool,
+    #[command(flatten)]
+    stand_in: standin::Args,
     /// How to print the result
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -63,16 +73,17 @@ enum Format {
 /// Why the test could not run.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("cannot read the kubeconfig {}: {source}; start a lab with `signalbox lab`, or name its file with --kubeconfig", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is no kubeconfig: {source}", path.display())]
-    NoKubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
-    #[error("{}: contexts[].context.extensions has no entry `signalbox.dev` with `server` and `token`: no Signalbox server is known for this cluster; name the kubeconfig that `signalbox lab` has written", .0.display())]
-    NoServer(PathBuf),
     #[error(transparent)]
-    Request(#[from] request::Error),
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    StandIn(#[from] standin::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    #[error("ended before its time")]
+    Ended,
     #[error(
-        "there is nothing to try: the cluster has no pods with a probe and no Services; apply some, or start the lab without --empty"
+        "there is nothing to try: the cluster has no pods with a probe, or no Services; --like deployment/NAME deploys a probe, and a lab has \
+         some unless it was started with --empty"
     )]
     Nothing,
     #[error("the runtime cannot start: {0}")]
@@ -97,20 +108,23 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn report(args: &Args) -> Result<Report, Error> {
-    let path = args.kubeconfig.clone().unwrap_or_else(|| Path::new(DEFAULT_STATE).join("kubeconfig"));
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let kubeconfig = Kubeconfig::from_yaml(&text)
-        .map_err(|source| Error::NoKubeconfig { path: path.clone(), source: Box::new(source) })?;
-    let server = ServerEntry::find(&kubeconfig).ok_or(Error::NoServer(path))?;
     let runtime = super::runtime().map_err(Error::Runtime)?;
-    runtime.block_on(settled(&server, args.timeout))
+    runtime.block_on(async {
+        let source = client::find(&args.client, args.timeout).await?;
+        let report = match &args.like {
+            None => settled(&source, args.timeout).await,
+            Some(like) => stood_in(&source, like, args).await,
+        };
+        source.end().await;
+        report
+    })
 }
 
 /// One round; another one where a change was under way that left a check without all its facts.
-async fn settled(server: &ServerEntry, timeout: Duration) -> Result<Report, Error> {
+async fn settled(source: &Source, timeout: Duration) -> Result<Report, Error> {
     let begin = Instant::now();
     loop {
-        let report = Report::new(&request::round(server, timeout).await?);
+        let report = Report::new(&source.round(timeout).await?);
         if report.checks.is_empty() {
             return Err(Error::Nothing);
         }
@@ -118,5 +132,52 @@ async fn settled(server: &ServerEntry, timeout: Duration) -> Result<Report, Erro
             return Ok(report);
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// From a stand-in, which is removed whatever comes.
+async fn stood_in(source: &Source, like: &str, args: &Args) -> Result<Report, Error> {
+    let mut asked = Asked::listen().map_err(Error::Signals)?;
+    let wish = StandInWish {
+        run: standin::new_run(),
+        namespace: args.namespace.clone(),
+        like: Some(like.to_owned()),
+        keep_service_labels: args.stand_in.keep_service_labels,
+        on_every_node: args.on_every_node,
+        ..StandInWish::default()
+    };
+    let trying = async {
+        let (stand_ins, mut snapshot) = standin::deployed(source, &wish, args.timeout).await?;
+        let begin = Instant::now();
+        loop {
+            only_from(&mut snapshot, |endpoint| standin::is_one(endpoint, &stand_ins));
+            let report = Report::new(&snapshot);
+            if report.checks.is_empty() {
+                return Err(Error::Nothing);
+            }
+            if report.settled() || begin.elapsed() > SETTLES_WITHIN {
+                return Ok(report);
+            }
+            tokio::time::sleep(PAUSE).await;
+            snapshot = source.round(args.timeout).await?;
+        }
+    };
+    let report = tokio::select! {
+        report = trying => report,
+        () = asked.received() => Err(Error::Ended),
+    };
+    // Nothing is there where deploying has failed.
+    if let Err(error) = source.remove(&wish.run).await
+        && report.is_ok()
+    {
+        complain(&error);
+    }
+    report
+}
+
+/// Leaves the rows of some pods only.
+fn only_from(snapshot: &mut Snapshot, wanted: impl Fn(&signalbox_api::state::Endpoint) -> bool) {
+    for endpoint in &mut snapshot.endpoints {
+        endpoint.vantage &= endpoint.kind == EndpointKind::Pod && wanted(endpoint);
     }
 }

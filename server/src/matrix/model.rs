@@ -10,7 +10,7 @@ use signalbox_api::state::{Endpoint, EndpointKind, EndpointPort, NamespaceInfo, 
 use super::parse::{self, Backend, Outside, Pod, Run, Service};
 use super::spec::{Audit, End, Judge, Way};
 use crate::cluster::objects::{Kind, Object, Objects};
-use crate::config::Vantages;
+use crate::config::{ServiceHost, Vantages};
 
 /// Where DNS servers listen.
 const DNS: u16 = 53;
@@ -26,6 +26,8 @@ pub struct Options {
     pub audit: Audit,
     /// Which pods probes start from.
     pub vantages: Vantages,
+    /// How pods call Services.
+    pub service_host: ServiceHost,
     /// Up to how many cells there are rows for pods without a probe, too.
     pub max_cells: usize,
 }
@@ -193,11 +195,11 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
 
     let mut columns: Vec<Column> = Vec::new();
     columns.extend(pods.iter().flat_map(pod_columns));
-    columns.extend(
-        services
-            .iter()
-            .flat_map(|service| service_columns(service, &absolute(&service_name(service)), node, &backends)),
-    );
+    let host = |service: &Service| match (options.service_host, service.cluster_addresses.first()) {
+        (ServiceHost::Address, Some(address)) => address.to_string(),
+        (ServiceHost::Name, _) | (ServiceHost::Address, None) => absolute(&service_name(service)),
+    };
+    columns.extend(services.iter().flat_map(|service| service_columns(service, &host(service), node, &backends)));
     columns.extend(outside.iter().flat_map(outside_columns));
     let mut sources: Vec<(String, End)> =
         model.vantages.iter().map(|(id, vantage)| (id.clone(), vantage.source())).collect();
@@ -251,6 +253,9 @@ fn bound(
         return None;
     }
     let pods = others.len();
+    if pods == 0 {
+        return None;
+    }
     if sources.len() * columns.len() <= most {
         return Some(format!(
             "{pods} pods without a probe are no rows of the matrix, which would have more than {most} cells; \
@@ -331,7 +336,7 @@ fn pod_columns(pod: &Pod) -> Vec<Column> {
     pod.ports.iter().map(column).collect()
 }
 
-fn service_columns(service: &Service, dns: &str, node: Option<IpAddr>, backends: &[Backend]) -> Vec<Column> {
+fn service_columns(service: &Service, host: &str, node: Option<IpAddr>, backends: &[Backend]) -> Vec<Column> {
     let column = |port: &EndpointPort| {
         let behind: BTreeSet<&Backend> = backends
             .iter()
@@ -346,7 +351,7 @@ fn service_columns(service: &Service, dns: &str, node: Option<IpAddr>, backends:
             id: service_id(&service.namespace, &service.name),
             port: port.clone(),
             way: Way::ThroughService,
-            from_pods: Some((dns.to_owned(), port.port)),
+            from_pods: Some((host.to_owned(), port.port)),
             from_outside: way_in(service, port, node).map(|(address, port)| (address.to_string(), port)),
             ends: behind
                 .iter()

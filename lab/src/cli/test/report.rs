@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use signalbox_api::cell::{Agreement, Cell, CellKey, Outcome};
 use signalbox_api::flow::{Decision, Protocol};
-use signalbox_api::state::{Endpoint, EndpointKind, Snapshot};
+use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
 
 /// One check.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,13 +65,20 @@ impl Report {
             }
         }
         let enforcers = snapshot.enforcers.iter();
-        let nobody =
-            "nobody enforces policies in this cluster, as far as the server can see: what they shut stays open";
+        let nobody = match snapshot.enforcement {
+            Enforcement::Nobody => {
+                Some("policies exist, and nothing enforces them: every probe that they should stop came through")
+            }
+            Enforcement::Unknown if snapshot.enforcers.is_empty() => {
+                Some("no enforcer of Signalbox reports, and whether another one enforces policies is not known")
+            }
+            Enforcement::Unknown | Enforcement::Signalbox | Enforcement::Other => None,
+        };
         let problems = snapshot
             .problems
             .iter()
             .cloned()
-            .chain(snapshot.enforcers.is_empty().then(|| nobody.to_owned()))
+            .chain(nobody.map(str::to_owned))
             .chain(
                 enforcers
                     .flat_map(|enforcer| enforcer.problems.iter().map(|text| format!("{}: {text}", enforcer.node))),
@@ -102,9 +109,10 @@ fn workloads(snapshot: &Snapshot) -> Vec<(&str, Vec<&Endpoint>)> {
     let mut grouped: BTreeMap<(bool, usize, &str), Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in &snapshot.endpoints {
         let outside = match endpoint.kind {
-            EndpointKind::Pod => false,
+            // What carries no probe tries nothing.
+            EndpointKind::Pod if endpoint.vantage => false,
             EndpointKind::Outside if endpoint.vantage => true,
-            EndpointKind::Outside | EndpointKind::Service => continue,
+            EndpointKind::Pod | EndpointKind::Outside | EndpointKind::Service => continue,
         };
         grouped.entry((outside, rank(endpoint), &endpoint.workload)).or_default().push(endpoint);
     }

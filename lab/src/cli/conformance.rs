@@ -1,0 +1,384 @@
+//! `signalbox conformance`: what policies mean, tried against whatever enforces them in a cluster.
+//!
+//! - [`cases`]: the policies, by point. This file: the pods that try them, and what becomes of each case.
+//! - [`report`]: how that is printed.
+
+mod cases;
+mod report;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, DeleteParams, PostParams};
+use owo_colors::OwoColorize;
+use serde_json::{Value, json};
+use signalbox_api::cell::{Cell, Outcome};
+use signalbox_api::state::Snapshot;
+use signalbox_server::{Handle, ServiceHost, Vantages};
+use tokio_util::sync::CancellationToken;
+
+use super::signals::Asked;
+use super::{cluster, complain, duration, standin};
+use cases::{Case, Ground};
+use report::{Report, Tried, Verdict};
+
+const EXAMPLES: &str = "\
+Examples:
+  signalbox conformance                          a badge for each point of what NetworkPolicy means
+  signalbox conformance --point 4 --point 7      some of them
+  signalbox conformance -o junit > conformance.xml
+  signalbox conformance --settle 5s              for a network plugin that takes its time
+
+It makes three namespaces of its own with three pods each, and removes them at the end, whatever comes.
+
+Exit status: 0 if every case that could be shown is as the policies say, 1 if not, 2 if it could not run.";
+
+/// The namespaces' names before the run's own.
+const NAMESPACES: [&str; 3] = ["x", "y", "z"];
+const PODS: [&str; 3] = ["a", "b", "c"];
+/// The ports that each pod listens on, by TCP and UDP.
+const PORTS: [u16; 2] = [80, 81];
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Try what policies mean against whatever enforces them in a cluster
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: cluster::Args,
+    /// Only this point; several times if need be
+    #[arg(long, value_name = "NUMBER")]
+    point: Vec<u8>,
+    /// How long whoever enforces may take for a change
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    settle: Duration,
+    /// How long the pods may take to be ready
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    timeout: Duration,
+    /// The probe's image
+    #[arg(long, value_name = "IMAGE", default_value_t = signalbox_server::Config::default().probe_image)]
+    probe_image: String,
+    /// How to print the result
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A badge for each point
+    Table,
+    /// One object with all cases
+    Json,
+    /// One test case for each case
+    Junit,
+}
+
+/// Why it could not run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error("cannot {what}: {source}")]
+    Api { what: String, source: Box<kube::Error> },
+    #[error("the pods are not ready within {} s: {why}; give them more with --timeout, or another --probe-image", after.as_secs())]
+    Late { after: Duration, why: String },
+    #[error("there is no case for the points {0:?}")]
+    NoCase(Vec<u8>),
+    #[error("ended before its time")]
+    Ended,
+    #[error("cannot listen for signals, or start the runtime: {0}")]
+    System(#[from] std::io::Error),
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let result = super::runtime().map_err(Error::from).and_then(|runtime| runtime.block_on(conformance(args)));
+    match result {
+        Ok(report) => {
+            match args.output {
+                Format::Table => anstream::print!("{}", report.table()),
+                Format::Json => println!("{}", report.json()),
+                Format::Junit => println!("{}", report.junit()),
+            }
+            if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn conformance(args: &Args) -> Result<Report, Error> {
+    let mut asked = Asked::listen()?;
+    let cluster = cluster::connect(&args.cluster).await?;
+    let run = Run { client: cluster.client.clone(), id: standin::new_run() };
+    let shutdown = CancellationToken::new();
+    let trying = async {
+        run.furnish(args).await?;
+        let config = signalbox_server::Config {
+            cluster: cluster.name.clone(),
+            vantages: Vantages::Labelled,
+            service_host: ServiceHost::Address,
+            max_cells: 0,
+            skip_namespaces: run.other_namespaces().await?,
+            settle: Duration::from_millis(200),
+            interval: Duration::from_secs(3_600),
+            first_round_wait: args.timeout,
+            ..signalbox_server::Config::default()
+        };
+        let watching = signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone());
+        let report = run.try_all(watching.handle(), args, &cluster.version).await;
+        watching.end().await;
+        report
+    };
+    let report = tokio::select! {
+        report = trying => report,
+        () = asked.received() => Err(Error::Ended),
+    };
+    shutdown.cancel();
+    run.remove().await;
+    report
+}
+
+/// One run's objects.
+struct Run {
+    client: kube::Client,
+    id: String,
+}
+
+impl Run {
+    fn namespace(&self, letter: &str) -> String {
+        format!("signalbox-{letter}-{}", self.id)
+    }
+
+    /// Makes namespaces, pods and Services.
+    async fn furnish(&self, args: &Args) -> Result<(), Error> {
+        anstream::eprintln!("{} makes 9 pods in 3 namespaces", "·".dimmed());
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let mark = json!({"app.kubernetes.io/part-of": "signalbox", "signalbox.dev/run": self.id});
+        for letter in NAMESPACES {
+            let name = self.namespace(letter);
+            let mut labels = mark.clone();
+            labels["ns"] = letter.into();
+            labels["pod-security.kubernetes.io/enforce"] = "baseline".into();
+            create(&namespaces, &name, json!({"metadata": {"name": name, "labels": labels}})).await?;
+        }
+        // A ServiceAccount comes a moment after its namespace, and no pod without it.
+        for letter in NAMESPACES {
+            let namespace = self.namespace(letter);
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+            let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
+            for name in PODS {
+                let begin = Instant::now();
+                while let Err(error) = create(&pods, name, pod(letter, name, &args.probe_image)).await {
+                    if begin.elapsed() > args.timeout {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            let ports = json!([{"name": "tcp", "port": 180, "targetPort": 80}]);
+            let service = json!({"metadata": {"name": "a"}, "spec": {"selector": {"pod": "a"}, "ports": ports}});
+            create(&services, "a", service).await?;
+        }
+        Ok(())
+    }
+
+    async fn other_namespaces(&self) -> Result<Vec<String>, Error> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let all = namespaces.list(&Default::default()).await;
+        let all = all.map_err(|source| Error::Api { what: "list namespaces".to_owned(), source: Box::new(source) })?;
+        let own = NAMESPACES.map(|letter| self.namespace(letter));
+        Ok(all.into_iter().filter_map(|namespace| namespace.metadata.name).filter(|name| !own.contains(name)).collect())
+    }
+
+    async fn try_all(&self, server: &Handle, args: &Args, version: &str) -> Result<Report, Error> {
+        let begin = Instant::now();
+        let snapshot = loop {
+            let snapshot = server.round().await.ok_or(Error::Ended)?;
+            let Some(why) = unready(&snapshot) else { break snapshot };
+            if begin.elapsed() > args.timeout {
+                return Err(Error::Late { after: args.timeout, why });
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let y_a = format!("pod:{}/a", self.namespace("y"));
+        let y_a = snapshot.endpoints.iter().find(|endpoint| endpoint.id == y_a).and_then(|pod| pod.addresses.first());
+        let y_a = y_a.map(ToString::to_string).unwrap_or_default();
+        let (x, y) = (self.namespace("x"), self.namespace("y"));
+        let mut cases = cases::all(&Ground { x: &x, y: &y, y_a: &y_a });
+        cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
+        if cases.is_empty() {
+            return Err(Error::NoCase(args.point.clone()));
+        }
+        let begin = Instant::now();
+        let mut tried = Vec::new();
+        let count = cases.len();
+        for (number, case) in cases.into_iter().enumerate() {
+            let one = self.try_one(server, &case, args).await?;
+            anstream::eprintln!(
+                "{} {}/{count} point {}: {}: {}",
+                "·".dimmed(),
+                number + 1,
+                case.point,
+                case.title,
+                one.verdict
+            );
+            tried.push(one);
+        }
+        Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
+    }
+
+    /// Applies one case's policies, looks until what is seen is as they say, or whoever enforces has had its time; and removes them.
+    async fn try_one(&self, server: &Handle, case: &Case, args: &Args) -> Result<Tried, Error> {
+        let mut applied = Vec::new();
+        for (number, (letter, spec)) in case.policies.iter().enumerate() {
+            let namespace = self.namespace(letter);
+            let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &namespace);
+            let name = format!("case-{number}");
+            create(&api, &name, json!({"metadata": {"name": name}, "spec": spec})).await?;
+            applied.push((api, name));
+        }
+        let begin = Instant::now();
+        let tried = loop {
+            let snapshot = server.round().await.ok_or(Error::Ended)?;
+            let known = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id)).count();
+            let tried = judge(case, &snapshot, begin.elapsed());
+            if known == applied.len() && (tried.verdict == Verdict::Passed || begin.elapsed() > args.settle) {
+                break tried;
+            }
+            // The server's own watch is bounded, too.
+            if begin.elapsed() > args.settle + args.timeout {
+                return Err(Error::Late {
+                    after: args.timeout,
+                    why: "the policies do not come back by the watch".to_owned(),
+                });
+            }
+        };
+        for (api, name) in applied {
+            let removed = api.delete(&name, &DeleteParams::default()).await;
+            removed.map_err(|source| Error::Api {
+                what: format!("delete the NetworkPolicy {name}"),
+                source: Box::new(source),
+            })?;
+        }
+        let begin = Instant::now();
+        while server.snapshot().policies.iter().any(|policy| policy.namespace.ends_with(&self.id)) {
+            if begin.elapsed() > args.timeout {
+                return Err(Error::Late { after: args.timeout, why: "the policies stay in the watch".to_owned() });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(tried)
+    }
+
+    /// Removes all that was made. What cannot be removed is named.
+    async fn remove(&self) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        for letter in NAMESPACES {
+            let name = self.namespace(letter);
+            match namespaces.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    anstream::eprintln!("{} the namespace {name} is left: {error}", "warning:".yellow().bold())
+                }
+            }
+        }
+    }
+}
+
+async fn create<T>(api: &Api<T>, name: &str, value: Value) -> Result<(), Error>
+where
+    T: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let failed = |source| Error::Api { what: format!("create {name}"), source: Box::new(source) };
+    let object = serde_json::from_value(value).map_err(|error| failed(kube::Error::SerdeError(error)))?;
+    api.create(&PostParams::default(), &object).await.map(drop).map_err(failed)
+}
+
+/// Low ports need the one capability that the baseline standard lets pods have.
+fn pod(letter: &str, name: &str, image: &str) -> Value {
+    let mut ports = Vec::new();
+    let mut arguments = vec!["serve".to_owned(), "--name".to_owned(), name.to_owned()];
+    for port in PORTS {
+        for protocol in ["TCP", "UDP"] {
+            arguments.extend(["--port".to_owned(), format!("{protocol}/{port}")]);
+            let called = format!("serve-{port}-{}", protocol.to_lowercase());
+            ports.push(json!({"containerPort": port, "protocol": protocol, "name": called}));
+        }
+    }
+    json!({
+        "metadata": {"name": name, "labels": {"pod": name, "ns": letter, "signalbox.dev/probe": ""}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "containers": [{
+                "name": "probe",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["/bin/signalbox-probe"],
+                "args": arguments,
+                "ports": ports,
+                "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+                },
+            }],
+        },
+    })
+}
+
+/// Why not all pods are in the picture, and reach each other.
+fn unready(snapshot: &Snapshot) -> Option<String> {
+    let vantages = snapshot.endpoints.iter().filter(|endpoint| endpoint.vantage).count();
+    let pods = NAMESPACES.len() * PODS.len();
+    if vantages < pods {
+        return Some(format!("{vantages} of {pods} pods are there"));
+    }
+    let problem =
+        snapshot.endpoints.iter().find_map(|endpoint| endpoint.problem.clone().map(|why| (&endpoint.id, why)));
+    if let Some((id, why)) = problem {
+        return Some(format!("{id}: {why}"));
+    }
+    let is_open = |cell: &Cell| cell.probe.as_ref().is_some_and(|probe| probe.outcome == Outcome::Open);
+    let shut = snapshot.cells.iter().find(|cell| counts(cell) && !is_open(cell))?;
+    let saw = shut.probe.as_ref().map_or("not tried", |probe| probe.outcome.as_str());
+    Some(format!(
+        "without any policy of this run {} to {} {}/{} is {saw}",
+        shut.key.from, shut.key.to, shut.key.protocol, shut.key.port
+    ))
+}
+
+/// A pod that calls itself through its own Service depends on more than policies: not every network has a way back for it.
+fn counts(cell: &Cell) -> bool {
+    cell.key.from.strip_prefix("pod:") != cell.key.to.strip_prefix("service:")
+}
+
+/// What became of a case.
+fn judge(case: &Case, snapshot: &Snapshot, took: Duration) -> Tried {
+    let (mut agree, mut unknown) = (0, 0);
+    let mut wrong = Vec::new();
+    for cell in snapshot.cells.iter().filter(|cell| counts(cell)) {
+        let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
+        let probe = cell.probe.as_ref().and_then(|probe| probe.outcome.decision());
+        match (spec, probe) {
+            (Some(spec), Some(probe)) if spec == probe => agree += 1,
+            (Some(_), Some(_)) => wrong.push(report::mismatch(cell)),
+            (Some(_) | None, _) => unknown += 1,
+        }
+    }
+    let verdict = match (wrong.is_empty(), unknown) {
+        (false, _) => Verdict::Failed,
+        (true, 0) if agree > 0 => Verdict::Passed,
+        (true, _) => Verdict::Unknown,
+    };
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, millis }
+}

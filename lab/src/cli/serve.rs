@@ -1,0 +1,254 @@
+//! `signalbox serve`: the server in front of any cluster.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use owo_colors::OwoColorize;
+use rand::Rng;
+use signalbox_server::{Server, Vantages};
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::{self, Cluster, Right};
+use super::signals::Asked;
+use super::{complain, duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  signalbox serve                                       the cluster of the current kubeconfig, on loopback
+  signalbox serve --kubeconfig prod.yaml --context eu   another one
+  signalbox serve --listen 127.0.0.1:0                  on any free port
+  signalbox serve --probe-image registry.example/signalbox/probe:0.1.0    where stand-ins get their image from
+
+Probes start from pods with the label signalbox.dev/probe. Then, in another terminal:
+  signalbox test --like deployment/web -n frontend      deploys one in place of a pod that has none
+
+Standard output has one line, when the first matrix stands: ready URL cluster=NAME";
+
+/// What the server cannot do without.
+const NEEDED: &[Right] = &[
+    ("", "namespaces", "list"),
+    ("", "namespaces", "watch"),
+    ("", "pods", "list"),
+    ("", "pods", "watch"),
+    ("", "services", "list"),
+    ("", "services", "watch"),
+    ("", "nodes", "list"),
+    ("", "nodes", "watch"),
+    ("discovery.k8s.io", "endpointslices", "list"),
+    ("discovery.k8s.io", "endpointslices", "watch"),
+    ("networking.k8s.io", "networkpolicies", "list"),
+    ("networking.k8s.io", "networkpolicies", "watch"),
+];
+/// Without this it watches, and tries nothing.
+const TO_PROBE: &[Right] = &[("", "pods/exec", "create")];
+/// What takes longer is told.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Show, test and explain who can talk to whom in a cluster
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    cluster: cluster::Args,
+    /// Where the page is served; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Allow --listen to name an address that other machines reach
+    #[arg(long)]
+    allow_remote: bool,
+    /// A file with the token that the page asks for [default: a new one at each start]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What the page calls the cluster [default: what the kubeconfig calls it]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// A namespace whose pods and Services are left out; several times if need be
+    #[arg(long, value_name = "NAME", default_values_t = ["kube-system".to_owned()])]
+    skip_namespace: Vec<String>,
+    /// The domain that Services are resolved under
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Pause between two rounds of probes
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration::parse)]
+    interval: Duration,
+    /// Up to how many cells pods without a probe are rows, too
+    #[arg(long, value_name = "NUMBER", default_value_t = 40_000)]
+    max_cells: usize,
+    /// The image of the probes that are deployed as stand-ins
+    #[arg(long, value_name = "IMAGE", default_value_t = signalbox_server::Config::default().probe_image)]
+    probe_image: String,
+}
+
+/// Why it does not serve.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Server(#[from] signalbox_server::Error),
+    #[error("--listen {0}: other machines reach this address; add --allow-remote if that is meant")]
+    Remote(SocketAddr),
+    #[error("cannot read --token-file {}: {source}", path.display())]
+    Token { path: PathBuf, source: std::io::Error },
+    #[error("--token-file {}: a token has at least 16 characters and no spaces", .0.display())]
+    WeakToken(PathBuf),
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    super::log();
+    let runtime = match super::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match runtime.block_on(serve(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    };
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(args: &Args) -> Result<(), Error> {
+    if !args.listen.ip().is_loopback() && !args.allow_remote {
+        return Err(Error::Remote(args.listen));
+    }
+    let mut asked = Asked::listen().map_err(Error::Signals)?;
+    let begin = Instant::now();
+    let token = token(args)?;
+    let cluster = tokio::select! {
+        cluster = patiently("the cluster's API server", connect(args)) => cluster?,
+        () = asked.received() => return Ok(()),
+    };
+    reached(&format!("Kubernetes {} at {}", cluster.version, cluster.url), begin);
+    let shutdown = CancellationToken::new();
+    let config = config(args, &cluster, token);
+    let (name, client) = (config.cluster.clone(), cluster.client.clone());
+    let server = signalbox_server::start(config, client, None, shutdown.clone()).await?;
+    tokio::select! {
+        () = first_round(&server) => {}
+        () = asked.received() => {
+            end(server, &shutdown, &mut asked).await;
+            return Ok(());
+        }
+    }
+    reached("first matrix", begin);
+    // Scripts wait for this line: it goes out alone and plain.
+    println!("ready {} cluster={name}", server.url());
+    announce(&server);
+    asked.received().await;
+    anstream::eprintln!("{} ends; Ctrl-C again ends it at once", "·".dimmed());
+    end(server, &shutdown, &mut asked).await;
+    Ok(())
+}
+
+async fn connect(args: &Args) -> Result<Cluster, Error> {
+    let cluster = cluster::connect(&args.cluster).await?;
+    let lacking = cluster::lacking(&cluster.client, NEEDED).await;
+    if !lacking.is_empty() {
+        return Err(cluster::Error::Rights(lacking).into());
+    }
+    for right in cluster::lacking(&cluster.client, TO_PROBE).await {
+        let warning = format!("the user may not {right}: nothing can be tried, and no cell is more than judged");
+        anstream::eprintln!("{} {warning}", "warning:".yellow().bold());
+    }
+    Ok(cluster)
+}
+
+/// What the server is told.
+fn config(args: &Args, cluster: &Cluster, token: String) -> signalbox_server::Config {
+    signalbox_server::Config {
+        listen: args.listen,
+        token,
+        cluster: args.name.clone().unwrap_or_else(|| cluster.name.clone()),
+        cluster_domain: args.cluster_domain.clone(),
+        interval: args.interval,
+        skip_namespaces: args.skip_namespace.clone(),
+        vantages: Vantages::Labelled,
+        max_cells: args.max_cells,
+        probe_image: args.probe_image.clone(),
+        ..signalbox_server::Config::default()
+    }
+}
+
+fn token(args: &Args) -> Result<String, Error> {
+    let Some(path) = &args.token_file else {
+        return Ok(format!("{:032x}", rand::rng().random::<u128>()));
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Token { path: path.clone(), source })?;
+    let token = text.trim();
+    if token.len() < 16 || token.contains(char::is_whitespace) {
+        return Err(Error::WeakToken(path.clone()));
+    }
+    Ok(token.to_owned())
+}
+
+/// Waits for the first matrix, and tells what it waits for.
+async fn first_round(server: &Server) {
+    let handle = server.handle();
+    let waiting = async {
+        let mut told = Vec::new();
+        tokio::time::sleep(PATIENCE).await;
+        anstream::eprintln!("{} waits for the cluster's objects, and for the probes in its pods", "·".dimmed());
+        loop {
+            let problems = handle.snapshot().problems;
+            if problems != told {
+                problems.iter().for_each(|problem| anstream::eprintln!("{} {problem}", "problem:".yellow().bold()));
+                told = problems;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+    };
+    tokio::select! {
+        () = server.first_round() => {}
+        () = waiting => {}
+    }
+}
+
+/// Says what is waited for, where it takes a while.
+async fn patiently<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    let told = async {
+        tokio::time::sleep(PATIENCE).await;
+        anstream::eprintln!("{} waits for {what}", "·".dimmed());
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = wait => done,
+        () = told => unreachable!("it only tells"),
+    }
+}
+
+fn reached(what: &str, begin: Instant) {
+    anstream::eprintln!("{} {what} {}", "·".dimmed(), format!("{} ms", begin.elapsed().as_millis()).dimmed());
+}
+
+fn announce(server: &Server) {
+    let picture = server.handle().snapshot();
+    let probes = picture.endpoints.iter().filter(|endpoint| endpoint.vantage).count();
+    anstream::eprintln!();
+    anstream::eprintln!("  page      {}", server.url().bold());
+    if probes == 0 {
+        let remedy = "no pod carries a probe: `signalbox test --like deployment/NAME` deploys one for a run";
+        anstream::eprintln!("  probes    {}", remedy.yellow());
+    } else {
+        anstream::eprintln!("  probes    {probes}");
+    }
+    anstream::eprintln!("  end       {}", "Ctrl-C".bold());
+}
+
+async fn end(server: Server, shutdown: &CancellationToken, asked: &mut Asked) {
+    shutdown.cancel();
+    tokio::select! {
+        () = server.stopped() => {}
+        () = asked.received() => {}
+    }
+}
