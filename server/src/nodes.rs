@@ -38,6 +38,8 @@ pub struct Streams {
     pub registry: Arc<Registry>,
     /// What they tell.
     pub news: mpsc::Receiver<News>,
+    /// The certificate that it shows, which is for the names of the Service.
+    pub certificate: Arc<authority::Shown>,
     /// Ends with the shutdown.
     pub tasks: Vec<JoinHandle<()>>,
 }
@@ -53,7 +55,8 @@ pub async fn start(config: StreamsConfig, client: kube::Client, shutdown: Cancel
     let authority = authority::Authority::load(client.clone(), &config).await?;
     let (sender, news) = mpsc::channel(QUEUE);
     let registry = Arc::new(Registry::new(sender));
-    let tls = listen::tls(authority.certificate())?;
+    let certificate = authority.certificate();
+    let tls = listen::tls(certificate.clone())?;
     let gate = Arc::new(listen::Gate {
         reviewer: token::Reviewer::new(client),
         registry: registry.clone(),
@@ -65,5 +68,5 @@ pub async fn start(config: StreamsConfig, client: kube::Client, shutdown: Cancel
         tokio::spawn(listen::serve(listener, tls, gate, shutdown)),
     ];
     tracing::info!(%address, "taking streams");
-    Ok(Streams { address, registry, news, tasks })
+    Ok(Streams { address, registry, news, certificate, tasks })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::server::ResolvesServerCert;
 use signalbox_api::state::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -22,6 +23,7 @@ use crate::feed::{CountVerdicts, KernelFeed};
 use crate::http::App;
 use crate::http::listener;
 use crate::http::security::Gate;
+use crate::http::tls::Tls;
 use crate::hub::Hub;
 use crate::lesson::Lesson;
 use crate::nodes::{self, Registry, Streams};
@@ -74,11 +76,22 @@ pub async fn start(
         Access::Loopback => None,
         Access::Kubernetes(kubernetes) => Some(Arc::new(Keeper::new(kubernetes.clone(), client.clone())?)),
     };
+    let streams = match config.streams.clone() {
+        Some(streams) => Some(nodes::start(streams, client.clone(), shutdown.clone()).await?),
+        None => None,
+    };
+    let streams_address = streams.as_ref().map(|streams| streams.address);
+    // Without a certificate of its own the page shows that of the streams, which is for the same Service.
+    let shared = streams.as_ref().filter(|_| !is_local(&config)).map(|streams| {
+        let shown: Arc<dyn ResolvesServerCert> = streams.certificate.clone();
+        Tls::from(shown)
+    });
+    let tls = config.tls.clone().or(shared);
     let clients = keeper.as_ref().and_then(|keeper| keeper.trust()).and_then(Trust::verifier);
-    if clients.is_some() && config.tls.is_none() {
+    if clients.is_some() && tls.is_none() {
         return Err(Error::ProxyWithoutTls);
     }
-    let tls = config.tls.as_ref().map(|tls| tls.config(clients)).transpose()?;
+    let tls = tls.as_ref().map(|tls| tls.config(clients)).transpose()?;
     let not_ours = |source| Error::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(not_ours)?;
     let address = listener.local_addr().map_err(not_ours)?;
@@ -89,11 +102,6 @@ pub async fn start(
     };
     let gate = Arc::new(Gate::new(config.token.clone(), address, config.hosts.clone()));
     let (limits, max_followers) = (config.limits.clone(), config.max_followers);
-    let streams = match config.streams.clone() {
-        Some(streams) => Some(nodes::start(streams, client.clone(), shutdown.clone()).await?),
-        None => None,
-    };
-    let streams_address = streams.as_ref().map(|streams| streams.address);
     let mut watching = watch_with(config, client.clone(), kernel, streams, shutdown.clone());
     let app = App {
         hub: watching.handle.hub.clone(),
@@ -247,13 +255,19 @@ fn all_counts(here: Option<CountVerdicts>, nodes: Option<Arc<Registry>>) -> Opti
     }))
 }
 
+/// Whether only this machine reaches the page.
+fn is_local(config: &Config) -> bool {
+    config.listen.ip().to_canonical().is_loopback()
+}
+
 /// What must not be served as it is configured.
 fn check(config: &Config) -> Result<(), Error> {
-    let is_local = config.listen.ip().to_canonical().is_loopback();
+    let is_local = is_local(config);
+    let has_certificate = config.tls.is_some() || config.streams.is_some();
     match &config.access {
         Access::Loopback if config.token.is_empty() => Err(Error::NoToken),
         Access::Loopback if !is_local && !config.allow_remote => Err(Error::Exposed(config.listen)),
-        Access::Kubernetes(_) if !is_local && config.tls.is_none() => Err(Error::Exposed(config.listen)),
+        Access::Kubernetes(_) if !is_local && !has_certificate => Err(Error::Exposed(config.listen)),
         Access::Kubernetes(kubernetes) if kubernetes.allow_apply && config.audit == AuditLog::Off => {
             Err(Error::NoAudit)
         }

@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 
 use owo_colors::OwoColorize;
 use rand::Rng;
-use signalbox_server::{Server, Vantages};
+use signalbox_server::{Server, StreamsConfig, Vantages};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, Cluster, Right};
 use super::signals::Asked;
 use super::{complain, duration};
+use crate::access::AccessArgs;
+use crate::install::names;
 
 const EXAMPLES: &str = "\
 Examples:
   signalbox serve                                       the cluster of the current kubeconfig, on loopback
   signalbox serve --kubeconfig prod.yaml --context eu   another one
   signalbox serve --listen 127.0.0.1:0                  on any free port
+  signalbox serve --listen 0.0.0.0:8443 --streams 0.0.0.0:9443 --users    in a cluster, as `signalbox install` starts it
   signalbox serve --probe-image registry.example/signalbox/probe:0.1.0    where stand-ins get their image from
 
 Probes start from pods with the label signalbox.dev/probe. Then, in another terminal:
@@ -55,7 +58,18 @@ pub(super) struct Args {
     /// Where the page is served; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Allow --listen to name an address that other machines reach
+    /// Where the nodes' enforcers and hosts outside the cluster open their streams, with TLS [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    streams: Option<SocketAddr>,
+    /// The namespace that the server runs in, where it keeps its certificates; with --streams
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
+    namespace: String,
+    /// The Secret with the certificates; made where it is not there; with --streams
+    #[arg(long, value_name = "NAME", default_value = names::TLS_SECRET)]
+    tls_secret: String,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Allow --listen to name an address that other machines reach, and everyone who has the token to use it
     #[arg(long)]
     allow_remote: bool,
     /// A file with the token that the page asks for [default: a new one at each start]
@@ -88,7 +102,9 @@ enum Error {
     Cluster(#[from] cluster::Error),
     #[error(transparent)]
     Server(#[from] signalbox_server::Error),
-    #[error("--listen {0}: other machines reach this address; add --allow-remote if that is meant")]
+    #[error(
+        "--listen {0}: other machines reach this address; tell users apart with --users, or add --allow-remote to trust the token alone"
+    )]
     Remote(SocketAddr),
     #[error("cannot read --token-file {}: {source}", path.display())]
     Token { path: PathBuf, source: std::io::Error },
@@ -119,7 +135,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(args: &Args) -> Result<(), Error> {
-    if !args.listen.ip().is_loopback() && !args.allow_remote {
+    if !args.listen.ip().is_loopback() && !args.allow_remote && !args.access.users {
         return Err(Error::Remote(args.listen));
     }
     let mut asked = Asked::listen().map_err(Error::Signals)?;
@@ -131,7 +147,7 @@ async fn serve(args: &Args) -> Result<(), Error> {
     };
     reached(&format!("Kubernetes {} at {}", cluster.version, cluster.url), begin);
     let shutdown = CancellationToken::new();
-    let config = config(args, &cluster, token);
+    let config = config(args, &cluster, token)?;
     let (name, client) = (config.cluster.clone(), cluster.client.clone());
     let server = signalbox_server::start(config, client, None, shutdown.clone()).await?;
     tokio::select! {
@@ -165,8 +181,19 @@ async fn connect(args: &Args) -> Result<Cluster, Error> {
 }
 
 /// What the server is told.
-fn config(args: &Args, cluster: &Cluster, token: String) -> signalbox_server::Config {
-    signalbox_server::Config {
+fn config(args: &Args, cluster: &Cluster, token: String) -> Result<signalbox_server::Config, Error> {
+    let streams = args
+        .streams
+        .map(|listen| StreamsConfig { secret: args.tls_secret.clone(), ..StreamsConfig::new(listen, &args.namespace) });
+    let service = format!("{}.{}", names::SERVICE, args.namespace);
+    let hosts = streams.iter().flat_map(|_| {
+        let names = [service.clone(), format!("{service}.svc"), format!("{service}.svc.{}", args.cluster_domain)];
+        names.into_iter()
+    });
+    let mut config = signalbox_server::Config {
+        hosts: hosts.collect(),
+        streams,
+        allow_remote: args.allow_remote,
         listen: args.listen,
         token,
         cluster: args.name.clone().unwrap_or_else(|| cluster.name.clone()),
@@ -177,7 +204,9 @@ fn config(args: &Args, cluster: &Cluster, token: String) -> signalbox_server::Co
         max_cells: args.max_cells,
         probe_image: args.probe_image.clone(),
         ..signalbox_server::Config::default()
-    }
+    };
+    args.access.configure(&mut config)?;
+    Ok(config)
 }
 
 fn token(args: &Args) -> Result<String, Error> {
