@@ -261,7 +261,12 @@ mod tests {
     #[test]
     fn frames_are_read_as_they_are_written() {
         let frames = [
-            Report::Hello { protocol: SPOKEN, version: "1".to_owned(), role: Role::Enforcer { node: "n1".to_owned() } },
+            Report::Hello {
+                protocol: SPOKEN,
+                version: "1".to_owned(),
+                role: Role::Enforcer { node: "n1".to_owned() },
+                started_us: 5,
+            },
             Report::Status(Box::default()),
             Report::Flows { events: Vec::new(), before: 7 },
             Report::Counts { id: 1, counts: Err("away".to_owned()) },

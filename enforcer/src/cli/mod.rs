@@ -41,7 +41,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(agent::Args),
+    Run(Box<agent::Args>),
     Status(status::Args),
     Flows(flows::Args),
     Events(events::Args),
@@ -77,7 +77,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         None => agent::run(cli.agent),
-        Some(Command::Run(args)) => agent::run(args),
+        Some(Command::Run(args)) => agent::run(*args),
         Some(Command::Status(args)) => ask(status::run(args)),
         Some(Command::Flows(args)) => ask(flows::run(args)),
         Some(Command::Events(args)) => ask(events::run(args)),

@@ -129,12 +129,15 @@ mod tests {
         CellKey { from: from.to_owned(), to: to.to_owned(), port: 1, protocol: Protocol::Tcp }
     }
 
+    /// From, to, the nodes behind a Service, the pod that it went to; who surely judges, and of whom one does.
+    type Case<'a> = (&'a str, &'a str, &'a [String], Option<&'a str>, &'a [&'a str], &'a [&'a str]);
+
     #[test]
     fn whose_word_is_needed() {
         let nodes = nodes();
         let both = ["n1".to_owned(), "n2".to_owned()];
         let behind_b = ["n2".to_owned()];
-        let cases: [(&str, &str, &[String], Option<&str>, &[&str], &[&str]); 8] = [
+        let cases: [Case; 8] = [
             ("pod:x/a", "pod:x/b", &[], None, &["n1", "n2"], &[]),
             ("pod:x/b", "pod:x/c", &[], None, &["n2"], &[]),
             ("pod:x/a", "pod:x/a", &[], None, &[], &[]),

@@ -48,10 +48,13 @@ fn probe(bench: &mut Bench, words: &[(&str, Decision)], outcome: Outcome, tick: 
     (cell.kernel.map(|fact| fact.decision), cell.agreement)
 }
 
+/// What is tried, which nodes say what, how the probe ends, and what is to be shown of the kernels and of their agreement.
+type Case<'a> = (&'a str, &'a [(&'a str, Decision)], Outcome, Option<Decision>, Agreement);
+
 #[test]
 fn a_cell_is_allowed_where_both_nodes_say_so() {
     use Decision::{Allowed, Denied};
-    let cases: [(&str, &[(&str, Decision)], Outcome, Option<Decision>, Agreement); 4] = [
+    let cases: [Case; 4] = [
         ("both allow", &[("n1", Allowed), ("n2", Allowed)], Outcome::Open, Some(Allowed), Agreement::Agree),
         ("the destination's is silent", &[("n1", Allowed)], Outcome::Open, None, Agreement::Unsettled),
         ("the source's is silent", &[("n2", Allowed)], Outcome::Open, None, Agreement::Unsettled),
