@@ -59,7 +59,7 @@ async fn one_who_sees_one_namespace_logs_in_and_out() -> Result<()> {
         let blocked = "[...document.querySelectorAll('.editor .primary, .editor .danger')].every(it => it.disabled)";
         ensure!(browser.value(blocked).await? == true, "what may not be done cannot be pressed");
         browser.screenshot(&name("missing-right")).await?;
-        browser.client.find(Locator::Css("details[data-chip=who] summary")).await?.click().await?;
+        // The chip still hangs open.
         browser.client.find(Locator::XPath("//button[text()='Log out']")).await?.click().await?;
         browser.until("the form again", "document.querySelector('#login-token')").await?;
         ensure!(browser.value("sessionStorage.length").await? == 0, "nothing is kept");
