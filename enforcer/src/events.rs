@@ -92,6 +92,10 @@ fn read(
                 continue;
             };
             told.take(&event, || names.read().unwrap_or_else(PoisonError::into_inner).told(node, &event));
+            // Put into words only where somebody listens: the words cost more than all else here.
+            if events.receiver_count() == 0 {
+                continue;
+            }
             let named = names.read().unwrap_or_else(PoisonError::into_inner).event(node, &event);
             if let Some(named) = named {
                 // An error means that nobody listens.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Side};
+use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Shapes, Side};
 use signalbox_policy::{
     PolicyRef, Protocol, RuleRef,
     tables::{Decision, Group, GroupSide, Rest, RuleId, Tables},
@@ -91,9 +91,7 @@ impl GroupContent {
         set(self.egress.is_judged(), PodState::EGRESS_JUDGED);
         set(self.ingress.rest.denies(), PodState::INGRESS_SHUT);
         set(self.egress.rest.denies(), PodState::EGRESS_SHUT);
-        set(!self.ingress.blocks.is_empty(), PodState::INGRESS_RANGES);
-        set(!self.egress.blocks.is_empty(), PodState::EGRESS_RANGES);
-        flags
+        flags | PodState::shapes_as_flags(self.ingress.shapes(), self.egress.shapes())
     }
 
     /// Its entries of the map `POLICY`.
@@ -175,6 +173,13 @@ impl SideContent {
 
     fn is_judged(&self) -> bool {
         !self.decisions.is_empty() || self.rest.denies()
+    }
+
+    /// Which kinds of entries it has.
+    fn shapes(&self) -> Shapes {
+        let exact = self.exact.keys().map(|&(identity, protocol, port)| Shapes::of_entry(identity, protocol, port));
+        let blocks = self.blocks.keys().map(|&(identity, ..)| Shapes::of_range(identity));
+        exact.chain(blocks).fold(Shapes::NONE, Shapes::and)
     }
 
     fn judgement(&self, decision: u32) -> Judgement {

@@ -21,8 +21,9 @@ use signalbox_enforcer_common::LAYOUT_BEGIN;
 
 use crate::{config::Limits, error::Error};
 
-/// Maps that keep nothing from one packet to the next: no need to pin them, and they may differ between equal sets.
-const SCRATCH: &str = "SCRATCH";
+/// Maps that keep nothing of their own: scratch memory, and copies of what the flows say that hold for a moment. Each load of
+/// the programs has others.
+const FLEETING: [&str; 2] = ["SCRATCH", "RECENT"];
 /// The flows: judged connections.
 const FLOWS: &str = "FLOWS";
 
@@ -78,7 +79,7 @@ impl Schema {
 
 /// Data sections of the object are maps, too, and belong to its code.
 fn is_pinned(name: &str) -> bool {
-    name != SCRATCH && !name.starts_with('.')
+    !FLEETING.contains(&name) && !name.starts_with('.')
 }
 
 /// What the object says of its layout.
@@ -313,8 +314,9 @@ mod tests {
         let limits = Limits::default();
         let own = schema(|_| {}, &limits);
         assert_eq!(own, schema(|_| {}, &limits));
-        assert!(own.maps.contains("POLICY") && !own.maps.contains("SCRATCH") && !own.maps.contains("FLOWS"));
-        let tables = schema(relabel(b"tables=0001", b"tables=0002"), &limits);
+        assert!(own.maps.contains("POLICY") && !own.maps.contains("FLOWS"));
+        assert!(FLEETING.iter().all(|name| !own.maps.contains(*name)));
+        let tables = schema(relabel(b"tables=0002", b"tables=0003"), &limits);
         assert_ne!(own.set, tables.set);
         assert_eq!(own.flows, tables.flows, "flows are shared where their layout is the same");
         let flows = schema(relabel(b"flows=0001", b"flows=0002"), &limits);

@@ -142,9 +142,7 @@ impl Plan {
 }
 
 fn unfit(state: &PodState) -> PodState {
-    let mut flags = state.flags() | PodState::UNFIT;
-    flags &= !(PodState::INGRESS_RANGES | PodState::EGRESS_RANGES);
-    state.with_flags(flags)
+    state.with_flags(state.flags() | PodState::UNFIT)
 }
 
 /// Knows what the kernel has.

@@ -23,7 +23,7 @@ pub use plain::Plain;
 /// What the layout of keys and values is, as the object carries it: part of the name under which maps are pinned, so that
 /// no process reads another layout as its own. Raise `tables` when a key or value of any map changes its meaning, and
 /// `flows` as well when `FLOWS` does; sizes and kinds of maps are seen without it. `CONTROL` only grows.
-pub const LAYOUT: [u8; 40] = *b"signalbox-layout tables=0001 flows=0001\n";
+pub const LAYOUT: [u8; 40] = *b"signalbox-layout tables=0002 flows=0001\n";
 /// How [`LAYOUT`] begins.
 pub const LAYOUT_BEGIN: &[u8] = b"signalbox-layout ";
 

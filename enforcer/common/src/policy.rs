@@ -143,6 +143,64 @@ impl BlockValue {
     }
 }
 
+/// Which kinds of entries a side of a group has: no other is looked up. Eight bits of [`PodState`]'s flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shapes {
+    bits: u8,
+}
+
+impl Shapes {
+    /// None: nothing to look up.
+    pub const NONE: Self = Self { bits: 0 };
+    /// Entries of `POLICY` for an identity, whatever protocol and port.
+    pub const IDENTITY: Self = Self { bits: 1 };
+    /// Entries that match everything.
+    pub const ALL: Self = Self { bits: 1 << 1 };
+    /// For an identity and a protocol.
+    pub const IDENTITY_PROTOCOL: Self = Self { bits: 1 << 2 };
+    /// For a protocol.
+    pub const PROTOCOL: Self = Self { bits: 1 << 3 };
+    /// For an identity and a port.
+    pub const IDENTITY_PORT: Self = Self { bits: 1 << 4 };
+    /// For a port.
+    pub const PORT: Self = Self { bits: 1 << 5 };
+    /// Entries of `RANGES` for an identity.
+    pub const IDENTITY_RANGE: Self = Self { bits: 1 << 6 };
+    /// Entries of `RANGES` for whatever identity.
+    pub const RANGE: Self = Self { bits: 1 << 7 };
+
+    /// That of an entry of `POLICY`; `None` stands for any, and a port has a protocol.
+    pub const fn of_entry(identity: Option<u32>, protocol: Option<u8>, port: Option<u16>) -> Self {
+        match (identity, protocol, port) {
+            (Some(_), None, _) => Self::IDENTITY,
+            (None, None, _) => Self::ALL,
+            (Some(_), Some(_), None) => Self::IDENTITY_PROTOCOL,
+            (None, Some(_), None) => Self::PROTOCOL,
+            (Some(_), Some(_), Some(_)) => Self::IDENTITY_PORT,
+            (None, Some(_), Some(_)) => Self::PORT,
+        }
+    }
+
+    /// That of an entry of `RANGES`.
+    pub const fn of_range(identity: Option<u32>) -> Self {
+        match identity {
+            Some(_) => Self::IDENTITY_RANGE,
+            None => Self::RANGE,
+        }
+    }
+
+    /// Those of both.
+    pub const fn and(self, other: Self) -> Self {
+        Self { bits: self.bits | other.bits }
+    }
+
+    /// Whether there are entries of a shape.
+    #[inline(always)]
+    pub const fn has(self, shape: Self) -> bool {
+        self.bits & shape.bits != 0
+    }
+}
+
 /// What the kernel knows of a local pod in one generation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,10 +221,6 @@ impl PodState {
     pub const INGRESS_SHUT: u32 = 1 << 1;
     /// The same for connections out of it.
     pub const EGRESS_SHUT: u32 = 1 << 2;
-    /// Some rule for ingress names a range of ports.
-    pub const INGRESS_RANGES: u32 = 1 << 3;
-    /// Some rule for egress names a range of ports.
-    pub const EGRESS_RANGES: u32 = 1 << 4;
     /// Its policies did not fit into the maps: where it is judged, everything is denied.
     pub const UNFIT: u32 = 1 << 5;
     /// Some policy has a word on connections into it.
@@ -174,7 +228,11 @@ impl PodState {
     /// Some policy has a word on connections out of it.
     pub const EGRESS_JUDGED: u32 = 1 << 7;
     /// Policies in audit select it: what they would deny is in the map `AUDITS`.
-    pub const AUDITED: u32 = 1 << 16;
+    pub const AUDITED: u32 = 1 << 24;
+    /// Where the [`Shapes`] of ingress begin.
+    const INGRESS_SHAPES: u32 = 8;
+    /// Where those of egress do.
+    const EGRESS_SHAPES: u32 = 16;
 
     /// A known pod: its flags, its group, and its address and identity of each family. Without an address the identity
     /// does not matter.
@@ -189,6 +247,21 @@ impl PodState {
     /// The same with other flags.
     pub const fn with_flags(&self, flags: u32) -> Self {
         Self { flags, ..*self }
+    }
+
+    /// The flags that say which entries the sides of its group have.
+    pub const fn shapes_as_flags(ingress: Shapes, egress: Shapes) -> u32 {
+        (ingress.bits as u32) << Self::INGRESS_SHAPES | (egress.bits as u32) << Self::EGRESS_SHAPES
+    }
+
+    /// Which entries a side of its group has, from its flags.
+    #[inline(always)]
+    pub const fn shapes(flags: u32, side: Side) -> Shapes {
+        let at = match side {
+            Side::Ingress => Self::INGRESS_SHAPES,
+            Side::Egress => Self::EGRESS_SHAPES,
+        };
+        Shapes { bits: (flags >> at) as u8 }
     }
 
     /// Its flags.

@@ -4,7 +4,7 @@
 use signalbox_enforcer_common::{flow::Event, policy::PodState};
 
 use crate::{
-    conntrack::Case,
+    conntrack::{Aside, Case},
     endpoint::Endpoint,
     maps::{AUDITS, Moment},
     report,
@@ -20,13 +20,19 @@ pub fn consider(case: &mut Case, moment: Moment) {
 
 #[inline(never)]
 fn judge_audited(case: &mut Case, generation: u32) {
-    let (source, destination, verdict) = (case.source, case.destination, case.verdict);
+    case.aside = Aside {
+        source: (case.source.group, case.source.flags),
+        destination: (case.destination.group, case.destination.flags),
+        verdict: case.verdict,
+    };
     take_audited(&mut case.source, generation);
     take_audited(&mut case.destination, generation);
     if !case.judge() {
         report::would_be_denied(case, generation, Event::POLICY_IN_AUDIT);
     }
-    (case.source, case.destination, case.verdict) = (source, destination, verdict);
+    (case.source.group, case.source.flags) = case.aside.source;
+    (case.destination.group, case.destination.flags) = case.aside.destination;
+    case.verdict = case.aside.verdict;
 }
 
 /// The end as it would be with the policies in audit.

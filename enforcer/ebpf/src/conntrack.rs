@@ -25,6 +25,20 @@ pub struct Case {
     pub destination: Endpoint,
     /// What was found.
     pub verdict: Verdict,
+    /// See [`Aside`].
+    pub aside: Aside,
+}
+
+/// What was found for real, while the audit judges the same connection otherwise. In the case, since the stack is small.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Aside {
+    /// Group and flags of who opens it.
+    pub source: (u32, u32),
+    /// Group and flags of the other end.
+    pub destination: (u32, u32),
+    /// What was found.
+    pub verdict: Verdict,
 }
 
 impl Case {
@@ -32,8 +46,8 @@ impl Case {
     #[inline(always)]
     pub fn begin(&mut self, tuple: &Tuple) {
         self.tuple = *tuple;
-        self.source = Endpoint::UNKNOWN;
-        self.destination = Endpoint::UNKNOWN;
+        self.source.forget();
+        self.destination.forget();
         self.verdict = Verdict::ALLOWED;
     }
 

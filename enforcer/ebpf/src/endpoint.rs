@@ -26,17 +26,26 @@ pub struct Endpoint {
     pub flags: u32,
     /// For a local pod: its host interface; else 0.
     pub interface: u32,
+    /// For a local pod: its address of the connection's family, or [`Address::UNSPECIFIED`]. Else it means nothing.
+    pub own: Address,
 }
 
 impl Endpoint {
     /// The local node itself.
     pub const NODE: u32 = 1 << 31;
 
-    /// Nobody that is known.
-    pub const UNKNOWN: Self = Self { identity: WORLD, group: 0, flags: 0, interface: 0 };
-
     /// The node itself.
-    pub const LOCAL_NODE: Self = Self { identity: LOCAL_NODE, group: 0, flags: Self::NODE, interface: 0 };
+    pub const LOCAL_NODE: Self =
+        Self { identity: LOCAL_NODE, group: 0, flags: Self::NODE, interface: 0, own: Address::UNSPECIFIED };
+
+    /// Nobody that is known. Field by field: as one value it would become a loop over its bytes.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.identity = WORLD;
+        self.group = 0;
+        self.flags = 0;
+        self.interface = 0;
+    }
 
     /// Whether a flag is set.
     #[inline(always)]
@@ -55,14 +64,20 @@ impl Endpoint {
         if !state.has(PodState::PRESENT) {
             return false;
         }
-        *self = Self { identity: state.identity(address), group: state.group(), flags: state.flags(), interface };
+        *self = Self {
+            identity: state.identity(address),
+            group: state.group(),
+            flags: state.flags(),
+            interface,
+            own: state.own_address(address),
+        };
         true
     }
 
     /// Whoever has the address: a local pod, another pod, an address in a block, or the world.
     #[inline(always)]
     pub fn of_address(&mut self, generation: u32, address: &Address) {
-        *self = Self::UNKNOWN;
+        self.forget();
         // SAFETY: user space replaces whole values, and the fields are read at once.
         if let Some(value) = unsafe { ADDRESSES.get(address) } {
             let interface = value.interface(generation);

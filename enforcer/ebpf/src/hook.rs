@@ -14,7 +14,7 @@ use crate::{
     conntrack::{self, ANYONE, Case, Found},
     endpoint::{Endpoint, local_interface},
     lane,
-    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, PODS, Scratch, TRANSLATED, is_audit, scratch},
+    maps::{FRAGMENTS, Moment, NODE_ADDRESSES, NODE_PORTS, Scratch, TRANSLATED, is_audit, scratch},
     newcomer::{self, Fate},
     packet::{Kind, Packet},
     programs::{DROP, NEXT},
@@ -93,7 +93,7 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
     if !case.source.of_interface(moment.generation, interface, &case.tuple.source) {
         return from_newcomer(context, Some(packet), case, moment, interface);
     }
-    if !is_own(packet, moment, interface) {
+    if !is_own(packet, &case.source) {
         return refuse(case, moment, Reason::SpoofedSource, true);
     }
     if packet.kind == Kind::Error && conntrack::is_live(&packet.about, moment) {
@@ -233,7 +233,7 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
         let is_shut = case.destination.has(PodState::INGRESS_JUDGED) && !is_audit();
         return if is_shut { DROP } else { NEXT };
     }
-    if let Some(newcomer) = newcomer(case, moment, place, interface, came_by) {
+    if let Some(newcomer) = newcomer(case, place, interface, came_by) {
         if newcomer::is_shut() {
             newcomer::note(newcomer, Fate::Dropped);
             return refuse(case, moment, Reason::NotYetKnown, true);
@@ -305,26 +305,22 @@ fn is_anothers(packet: &Packet, case: &Case, moment: Moment, interface: u32) -> 
 /// The interface of a pod that is not known yet, where one sends this or gets it. What the node itself sends does not count:
 /// it always reaches a pod.
 #[inline(always)]
-fn newcomer(case: &Case, moment: Moment, place: Place, interface: u32, came_by: u32) -> Option<u32> {
+fn newcomer(case: &Case, place: Place, interface: u32, came_by: u32) -> Option<u32> {
     if came_by == 0 {
         return None;
     }
-    // Most packets are settled by what `who` has found already.
-    if case.source.interface == 0 && newcomer::is_unknown(moment.generation, came_by) {
+    // `who` has looked for pods there already: without one it went by the address, and found none of this node's.
+    if case.source.interface == 0 && !newcomer::is_foreign(came_by) {
         return Some(came_by);
     }
     let is_settled = place == Place::Uplink || case.destination.interface != 0;
-    (!is_settled && newcomer::is_unknown(moment.generation, interface)).then_some(interface)
+    (!is_settled && !newcomer::is_foreign(interface)).then_some(interface)
 }
 
-/// Whether the pod behind the interface may send from this address.
+/// Whether the pod that sends may send from this address.
 #[inline(always)]
-fn is_own(packet: &Packet, moment: Moment, interface: u32) -> bool {
-    // SAFETY: user space replaces whole values, and words are read one by one.
-    let Some(value) = (unsafe { PODS.get(&interface) }) else {
-        return true;
-    };
-    if value.state(moment.generation).owns(&packet.tuple.source) {
+fn is_own(packet: &Packet, sender: &Endpoint) -> bool {
+    if sender.own.same(&packet.tuple.source) {
         return true;
     }
     // Link-local talk stays on the link.

@@ -2,7 +2,7 @@
 //! What the policies say.
 
 use signalbox_enforcer_common::{
-    policy::{Judgement, NO_DECISION, PodState, PolicyKey, Side},
+    policy::{Judgement, NO_DECISION, PodState, PolicyKey, Shapes, Side},
     verdict::Reason,
 };
 
@@ -53,8 +53,8 @@ pub fn judge(source: &Endpoint, destination: &Endpoint, protocol: u8, port: u16,
             verdict.deny(Side::Egress, Reason::MapFull);
             return;
         }
-        let ranges = source.has(PodState::EGRESS_RANGES);
-        let found = earliest(source.group, Side::Egress, destination.identity, protocol, port, ranges);
+        let shapes = PodState::shapes(source.flags, Side::Egress);
+        let found = earliest(source.group, Side::Egress, destination.identity, protocol, port, shapes);
         verdict.egress_decision = found.decision();
         if found.is_some() {
             if found.denies() {
@@ -71,8 +71,8 @@ pub fn judge(source: &Endpoint, destination: &Endpoint, protocol: u8, port: u16,
             verdict.deny(Side::Ingress, Reason::MapFull);
             return;
         }
-        let ranges = destination.has(PodState::INGRESS_RANGES);
-        let found = earliest(destination.group, Side::Ingress, source.identity, protocol, port, ranges);
+        let shapes = PodState::shapes(destination.flags, Side::Ingress);
+        let found = earliest(destination.group, Side::Ingress, source.identity, protocol, port, shapes);
         verdict.ingress_decision = found.decision();
         if found.is_some() {
             if found.denies() {
@@ -86,22 +86,29 @@ pub fn judge(source: &Endpoint, destination: &Endpoint, protocol: u8, port: u16,
 
 /// The earliest decision of the group on this, or [`Judgement::NONE`].
 #[inline(always)]
-fn earliest(group: u32, side: Side, identity: u32, protocol: u8, port: u16, ranges: bool) -> Judgement {
+fn earliest(group: u32, side: Side, identity: u32, protocol: u8, port: u16, shapes: Shapes) -> Judgement {
     let mut found = Judgement::NONE;
-    take(&mut found, PolicyKey::new(group, side, Some(identity), None, None));
-    take(&mut found, PolicyKey::new(group, side, None, None, None));
+    let mut ask = |shape: Shapes, identity: Option<u32>, protocol: Option<u8>, port: Option<u16>| {
+        if shapes.has(shape) {
+            take(&mut found, PolicyKey::new(group, side, identity, protocol, port));
+        }
+    };
+    ask(Shapes::IDENTITY, Some(identity), None, None);
+    ask(Shapes::ALL, None, None, None);
     if protocol != TCP && protocol != UDP && protocol != SCTP {
         return found;
     }
-    take(&mut found, PolicyKey::new(group, side, Some(identity), Some(protocol), None));
-    take(&mut found, PolicyKey::new(group, side, None, Some(protocol), None));
+    ask(Shapes::IDENTITY_PROTOCOL, Some(identity), Some(protocol), None);
+    ask(Shapes::PROTOCOL, None, Some(protocol), None);
     // Port 0 is nobody's: in the table it stands for any port, and must not be asked for by a packet.
     if port != 0 {
-        take(&mut found, PolicyKey::new(group, side, Some(identity), Some(protocol), Some(port)));
-        take(&mut found, PolicyKey::new(group, side, None, Some(protocol), Some(port)));
+        ask(Shapes::IDENTITY_PORT, Some(identity), Some(protocol), Some(port));
+        ask(Shapes::PORT, None, Some(protocol), Some(port));
     }
-    if ranges {
+    if shapes.has(Shapes::IDENTITY_RANGE) {
         take_range(&mut found, group, side, identity, protocol, port);
+    }
+    if shapes.has(Shapes::RANGE) {
         take_range(&mut found, group, side, u32::MAX, protocol, port);
     }
     found

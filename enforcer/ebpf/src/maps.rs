@@ -14,7 +14,7 @@ use signalbox_enforcer_common::{
     },
 };
 
-use crate::{conntrack::Case, packet::Packet};
+use crate::{conntrack::Case, packet::Packet, quick::Recent};
 
 /// The generation in force, the coarse clock, and the mode.
 #[map]
@@ -105,6 +105,13 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// Of how many bits the numbers of the entries of [`RECENT`] are.
+pub const RECENT_BITS: u32 = 10;
+
+/// Copies of what `FLOWS` says, by a hash of the packet. Like `SCRATCH` they are these programs' own, and pinned nowhere.
+#[map]
+pub static RECENT: PerCpuArray<Recent> = PerCpuArray::with_max_entries(1 << RECENT_BITS, 0);
+
 /// See [`scratch`].
 #[repr(C)]
 pub struct Scratch {
@@ -140,6 +147,12 @@ impl Moment {
         let now = CONTROL.get_ptr(CONTROL_CLOCK)?;
         // SAFETY: pointers into an array map stay valid while the program runs; user space writes whole words.
         unsafe { Some(Self { generation: generation.read_volatile(), now: now.read_volatile() }) }
+    }
+
+    /// Both as one word.
+    #[inline(always)]
+    pub fn word(&self) -> u64 {
+        (self.generation as u64) << 32 | self.now as u64
     }
 }
 

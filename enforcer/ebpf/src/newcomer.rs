@@ -25,7 +25,13 @@ pub fn is_unknown(generation: u32, interface: u32) -> bool {
         Some(value) => value.state(generation).has(PodState::PRESENT),
         None => false,
     };
-    !is_pod && FOREIGN.get_ptr(&interface).is_none()
+    !is_pod && !is_foreign(interface)
+}
+
+/// Whether an interface of the node is known to be no pod's.
+#[inline(always)]
+pub fn is_foreign(interface: u32) -> bool {
+    FOREIGN.get_ptr(&interface).is_some()
 }
 
 /// What became of a packet of a pod that is not known yet.

@@ -40,13 +40,15 @@ pub struct Tuple {
 
 impl Tuple {
     /// Nothing is known yet.
-    const NONE: Self = Self {
-        source: Address::UNSPECIFIED,
-        destination: Address::UNSPECIFIED,
-        source_port: 0,
-        destination_port: 0,
-        protocol: 0,
-    };
+    #[inline(always)]
+    fn forget(&mut self) {
+        let words = (&raw mut *self).cast::<u32>();
+        for at in 0..size_of::<Self>() / size_of::<u32>() {
+            // Volatile, or it would become a loop over bytes.
+            // SAFETY: the structure is so many words long, and zeros are values of all its fields.
+            unsafe { words.add(at).write_volatile(0) };
+        }
+    }
 }
 
 /// What a packet is, beyond its tuple.
@@ -71,7 +73,7 @@ pub enum Kind {
 pub struct Packet {
     /// Its own tuple.
     pub tuple: Tuple,
-    /// For [`Kind::Error`]: the tuple of the packet that it complains about.
+    /// For [`Kind::Error`]: the tuple of the packet that it complains about. Else it means nothing.
     pub about: Tuple,
     /// What it is.
     pub kind: Kind,
@@ -87,8 +89,7 @@ impl Packet {
     /// Forgets the packet before.
     #[inline(always)]
     pub fn reset(&mut self) {
-        self.tuple = Tuple::NONE;
-        self.about = Tuple::NONE;
+        self.tuple.forget();
         self.kind = Kind::Datagram;
         self.identification = 0;
         self.fragmented = false;
@@ -256,6 +257,7 @@ impl Packet {
 
     #[inline(always)]
     fn parse_about(&mut self, context: &TcContext, offset: u32) -> Result<(), Reason> {
+        (self.about.source_port, self.about.destination_port) = (0, 0);
         match self.about.protocol {
             TCP | UDP | SCTP => {
                 let ports: [u16; 2] = load(context, offset)?;

@@ -13,14 +13,14 @@ use signalbox_enforcer_common::{
 use crate::{
     conntrack::Case,
     endpoint::Endpoint,
-    maps::{COUNTS, EVENTS, LIMITS, PODS, VERDICTS, count},
+    maps::{COUNTS, EVENTS, LIMITS, VERDICTS, count},
     packet::{SCTP, TCP, UDP},
 };
 
 /// A new flow was allowed.
 #[inline(never)]
 pub fn allowed(case: &Case, generation: u32) {
-    if let Some(counts) = counts_of(case, generation) {
+    if let Some(counts) = counts_of(case) {
         // SAFETY: the entry's memory stays mapped while the program runs; the addition is atomic.
         unsafe { add_one(&raw mut (*counts).allowed) };
     }
@@ -39,7 +39,7 @@ pub fn allowed(case: &Case, generation: u32) {
 /// A packet was denied; `cut`: of a flow that had been allowed.
 #[inline(never)]
 pub fn denied(case: &Case, generation: u32, cut: bool) {
-    if let Some(counts) = counts_of(case, generation) {
+    if let Some(counts) = counts_of(case) {
         // SAFETY: as above.
         unsafe { add_one(&raw mut (*counts).denied) };
     }
@@ -53,7 +53,7 @@ pub fn denied(case: &Case, generation: u32, cut: bool) {
 #[inline(never)]
 pub fn would_be_denied(case: &Case, generation: u32, audit: u32) {
     if audit == Event::NODE_IN_AUDIT
-        && let Some(counts) = counts_of(case, generation)
+        && let Some(counts) = counts_of(case)
     {
         // SAFETY: as above.
         unsafe { add_one(&raw mut (*counts).allowed) };
@@ -146,15 +146,15 @@ fn emit(case: &Case, generation: u32, (cut, audit): (bool, u32), suppressed: u32
 }
 
 #[inline(always)]
-fn counts_of(case: &Case, generation: u32) -> Option<*mut Counts> {
+fn counts_of(case: &Case) -> Option<*mut Counts> {
     // What has no ports is one row: an echo's identifier is another with each of its senders.
     let port = match case.tuple.protocol {
         TCP | UDP | SCTP => case.tuple.destination_port,
         _ => 0,
     };
     let key = CountKey::new(
-        own_address(&case.source, &case.tuple.source, generation),
-        own_address(&case.destination, &case.tuple.destination, generation),
+        *own_address(&case.source, &case.tuple.source),
+        *own_address(&case.destination, &case.tuple.destination),
         case.source.interface,
         case.destination.interface,
         case.tuple.protocol,
@@ -170,17 +170,8 @@ fn counts_of(case: &Case, generation: u32) -> Option<*mut Counts> {
 
 /// A local pod stands under its own address, also where a masquerade has replaced it.
 #[inline(always)]
-fn own_address(endpoint: &Endpoint, seen: &Address, generation: u32) -> Address {
-    if endpoint.interface != 0 {
-        // SAFETY: user space replaces whole values.
-        if let Some(value) = unsafe { PODS.get(&endpoint.interface) } {
-            let own = value.state(generation).own_address(seen);
-            if !own.same(&Address::UNSPECIFIED) {
-                return own;
-            }
-        }
-    }
-    *seen
+fn own_address<'a>(endpoint: &'a Endpoint, seen: &'a Address) -> &'a Address {
+    if endpoint.interface == 0 || endpoint.own.same(&Address::UNSPECIFIED) { seen } else { &endpoint.own }
 }
 
 /// # Safety

@@ -110,6 +110,11 @@ impl Kernel {
         )
     }
 
+    /// An interface that is known to be no pod's, as the agent has it of an uplink.
+    pub fn foreign(&mut self, interface: u32) -> Result<()> {
+        self.entries::<4, 4>("FOREIGN", [(bytes(&interface), bytes(&1_u32))].into_iter())
+    }
+
     /// Addresses, their identities and local interfaces.
     pub fn addresses(&mut self, addresses: impl Iterator<Item = (Address, u32, u32)>) -> Result<()> {
         self.entries::<16, 16>(

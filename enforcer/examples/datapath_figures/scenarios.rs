@@ -9,7 +9,7 @@ use nix::{
 };
 use signalbox_enforcer_common::{
     Address, STATISTIC_LOST_EVENTS,
-    policy::{Judgement, PodState, PolicyKey, Side},
+    policy::{Judgement, PodState, PolicyKey, Shapes, Side},
 };
 use signalbox_policy::Protocol;
 
@@ -32,6 +32,16 @@ const POLICY_GROUP: u32 = 1;
 const FIRST_IDENTITY: u32 = 1000;
 /// As `Limits::default()`.
 const FLOWS: u32 = 65_536;
+
+/// All that a group may have to be asked for.
+const EVERY: Shapes = Shapes::IDENTITY
+    .and(Shapes::ALL)
+    .and(Shapes::IDENTITY_PROTOCOL)
+    .and(Shapes::PROTOCOL)
+    .and(Shapes::IDENTITY_PORT)
+    .and(Shapes::PORT)
+    .and(Shapes::IDENTITY_RANGE)
+    .and(Shapes::RANGE);
 
 /// One scenario's figures: nanoseconds per packet, and those of the empty program in the same rounds.
 pub struct Row {
@@ -126,8 +136,10 @@ impl Node {
         Self { space, pod, uplink }
     }
 
-    fn judged_pod(&self, judged: bool) -> (u32, PodState) {
-        let flags = if judged { PodState::INGRESS_JUDGED | PodState::INGRESS_SHUT } else { 0 };
+    /// A pod that a policy isolates, whose group has entries of these kinds.
+    fn judged_pod(&self, shapes: Shapes) -> (u32, PodState) {
+        let shapes = PodState::shapes_as_flags(shapes, Shapes::NONE);
+        let flags = PodState::INGRESS_JUDGED | PodState::INGRESS_SHUT | shapes;
         let own = |family: Family| (Address::from(family.local()), FIRST_IDENTITY - 1);
         (self.pod, PodState::new(flags, POLICY_GROUP, own(Family::V4), own(Family::V6)))
     }
@@ -169,7 +181,7 @@ pub fn established(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> 
         for count in [1_u32, 1_000, 100_000] {
             // The table is split between the CPUs, and these all come from one.
             let mut kernel = Kernel::load(object, 262_144)?;
-            kernel.pods(&[node.judged_pod(true)])?;
+            kernel.pods(&[node.judged_pod(Shapes::IDENTITY_PORT)])?;
             let bits = 10;
             let ends = (0..count.max(2)).map(|number| Ends {
                 source: (Address::from(family.numbered(number >> bits)), 1024 + (number & ((1 << bits) - 1)) as u16),
@@ -240,7 +252,7 @@ pub fn two_cpus(node: &Node, object: &Path, rounds: u32) -> Result<Vec<TwoCpus>>
     let mut found = Vec::new();
     for family in Family::BOTH {
         let mut kernel = Kernel::load(object, FLOWS)?;
-        kernel.pods(&[node.judged_pod(true)])?;
+        kernel.pods(&[node.judged_pod(Shapes::IDENTITY_PORT)])?;
         let ends =
             Ends { source: (Address::from(family.far()), 1024), destination: (Address::from(family.local()), PORT) };
         kernel.flows([ends].into_iter(), (0, node.pod))?;
@@ -315,7 +327,8 @@ pub fn new_flows(node: &Node, object: &Path, rounds: u32) -> Result<Vec<New>> {
     for entries in [10_u32, 1_000, 16_000] {
         for addresses in [10_u32, 1_000, 100_000] {
             let mut kernel = Kernel::load(object, FLOWS)?;
-            kernel.pods(&[node.judged_pod(true)])?;
+            kernel.pods(&[node.judged_pod(Shapes::IDENTITY_PORT)])?;
+            kernel.foreign(node.uplink)?;
             kernel.addresses(
                 (0..addresses)
                     .map(|number| (Address::from(family.numbered(number)), FIRST_IDENTITY + number % entries, 0)),
@@ -384,7 +397,8 @@ pub fn denied(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for family in Family::BOTH {
         let mut kernel = Kernel::load(object, FLOWS)?;
-        kernel.pods(&[node.judged_pod(true)])?;
+        kernel.pods(&[node.judged_pod(Shapes::IDENTITY_PORT)])?;
+        kernel.foreign(node.uplink)?;
         kernel.policy((0..1000).map(|number| {
             let key = PolicyKey::new(POLICY_GROUP, Side::Ingress, Some(FIRST_IDENTITY + number), Some(6), Some(443));
             (key, Judgement::new(number, false))
@@ -393,6 +407,13 @@ pub fn denied(node: &Node, object: &Path, rounds: u32) -> Result<Vec<Row>> {
         opening.passes = false;
         let row = against_empty(node, &mut kernel, &opening, rounds, REPEAT)?;
         rows.push(Row { name: format!("denied, one connection asked for again and again, {}", family.name()), ..row });
+        kernel.pods(&[node.judged_pod(EVERY)])?;
+        let row = against_empty(node, &mut kernel, &opening, rounds, REPEAT)?;
+        rows.push(Row {
+            name: format!("the same with rules of all kinds, ranges of ports too, {}", family.name()),
+            ..row
+        });
+        kernel.pods(&[node.judged_pod(Shapes::IDENTITY_PORT)])?;
         // Blocks of 256 addresses, of a third of which the pod knows a rule, but for another port.
         let length = 120;
         kernel.blocks(

@@ -12,6 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use signalbox_enforcer::AttachPreference;
+use tokio::sync::broadcast;
 
 use crate::{
     measure::Samples,
@@ -42,10 +43,16 @@ struct Way {
     listener: TcpListener,
 }
 
-/// Rounds of all three in turn.
-pub fn measure(rounds: u32) -> Result<[Variant; 3]> {
-    let ways = [none()?, ours()?, nftables()?];
-    let names = ["no policy", "Signalbox", "nftables"];
+/// Whether somebody listens to the events, for whom each is put into words.
+enum Listening {
+    Nobody,
+    Somebody,
+}
+
+/// Rounds of all four in turn.
+pub fn measure(rounds: u32) -> Result<[Variant; 4]> {
+    let ways = [none()?, ours(Listening::Nobody)?, ours(Listening::Somebody)?, nftables()?];
+    let names = ["no policy", "Signalbox", "Signalbox, its events listened to", "nftables"];
     let mut variants = names.map(|name| Variant { name, connection: Samples::default(), packet: Samples::default() });
     // All of it, softirqs too, on one CPU: what a send sets off runs before the call returns, on the caller's time.
     pin(1)?;
@@ -76,9 +83,13 @@ fn none() -> Result<Way> {
 }
 
 /// Egress of one pod and ingress of the other are judged, and allowed by a label and a port.
-fn ours() -> Result<Way> {
+fn ours(listening: Listening) -> Result<Way> {
     let lab = Lab::new();
     let mut gate = Gate::new(&lab, AttachPreference::Auto);
+    match listening {
+        Listening::Nobody => gate.events = broadcast::channel(1).1,
+        Listening::Somebody => {}
+    }
     let peer =
         |namespace: &str| json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]);
     let ports = json!([{"port": PORT}]);

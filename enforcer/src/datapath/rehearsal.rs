@@ -9,7 +9,8 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, RingBuf},
+    maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf},
+    util::nr_cpus,
 };
 use aya_obj::Object;
 use signalbox_enforcer_common::{
@@ -21,8 +22,11 @@ use super::{Datapath, Trial, Way};
 use crate::{error::Error, links::Role, object, sys};
 
 /// Tables that the programs write: here they are others than those of real traffic.
-pub const OWN: [&str; 9] =
-    ["UNJUDGED", "VERDICTS", "FLOWS", "FRAGMENTS", "LIMITS", "COUNTS", "STATISTICS", "EVENTS", "SCRATCH"];
+pub const OWN: [&str; 10] =
+    ["UNJUDGED", "VERDICTS", "FLOWS", RECENT, "FRAGMENTS", "LIMITS", "COUNTS", "STATISTICS", "EVENTS", "SCRATCH"];
+
+/// What the programs remember of `FLOWS`, in one of these tables.
+const RECENT: &str = "RECENT";
 
 /// The programs for questions.
 pub struct Rehearsal {
@@ -44,7 +48,7 @@ impl Rehearsal {
         for (name, _) in datapath.ebpf.maps() {
             loader.map_max_entries(name, 64);
         }
-        let mut own = loader.map_max_entries("EVENTS", 1 << 16).load(bytes)?;
+        let mut own = loader.map_max_entries("EVENTS", 1 << 16).map_max_entries(RECENT, 1).load(bytes)?;
         let mut object = Object::parse(bytes).map_err(|source| Error::Object { source: Box::new(source) })?;
         let maps = std::mem::take(&mut object.maps);
         let mut descriptors = Vec::new();
@@ -80,6 +84,7 @@ impl Rehearsal {
     /// When the kernel refuses.
     pub fn begin(&mut self) -> Result<(), Error> {
         while self.events.next().is_some() {}
+        self.forget_recent()?;
         self.clear::<FlowKey, Flow>("FLOWS")?;
         self.clear::<LimitKey, Limit>("LIMITS")
     }
@@ -106,6 +111,17 @@ impl Rehearsal {
             events.extend(plain::from_bytes::<Event>(&item));
         }
         events
+    }
+
+    /// Copies of flows that the programs keep: one for each CPU.
+    fn forget_recent(&mut self) -> Result<(), Error> {
+        let open_error = |source| Error::OpenMap { map: RECENT, source };
+        let cpus = nr_cpus().map_err(|(what, source)| Error::Io { what, source })?;
+        let nothing = PerCpuValues::try_from(vec![[0_u64; 8]; cpus])
+            .map_err(|source| Error::Io { what: "cannot write for each CPU", source })?;
+        let map = self.own.map_mut(RECENT).ok_or(Error::Mismatch { kind: "map", name: RECENT })?;
+        let mut recent = PerCpuArray::<_, [u64; 8]>::try_from(map).map_err(open_error)?;
+        recent.set(0, nothing, 0).map_err(open_error)
     }
 
     fn clear<K: signalbox_enforcer_common::Plain, V: signalbox_enforcer_common::Plain>(
