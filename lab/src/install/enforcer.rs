@@ -22,6 +22,8 @@ pub(super) fn daemon_set(options: &Options) -> Value {
         Enforcement::Standard | Enforcement::None => {}
     }
     let from_pod = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    // Without a server that answers there it enforces all the same.
+    let server = format!("https://{}.{}.svc:{}", names::SERVICE, options.namespace, names::STREAMS_PORT);
     let ask = |path: &str, period: u32, failures: u32| {
         json!({
             "httpGet": {"host": "127.0.0.1", "port": MONITOR_PORT, "path": path},
@@ -34,7 +36,11 @@ pub(super) fn daemon_set(options: &Options) -> Value {
         "imagePullPolicy": "IfNotPresent",
         "command": ["/signalbox-enforcer"],
         "args": arguments,
-        "env": [from_pod("NODE_NAME", "spec.nodeName"), from_pod("NODE_ADDRESS", "status.hostIP")],
+        "env": [
+            from_pod("NODE_NAME", "spec.nodeName"),
+            from_pod("NODE_ADDRESS", "status.hostIP"),
+            {"name": "SIGNALBOX_SERVER", "value": server},
+        ],
         "readinessProbe": ask("/readyz", 2, 3),
         "livenessProbe": ask("/healthz", 10, 6),
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},

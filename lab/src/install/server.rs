@@ -18,6 +18,7 @@ fn deployment(options: &Options) -> Value {
         format!("--streams=0.0.0.0:{}", names::STREAMS_PORT),
         format!("--namespace={}", options.namespace),
         format!("--tls-secret={}", names::TLS_SECRET),
+        format!("--probe-image={}", options.image("probe")),
         "--audit-log=-".to_owned(),
     ];
     arguments.extend(options.allow_apply.then(|| "--allow-apply".to_owned()));
