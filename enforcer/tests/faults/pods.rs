@@ -175,7 +175,8 @@ fn storm_over(clsact: bool, rate: u32, lasting: Duration) {
     let took = began.elapsed();
     let tally = load.finish();
     let lag = Instant::now();
-    agent.until("all are gone", Duration::from_secs(60), |status| status.enforcing && status.pods == 2);
+    // In a debug build it takes its time to read what was told.
+    agent.until("all are gone", Duration::from_secs(120), |status| status.enforcing && status.pods == 2);
     let (lag, most) = (lag.elapsed(), agent.most_pods());
     calm(&mut agent);
     let (after, memory_after) = (Holdings::of(&bench, &agent), memory(&agent));
