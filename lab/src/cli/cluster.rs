@@ -57,7 +57,7 @@ pub(super) enum Error {
     Unauthorized { url: String, reason: String },
     #[error("the cluster at {url} answered {reason}; look at its API server's log")]
     Refused { url: String, reason: String },
-    #[error("the user may not {}; bind a ClusterRole with these verbs to it (docs/serve.md has one)", .0.join(", "))]
+    #[error("the user may not {}; bind a ClusterRole with these verbs to it (docs/serve.md lists them)", .0.join(", "))]
     Rights(Vec<String>),
 }
 
