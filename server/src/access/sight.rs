@@ -159,10 +159,14 @@ async fn scope(
     if may(None).await? {
         return Ok(Scope::All);
     }
-    let asked = namespaces
+    let asked: Vec<_> = namespaces
         .iter()
-        .cloned()
-        .map(|namespace| async { Ok::<_, NoReview>(may(Some(namespace.clone())).await?.then_some(namespace)) });
+        .map(|namespace| {
+            let namespace = namespace.clone();
+            let asked = may(Some(namespace.clone()));
+            async move { Ok::<_, NoReview>(asked.await?.then_some(namespace)) }
+        })
+        .collect();
     let found: Vec<Option<String>> = stream::iter(asked).buffer_unordered(AT_A_TIME).try_collect().await?;
     Ok(Scope::Only(found.into_iter().flatten().collect()))
 }

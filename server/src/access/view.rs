@@ -99,7 +99,7 @@ impl View {
             word.split_once('/')
                 .is_some_and(|(first, _)| is_namespace(first) && first != "outside" && !self.namespace(first))
         };
-        if text.split(|letter| !is_path(letter)).any(|word| names_hidden_object(word)) {
+        if text.split(|letter| !is_path(letter)).any(names_hidden_object) {
             return false;
         }
         // A policy of a namespace that is seen, of a kind that is not; and policies of no namespace.

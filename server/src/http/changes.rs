@@ -104,7 +104,7 @@ where
         let _logged = audit.write(entry).await;
         result
     });
-    task.await.unwrap_or_else(|_ended| Err(Refusal::Ending))
+    task.await.unwrap_or(Err(Refusal::Ending))
 }
 
 async fn verdict(app: &App, caller: &Caller, deed: &Deed) -> Result<(), (&'static str, Refusal)> {
