@@ -33,10 +33,14 @@ fn only_a() -> Value {
     policy("two/only-a", &["Ingress", "Egress"], json!({"ingress": [{"from": [from_one]}]}))
 }
 
+fn built_in() -> Vec<u8> {
+    signalbox_enforcer::built_in_object().expect("built: `cargo xtask build`").to_vec()
+}
+
 /// The built-in object with another layout: the programs and maps are the same, so that what they do is known, but no process
 /// may take the pins of one for those of the other.
 fn relabelled(tables: &[u8; 4], flows: &[u8; 4]) -> Vec<u8> {
-    let mut object = signalbox_enforcer::built_in_object().expect("built: `cargo xtask build`").to_vec();
+    let mut object = built_in();
     for (what, to) in [(&b"tables="[..], tables), (b"flows=", flows)] {
         let at = object.windows(what.len()).position(|window| window == what).expect("the object says its layout");
         object[at + what.len()..][..4].copy_from_slice(to);
@@ -109,7 +113,7 @@ fn another_layout_is_filled_before_it_takes_over_and_back_again() {
         assert!(echo(&mut kept));
         let mut sets = vec![set_folder(&config)];
         drop(gate);
-        let versions = [relabelled(b"0002", b"0001"), relabelled(b"0003", b"0003"), relabelled(b"0001", b"0001")];
+        let versions = [relabelled(b"next", b"0001"), relabelled(b"last", b"last"), built_in()];
         for object in versions {
             let mut gate = Gate::start(&lab, &config, Some(&object));
             assert!(gate.datapath.is_adopted());
@@ -138,7 +142,7 @@ fn an_upgrade_that_never_came_to_its_end_changes_nothing() {
     let mut gate = start(&lab, &config);
     gate.policies(&[only_a()]);
     drop(gate);
-    let next = relabelled(b"0002", b"0001");
+    let next = relabelled(b"next", b"0001");
     drop(Gate::start(&lab, &config, Some(&next)));
     assert!(lab.a.reaches(POD_B, 9000) && !lab.outside.reaches(POD_B, 9000));
     // The old version comes back, and finds its tables.

@@ -151,7 +151,7 @@ fn the_kernels_word_on_a_pods_own_traffic_is_in_its_cell() {
             node: "n".to_owned(),
             decision,
             direction: None,
-            protocol: Protocol::Tcp,
+            protocol: Protocol::Tcp.into(),
             source: ([10, 0, 0, 1], 40_000).into(),
             destination: ([10, 0, 0, 2], port).into(),
             source_pod: Some("a/app".to_owned()),

@@ -31,7 +31,6 @@ pub fn everything() -> Result<()> {
             .stdout(std::process::Stdio::null()))
     })?;
     step("check the formatting", || run(command("cargo").args(["fmt", "--all", "--check"])))?;
-    let kubernetes = cluster::start()?;
     let binary = artifact::binary()?;
     step("check licences, bans and sources", || {
         // The advisory database lives on the network: a job that reaches it runs `cargo deny check advisories`.
@@ -40,10 +39,9 @@ pub fn everything() -> Result<()> {
     step("lint", || {
         run(command("cargo")
             .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
+            .args(["--features", "signalbox-e2e/cluster"])
             .args(["--", "-Dwarnings"]))
     })?;
-    // Tests watch the clock: nothing runs beside them.
-    kubernetes.finish()?;
     tests(&[])?;
     fuzz::manifests(fuzz::IN_CI)?;
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
@@ -56,10 +54,6 @@ pub fn tests(filters: &[String]) -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
-    let on_a_cluster = filters.is_empty() || filters.iter().any(|filter| filter.contains("cluster"));
-    if on_a_cluster {
-        cluster::ready()?;
-    }
     step("run the tests of xtask", || {
         run(command("cargo").args(["test", "--locked", "-p", "xtask", "--"]).args(filters))
     })?;
@@ -78,16 +72,10 @@ pub fn tests(filters: &[String]) -> Result<()> {
     let suites = suites();
     // The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy. All name
     // all packages, so that all have the same features and nothing is built twice.
-    let (whole, real) = ("package(signalbox-e2e)", "(package(signalbox-e2e) & binary(/^cluster_/))");
-    for (what, which) in [
-        ("run the tests of the parts", format!("not {whole}")),
-        ("run the tests of the whole", format!("{whole} - {real}")),
-        ("run the tests on a real cluster", real.to_owned()),
-    ] {
-        // The names of tests that need the cluster say so.
-        if which == real && !on_a_cluster {
-            continue;
-        }
+    let whole = "package(signalbox-e2e)";
+    for (what, which) in
+        [("run the tests of the parts", format!("not {whole}")), ("run the tests of the whole", whole.to_owned())]
+    {
         step(what, || {
             run(command("cargo")
                 .args(["nextest", "run", "--locked", "--no-tests", "pass"])
@@ -98,6 +86,31 @@ pub fn tests(filters: &[String]) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The tests on a real Kubernetes of two nodes, which is compiled before if it is not there: the first time takes half an hour. They are
+/// no part of [`everything`].
+pub fn on_a_cluster(filters: &[String]) -> Result<()> {
+    need_root("the tests make network namespaces and load kernel programs")?;
+    packages::ensure(packages::TEST)?;
+    artifact::binary()?;
+    cluster::ready()?;
+    step("run the tests on a real cluster", || {
+        run(command("cargo")
+            .args([
+                "test",
+                "--locked",
+                "-p",
+                "signalbox-e2e",
+                "--features",
+                "cluster",
+                "--test",
+                "cluster_install",
+                "--",
+            ])
+            .arg("--test-threads=1")
+            .args(filters))
+    })
 }
 
 /// What tells the tests that the public suites are not on this machine, if so; said aloud, since two tests check nothing then.

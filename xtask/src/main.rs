@@ -48,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lab --listen 127.0.0.1:9090
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
+  cargo xtask test-cluster              the tests on a real Kubernetes
   cargo xtask build                     target/release/signalbox, page and kernel programs inside, and signalbox-enforcer
   cargo xtask images                    target/images: archives for `ctr images import` and `docker load`
   cargo xtask page public               the page alone, for any web server
@@ -83,6 +84,11 @@ enum Task {
     /// Formatting, lock file, licences, lints, then all tests. Needs root.
     Test {
         /// Run only the tests whose name contains one of these, and none of the other checks.
+        filters: Vec<String>,
+    },
+    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes half an hour. Needs root.
+    TestCluster {
+        /// Run only the tests whose name contains one of these.
         filters: Vec<String>,
     },
     /// Fuzzes the engine: any text is read, judged, analysed, linted and compiled.
@@ -132,6 +138,7 @@ fn main() -> Result<()> {
             folder::write(&step::root().join("target/page"))?;
             if filters.is_empty() { checks::everything() } else { checks::tests(&filters) }
         }
+        Task::TestCluster { filters } => checks::on_a_cluster(&filters),
         Task::Fuzz { seconds } => fuzz::manifests(seconds),
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
