@@ -70,7 +70,7 @@ mod tests {
     fn a_lost_one_says_since_when_and_claims_nothing() {
         let lost = NodeLink { lost: Some("gone".to_owned()), ..link() };
         let one = EnforcerStatus { generation: 7, link: Some(lost.clone()), ..EnforcerStatus::default() };
-        assert_eq!(state(&one), "not heard of; generation 7 when it was heard last");
+        assert_eq!(state(&one, true), "not heard of; generation 7 when it was heard last");
         assert!(heard(&lost, 120_000.0).starts_with("version 0.1.0, lost "));
     }
 
