@@ -124,8 +124,21 @@ impl<'r, 'a> Index<'r, 'a> {
         // SEMANTICS 23: of one priority either may come first, and which does matters unless they do the same. Calico's
         // ties are broken by name.
         let is_tied = own.policy.rank == other.policy.rank && own.at != other.at;
-        let is_open = is_tied && own.policy.rank.tier != Tier::NetworkPolicy && own.rule.action != other.rule.action;
+        let is_open = is_tied
+            && own.policy.rank.tier != Tier::NetworkPolicy
+            && (own.rule.action != other.rule.action || self.is_shield(number));
         by < number && !is_open
+    }
+
+    /// Whether a rule keeps a later one of its own policy, which does otherwise, from what it matches: without it that one would
+    /// contradict whatever policies have the same priority.
+    fn is_shield(&self, number: usize) -> bool {
+        let own = &self.rules[number];
+        let mut later = self.rules[number + 1..].iter().take_while(|later| later.at == own.at);
+        later.any(|later| {
+            later.rule.action != own.rule.action
+                && inclusion::ports_meet(&later.rule.ports, &own.rule.ports) != Match::No
+        })
     }
 
     /// Whether a rule before `by`, of its tier, may decide some of what `number` matches.
