@@ -168,12 +168,15 @@ fn passes_to_nobody(context: &Context<'_>, findings: &mut Vec<Finding>) {
     for direction in Direction::ALL {
         let rules: Vec<RuleAt<'_>> = context.rules(direction).filter(|at| at.policy.rank.tier == Tier::Admin).collect();
         for (number, at) in rules.iter().enumerate().filter(|(_, at)| at.rule.action == Action::Pass) {
-            if !budget.take(rules.len() - number) {
+            // Of one priority either may come first: a rule before it may be asked after it, unless both are one policy's.
+            let first = rules[..number].partition_point(|before| before.policy.rank < at.policy.rank);
+            if !budget.take(rules.len() - first) {
                 context.leave_out(RuleId::NoEffect);
                 continue;
             }
-            let is_exception = rules[number + 1..].iter().any(|after| {
-                after.rule.action != Action::Pass
+            let is_exception = rules[first..].iter().any(|after| {
+                (after.at != at.at || after.index > at.index)
+                    && after.rule.action != Action::Pass
                     && inclusion::ports_meet(&at.rule.ports, &after.rule.ports) != Match::No
                     && may_meet(context, at.policy, after.policy)
             });

@@ -1,6 +1,7 @@
 //! Rules and items that add nothing, because another one already says so. By what they say, not by what pods there happen
 //! to be: what is found here holds whatever the cluster becomes.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use crate::names::Direction;
@@ -81,6 +82,7 @@ impl<'r, 'a> Index<'r, 'a> {
             Namespaces::Selected(_) => &[],
         };
         let mut best: Option<usize> = None;
+        let contradicted = OnceCell::new();
         for (outer, others) in near.iter().chain(&self.anywhere) {
             if !budget.take(1) {
                 return Err(Spent);
@@ -92,7 +94,7 @@ impl<'r, 'a> Index<'r, 'a> {
                 if !budget.take(1) {
                     return Err(Spent);
                 }
-                if best.is_none_or(|best| *other < best) && self.decides(*other, number) {
+                if best.is_none_or(|best| *other < best) && self.decides(*other, number, &contradicted) {
                     best = Some(*other);
                 }
             }
@@ -100,8 +102,9 @@ impl<'r, 'a> Index<'r, 'a> {
         Ok(best.map(|best| &self.rules[best]))
     }
 
-    /// Whether one rule leaves nothing to another, given that it bears on all that the other bears on.
-    fn decides(&self, by: usize, number: usize) -> bool {
+    /// Whether one rule leaves nothing to another, given that it bears on all that the other bears on. `contradicted`: see
+    /// [`Self::is_contradicted`], found at most once.
+    fn decides(&self, by: usize, number: usize, contradicted: &OnceCell<bool>) -> bool {
         let (own, other) = (&self.rules[number], &self.rules[by]);
         if !inclusion::rule(own.rule, other.rule) {
             return false;
@@ -121,11 +124,23 @@ impl<'r, 'a> Index<'r, 'a> {
                 || inclusion::pods(&other.policy.subject, &own.policy.subject) && inclusion::rule(other.rule, own.rule);
             return by < number || !is_mutual() && !self.context.allowances_are_ordered;
         }
-        // SEMANTICS 23: of one priority either may come first, and which does matters unless they do the same. Calico's
-        // ties are broken by name.
+        // SEMANTICS 23: of one priority either may come first, and which does matters unless all do the same. Calico's ties are
+        // broken by name.
         let is_tied = own.policy.rank == other.policy.rank && own.at != other.at;
-        let is_open = is_tied && own.policy.rank.tier != Tier::NetworkPolicy && own.rule.action != other.rule.action;
-        by < number && !is_open
+        let is_open = is_tied && own.policy.rank.tier != Tier::NetworkPolicy;
+        by < number && !(is_open && *contradicted.get_or_init(|| self.is_contradicted(number)))
+    }
+
+    /// Whether some rule of the same priority does otherwise with what this one may match: that the others agree with it as things
+    /// stand may then be its doing, or of no use to it.
+    fn is_contradicted(&self, number: usize) -> bool {
+        let own = &self.rules[number];
+        let first = self.rules[..number].partition_point(|before| before.policy.rank < own.policy.rank);
+        let mut equals = self.rules[first..].iter().take_while(|equal| equal.policy.rank == own.policy.rank);
+        equals.any(|equal| {
+            equal.rule.action != own.rule.action
+                && inclusion::ports_meet(&equal.rule.ports, &own.rule.ports) != Match::No
+        })
     }
 
     /// Whether a rule before `by`, of its tier, may decide some of what `number` matches.

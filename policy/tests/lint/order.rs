@@ -67,6 +67,13 @@ pub fn cases() -> Vec<Case> {
                 + &cluster_policy("base", "Baseline", 1, &rule("Deny", "{}"))
                 + &calico("a", 5, "types: [Ingress], ingress: [{action: Pass}]"),
         ),
+        // SEMANTICS 23: of one priority either may come first, so the Pass may be the exception. Found by the law.
+        silent(
+            NoEffect,
+            pods.clone()
+                + &cluster_policy("deny", "Admin", 1, &rule("Deny", "{}"))
+                + &cluster_policy("pass", "Admin", 1, &rule("Pass", "{}")),
+        ),
         // SEMANTICS 23: in the other direction the pod still meets the Baseline tier.
         silent(
             NoEffect,

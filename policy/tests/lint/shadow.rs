@@ -41,6 +41,27 @@ pub fn cases() -> Vec<Case> {
         silent(ShadowedRule, with("{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81}]}]}")),
         // Of another protocol, another namespace, another direction, other pods.
         silent(ShadowedRule, with("{podSelector: {}, ingress: [{ports: [{protocol: UDP}]}]}")),
+        // The one that would hold it is never reached itself, and what comes before it contradicts. Found by the law.
+        silent(
+            ShadowedRule,
+            cluster_policy(
+                "first",
+                "Admin",
+                1,
+                "ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]",
+            ) + &cluster_policy("second", "Admin", 1, deny),
+        ),
+        // It keeps the connections from the denial behind it, which would contradict the other policy of the same priority.
+        silent(
+            ShadowedRule,
+            cluster_policy("first", "Admin", 1, accept)
+                + &cluster_policy(
+                    "second",
+                    "Admin",
+                    1,
+                    "ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]",
+                ),
+        ),
         silent(ShadowedRule, policy("x/np", narrow) + &policy("y/wide", "{podSelector: {}, ingress: [{}]}")),
         silent(ShadowedRule, with("{podSelector: {}, policyTypes: [Egress], egress: [{}]}")),
         silent(ShadowedRule, with("{podSelector: {matchLabels: {app: api}}, ingress: [{}]}")),
