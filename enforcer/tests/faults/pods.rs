@@ -73,13 +73,10 @@ fn an_address_that_is_used_again_has_a_new_identity() {
 struct Holdings {
     /// Open files by what they are: maps, programs, links, sockets.
     files: BTreeMap<String, usize>,
-    threads: usize,
     /// Entries of the maps that the agent writes.
     entries: BTreeMap<&'static str, usize>,
     /// Pinned links.
     links: usize,
-    /// Pinned marks of qdiscs.
-    qdiscs: usize,
 }
 
 impl Holdings {
@@ -118,10 +115,8 @@ impl Holdings {
         ];
         Self {
             files,
-            threads: fs::read_dir(process.join("task")).expect("it lives").count(),
             entries: entries.map(count).into(),
             links: fs::read_dir(set.join("links")).map_or(0, Iterator::count),
-            qdiscs: fs::read_dir(set.join("qdiscs")).map_or(0, Iterator::count),
         }
     }
 }
