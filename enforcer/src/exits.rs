@@ -118,6 +118,8 @@ fn is_tunnel(link: &LinkMessage) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
     use super::*;
 
     fn links() -> Links {

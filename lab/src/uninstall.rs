@@ -211,10 +211,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn has_gone<K: Kind>(&self, api: &Api<K>, object: &K) -> Result<bool, Error>
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    async fn has_gone<K: Kind + Resource<DynamicType = ()>>(&self, api: &Api<K>, object: &K) -> Result<bool, Error> {
         let deadline = Instant::now() + self.timeout;
         loop {
             let what = format!("see whether {} has gone", describe(object));

@@ -138,7 +138,7 @@ fn counts_are_of_ends_that_are_seen() {
     let count = |source: &str, destination: &str| VerdictCount {
         source: source.to_owned(),
         destination: destination.to_owned(),
-        protocol: signalbox_api::flow::Protocol::Tcp,
+        protocol: signalbox_api::flow::IpProtocol::Transport(signalbox_api::flow::Protocol::Tcp),
         port: 80,
         allowed: 1,
         denied: 1,

@@ -278,6 +278,8 @@ fn header(kind: tar::EntryType, size: u64, mode: u32) -> tar::Header {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
     use super::*;
 
     fn image(folder: &Path, name: &str) -> Vec<u8> {

@@ -192,7 +192,7 @@ async fn verdicts_that_were_left_out_are_counted_and_counts_are_asked_of_every_n
     let count = VerdictCount {
         source: "a/x".to_owned(),
         destination: "a/y".to_owned(),
-        protocol: signalbox_api::flow::Protocol::Tcp,
+        protocol: signalbox_api::flow::IpProtocol::Transport(signalbox_api::flow::Protocol::Tcp),
         port: 80,
         allowed: 5,
         denied: 0,
