@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use signalbox_e2e::cluster::dashboard::{self, Dashboard};
 use signalbox_e2e::cluster::outside::Outside;
 use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson};
 use signalbox_e2e::lab::binary;
@@ -27,18 +28,28 @@ fn a_cluster_from_install_to_uninstall_on_a_bridge() -> Result<()> {
 fn walk(cni: Cni) -> Result<()> {
     let cluster = Cluster::start(cni)?;
     let before = objects(&cluster)?;
-    install(&cluster, &[])?;
+    install(&cluster, &["--allow-apply"])?;
     cluster.apply(OUTSIDE)?;
     let outside = Outside::start(&cluster)?;
     lesson::deploy(&cluster)?;
     let pods = lesson::pods(&cluster)?;
+    let dashboard = Dashboard::find(&cluster)?;
+    let admin = dashboard.user("on-call", "cluster-admin", None)?;
     for step in STEPS {
         let tried = lesson::check(&cluster, &outside, &pods, step)?;
         // 15 cells from two pods each, and users at both nodes.
         ensure!(tried.len() == 36, "step {}: {} connections", step.number, tried.len());
         enforced(&cluster)?;
-        eprintln!("step {}: {} connections as the lesson has them", step.number, tried.len());
+        let cells = dashboard.agrees(&admin, step)?;
+        eprintln!(
+            "step {}: {} connections as the lesson has them; policies, probes and kernels agree on {} cells",
+            step.number,
+            tried.len(),
+            cells.len()
+        );
     }
+    why(&dashboard, &admin)?;
+    others_see_their_namespaces(&dashboard)?;
     for node in NODES {
         ensure!(!pins(&cluster, node)?.is_empty(), "{node} has no pins: nothing is enforced there");
     }
@@ -63,6 +74,46 @@ fn install(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     let manifests = shell::run(Command::new(binary()?).arg("install").args(arguments), None)?.ok()?;
     cluster.apply(&manifests)?;
     cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer")
+}
+
+/// The on-call's command finds the server by itself, and has all three facts of it.
+fn why(dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
+    for (to, wanted, exit) in [("backend/dbsvc:9000", "allowed", 0), ("backend/extsvc:9000", "allowed", 0)] {
+        let ran = dashboard.command(admin, &["why", "frontend/web", to, "--output=json"])?;
+        let live = dashboard::live(&ran)?;
+        let facts = ["/cell/spec/decision", "/cell/kernel/decision"].map(|path| live.pointer(path).cloned());
+        ensure!(facts.iter().flatten().filter(|fact| **fact == wanted).count() == 2, "{to}: {live:#}\n{}", ran.stderr);
+        ensure!(live.pointer("/cell/probe/outcome") == Some(&"open".into()), "{to}: {live:#}");
+        ensure!(ran.status == Some(exit) && ran.stderr.contains("through the cluster's API"), "{to}: {ran:#?}");
+    }
+    let ran = dashboard.command(admin, &["why", "backend/dbsvc", "frontend/web:9000", "--output=json"])?;
+    let live = dashboard::live(&ran)?;
+    ensure!(live.pointer("/cell/kernel/decision") == Some(&"denied".into()), "{live:#}");
+    ensure!(ran.status == Some(1), "{ran:#?}");
+    Ok(())
+}
+
+/// A user of one namespace sees that one, and changes nothing.
+fn others_see_their_namespaces(dashboard: &Dashboard<'_>) -> Result<()> {
+    let user = dashboard.user("learner", "view", Some("frontend"))?;
+    let state = dashboard.state(&user)?;
+    let of: BTreeSet<_> = state.endpoints.iter().filter_map(|endpoint| endpoint.namespace.as_deref()).collect();
+    ensure!(of == BTreeSet::from(["frontend"]), "a user of `frontend` sees {of:?}");
+    ensure!(!state.cells.is_empty(), "and its own cells");
+    let token = format!("Authorization: Bearer {}", user.token);
+    for (path, head) in [
+        ("/api/v1/rounds", &["--request", "POST", "--header", &token][..]),
+        ("/api/v1/policies/frontend/web", &["--request", "DELETE", "--header", &token]),
+        ("/metrics", &["--header", &token]),
+    ] {
+        let answer = dashboard.ask(path, head)?;
+        ensure!(answer.status == 403, "{path}: {} {}", answer.status, answer.body);
+    }
+    for head in [&[][..], &["--header", "Authorization: Bearer nonsense"]] {
+        let answer = dashboard.ask("/api/v1/state", head)?;
+        ensure!(answer.status == 401, "{head:?}: {} {}", answer.status, answer.body);
+    }
+    Ok(())
 }
 
 fn uninstall(cluster: &Cluster) -> Result<shell::Ran> {

@@ -241,7 +241,7 @@ impl StandIns {
         for (namespace, name) in jobs {
             let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
             let pushed = async {
-                let started = api.get_status(&name).await?.status.and_then(|status| status.start_time);
+                let started = api.get(&name).await?.status.and_then(|status| status.start_time);
                 let started = started.and_then(|time| u64::try_from(time.0.as_second()).ok());
                 api.patch(&name, &PatchParams::default(), &Patch::Merge(job::push(started, now_s()))).await
             };

@@ -12,7 +12,9 @@ use signalbox_server::{Vantages, Watching};
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{self, Cluster};
-use super::request;
+use super::remote::{self, Remote};
+use super::{forward, request};
+use crate::install::names;
 use crate::lab::kubeconfig::ServerEntry;
 use crate::lab::options::DEFAULT_STATE;
 
@@ -25,12 +27,22 @@ const MAX_CELLS: usize = 20_000;
 pub(super) struct Args {
     #[command(flatten)]
     pub cluster: cluster::Args,
-    /// The server's URL, as its ready line shows it [default: what the kubeconfig names; else one in this process]
+    /// The server's URL, as its ready line shows it [default: a lab's, which the kubeconfig names; else the one that runs in the
+    /// cluster, through the cluster's API; else one in this process]
     #[arg(long, value_name = "URL", requires = "token_file")]
     pub server: Option<String>,
-    /// A file with the server's token
-    #[arg(long, value_name = "FILE", requires = "server")]
+    /// A file with the token for the server [default: that of the kubeconfig's user]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Whom to trust for --server https://…, a PEM file [default: the system's authorities]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub server_ca: Option<PathBuf>,
+    /// The namespace of the server that runs in the cluster [default: signalbox-system]
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    pub server_namespace: Option<String>,
+    /// Ask no server: look at the cluster from this process
+    #[arg(long, conflicts_with_all = ["server", "server_namespace", "token_file"])]
+    pub no_server: bool,
     /// The image of a stand-in that a server in this process deploys
     #[arg(long, value_name = "IMAGE", default_value_t = signalbox_server::Config::default().probe_image)]
     pub probe_image: String,
@@ -39,7 +51,7 @@ pub(super) struct Args {
 /// Whoever knows the cluster.
 pub(super) enum Source {
     /// A server that runs somewhere.
-    Remote(ServerEntry),
+    Remote(Box<Remote>),
     /// One in this process.
     Here(Box<Watching>),
 }
@@ -51,6 +63,8 @@ pub(super) enum Error {
     Token { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Remote(#[from] remote::Error),
     #[error(transparent)]
     Request(#[from] request::Error),
     #[error(transparent)]
@@ -77,18 +91,40 @@ pub(super) fn kubeconfig(named: Option<&Path>) -> Option<PathBuf> {
 
 /// Finds a server; where there is none, starts one in this process that listens nowhere, and waits for its first round.
 pub(super) async fn find(args: &Args, timeout: Duration) -> Result<Source, Error> {
-    if let (Some(server), Some(path)) = (&args.server, &args.token_file) {
-        let token = std::fs::read_to_string(path).map_err(|source| Error::Token { path: path.clone(), source })?;
+    let token = args.token_file.as_deref().map(read_token).transpose()?;
+    if let (Some(server), Some(token)) = (&args.server, &token) {
         let server = server.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
-        return Ok(Source::Remote(ServerEntry { server, token: token.trim().to_owned() }));
+        let entry = ServerEntry { server, token: token.clone() };
+        return Ok(Source::Remote(Box::new(Remote::new(&entry, args.server_ca.as_deref())?)));
     }
     let cluster_args =
         cluster::Args { kubeconfig: kubeconfig(args.cluster.kubeconfig.as_deref()), ..args.cluster.clone() };
-    if let Some(entry) = named(&cluster_args) {
-        return Ok(Source::Remote(entry));
+    if !args.no_server
+        && let Some(entry) = named(&cluster_args)
+    {
+        return Ok(Source::Remote(Box::new(Remote::new(&entry, None)?)));
     }
     let cluster = cluster::connect(&cluster_args).await?;
+    if !args.no_server {
+        let namespace = args.server_namespace.as_deref().unwrap_or(names::NAMESPACE);
+        match forward::find(&cluster, namespace, token.as_deref()).await {
+            Ok(Some(server)) => {
+                let what = format!("asks the server in the namespace {namespace}, through the cluster's API");
+                anstream::eprintln!("{} {what}", "·".dimmed());
+                return Ok(Source::Remote(Box::new(server)));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                anstream::eprintln!("{} the cluster's own server is not asked: {error}", "warning:".yellow().bold());
+            }
+        }
+    }
     here(args, cluster, timeout).await
+}
+
+fn read_token(path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Token { path: path.to_owned(), source })?;
+    Ok(text.trim().to_owned())
 }
 
 /// The server that the kubeconfig's context names: a lab's.
@@ -105,7 +141,7 @@ fn named(args: &cluster::Args) -> Option<ServerEntry> {
 }
 
 async fn here(args: &Args, cluster: Cluster, timeout: Duration) -> Result<Source, Error> {
-    let what = format!("no server is known for the cluster {}: this command looks at it itself", cluster.name);
+    let what = format!("this command looks at the cluster {} itself: it asks no server", cluster.name);
     anstream::eprintln!("{} {what}", "·".dimmed());
     let config = signalbox_server::Config {
         cluster: cluster.name.clone(),

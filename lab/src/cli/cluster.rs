@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
+use kube::client::ConfigExt;
+use kube::client::middleware::AuthLayer;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
@@ -34,6 +36,8 @@ pub(super) struct Cluster {
     pub name: String,
     /// The API server's version.
     pub version: String,
+    /// What the user shows to the API, where that is no certificate.
+    pub auth: Option<AuthLayer>,
 }
 
 /// Why there is no cluster.
@@ -75,13 +79,14 @@ pub(super) async fn connect(args: &Args) -> Result<Cluster, Error> {
     };
     config.connect_timeout = Some(PATIENCE);
     let url = config.cluster_url.to_string();
+    let auth = config.auth_layer().ok().flatten();
     let client =
         Client::try_from(config).map_err(|error| Error::Client { url: url.clone(), reason: innermost(&error) })?;
     let version = match tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
         Ok(answer) => answer.map_err(|error| failed(&url, error))?.git_version,
         Err(_) => return Err(Error::Unreachable { url, reason: format!("no answer within {} s", PATIENCE.as_secs()) }),
     };
-    Ok(Cluster { client, url, name, version })
+    Ok(Cluster { client, url, name, version, auth })
 }
 
 async fn from_file(args: &Args) -> Result<(Config, String), Error> {

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::header::{AUTHORIZATION, HOST};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use owo_colors::OwoColorize;
 use serde::de::DeserializeOwned;
 use signalbox_api::error::ApiError;
 use signalbox_api::rest::RoundReport;
 use signalbox_api::state::Snapshot;
-use tokio::net::TcpStream;
 
-use crate::lab::kubeconfig::ServerEntry;
+use super::remote::{ConnectError, Remote};
 
 /// Far above the picture of the largest cluster that a lab holds.
 const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
@@ -23,12 +22,8 @@ const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 /// Why the server gave no picture.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error(
-        "the server {0:?} is no http:// URL: give --server one, or name the kubeconfig that `signalbox lab` has written"
-    )]
-    Url(String),
-    #[error("no answer from {url}: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
-    Connect { url: String, source: std::io::Error },
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("{url}: the connection broke: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
     Broken { url: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{url} answered {status}: {message}")]
@@ -41,36 +36,36 @@ pub(super) enum Error {
     Late { url: String, after: Duration },
 }
 
-/// Has a round run and returns the picture after it.
-pub(super) async fn round(server: &ServerEntry, timeout: Duration) -> Result<Snapshot, Error> {
+/// Has a round run and returns the picture after it. Whoever may not ask for rounds gets that of the last one.
+pub(super) async fn round(server: &Remote, timeout: Duration) -> Result<Snapshot, Error> {
     let both = async {
-        let RoundReport { round, cells, endpoints, dns } = ask(server, Method::POST, "/api/v1/rounds", None).await?;
+        let asked = ask(server, Method::POST, "/api/v1/rounds", None).await;
+        if let Err(Error::Refused { status: StatusCode::FORBIDDEN, message, .. }) = &asked {
+            anstream::eprintln!("{} no new round: {message}; what is told is of the last one", "·".dimmed());
+            return ask(server, Method::GET, "/api/v1/state", None).await;
+        }
+        let RoundReport { round, cells, endpoints, dns } = asked?;
         // What surrounds the round: the server's and the enforcers' problems.
         let around: Snapshot = ask(server, Method::GET, "/api/v1/state", None).await?;
         Ok(Snapshot { round, cells, endpoints, dns, ..around })
     };
-    let late = |_| Error::Late { url: server.server.clone(), after: timeout };
+    let late = |_| Error::Late { url: server.url.clone(), after: timeout };
     tokio::time::timeout(timeout, both).await.map_err(late)?
 }
 
 /// Asks for something.
 pub(super) async fn ask<T: DeserializeOwned>(
-    server: &ServerEntry,
+    server: &Remote,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
 ) -> Result<T, Error> {
     let body = send(server, method, path, body).await?;
-    serde_json::from_slice(&body).map_err(|source| Error::Answer { url: format!("{}{path}", server.server), source })
+    serde_json::from_slice(&body).map_err(|source| Error::Answer { url: format!("{}{path}", server.url), source })
 }
 
 /// Sends a request, and gives back the body of the answer.
-pub(super) async fn send(
-    server: &ServerEntry,
-    method: Method,
-    path: &str,
-    body: Option<Vec<u8>>,
-) -> Result<Bytes, Error> {
+pub(super) async fn send(server: &Remote, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes, Error> {
     let (url, answer) = open(server, method, path, body).await?;
     let status = answer.status();
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Broken { url: url.clone(), source };
@@ -85,31 +80,25 @@ pub(super) async fn send(
 
 /// Sends a request, and gives back its URL, and the answer as it begins.
 pub(super) async fn open(
-    server: &ServerEntry,
+    server: &Remote,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
 ) -> Result<(String, Response<Incoming>), Error> {
-    let url = format!("{}{path}", server.server);
-    let wrong = || Error::Url(server.server.clone());
-    let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(wrong)?;
-    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
-    let stream =
-        TcpStream::connect(address).await.map_err(|source| Error::Connect { url: server.server.clone(), source })?;
+    let url = format!("{}{path}", server.url);
+    let stream = server.connect().await?;
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Broken { url: url.clone(), source };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.into()))?;
     // It ends with the answer; its error shows there.
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header(HOST, authority.as_str())
         .header(CONTENT_TYPE, "application/json")
-        .header(AUTHORIZATION, format!("Bearer {}", server.token))
         .body(Full::new(Bytes::from(body.unwrap_or_default())))
         .map_err(|error| broken(error.into()))?;
+    request.headers_mut().extend(server.headers());
     let answer = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
     Ok((url, answer))
 }

@@ -13,9 +13,9 @@ use signalbox_api::flow::{Decision, Protocol};
 use signalbox_api::state::{Enforcement, Event, Snapshot};
 
 use super::client::{self, Source};
+use super::remote::Remote;
 use super::signals::Asked;
 use super::{complain, duration, request};
-use crate::lab::kubeconfig::ServerEntry;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -143,7 +143,7 @@ async fn follow(source: &Source, show: &mut impl FnMut(Event)) -> Result<(), Err
 }
 
 /// Reads the server's events: `data:` lines, each event's data in one.
-async fn follow_remote(server: &ServerEntry, show: &mut impl FnMut(Event)) -> Result<(), Error> {
+async fn follow_remote(server: &Remote, show: &mut impl FnMut(Event)) -> Result<(), Error> {
     let (url, answer) = request::open(server, Method::GET, "/api/v1/events", None).await?;
     let status = answer.status();
     let mut body = answer.into_body();

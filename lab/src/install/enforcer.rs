@@ -15,7 +15,11 @@ const BPF: &str = "/sys/fs/bpf";
 const UNCONFINED: &str = "container.apparmor.security.beta.kubernetes.io/enforcer";
 
 pub(super) fn daemon_set(options: &Options) -> Value {
-    let mut arguments = vec!["run".to_owned(), "--socket=/run/signalbox/enforcer.sock".to_owned()];
+    let mut arguments = vec![
+        "run".to_owned(),
+        "--socket=/run/signalbox/enforcer.sock".to_owned(),
+        format!("--server-ca=configmap:{}/{}", options.namespace, names::AUTHORITY),
+    ];
     match options.enforcement {
         Enforcement::Strict => arguments.push("--mode=strict".to_owned()),
         Enforcement::Audit => arguments.push("--audit".to_owned()),

@@ -80,6 +80,8 @@ fn enforcer() -> Vec<PolicyRule> {
         rule("", &["namespaces", "nodes", "pods", "services"], &["list", "watch"], &[]),
         rule("networking.k8s.io", &["networkpolicies"], &["list", "watch"], &[]),
         rule("policy.networking.k8s.io", TIERS, &["list", "watch"], &[]),
+        rule("crd.projectcalico.org", CALICO, &["list", "watch"], &[]),
+        rule("projectcalico.org", CALICO, &["list", "watch"], &[]),
         rule("events.k8s.io", &["events"], &["create", "patch"], &[]),
     ]
 }

@@ -19,10 +19,17 @@ fn deployment(options: &Options) -> Value {
         format!("--namespace={}", options.namespace),
         format!("--tls-secret={}", names::TLS_SECRET),
         format!("--probe-image={}", options.image("probe")),
+        "--users".to_owned(),
         "--audit-log=-".to_owned(),
     ];
     arguments.extend(options.allow_apply.then(|| "--allow-apply".to_owned()));
     arguments.extend(options.allow_real_pods.then(|| "--allow-real-pods".to_owned()));
+    let ask = |period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"},
+            "periodSeconds": period, "failureThreshold": failures,
+        })
+    };
     let mut labels = names::labels(Some("server"));
     labels.insert("app.kubernetes.io/version".to_owned(), options.version.clone().into());
     json!({
@@ -52,12 +59,9 @@ fn deployment(options: &Options) -> Value {
                             {"name": "https", "containerPort": names::PAGE_PORT, "protocol": "TCP"},
                             {"name": "streams", "containerPort": names::STREAMS_PORT, "protocol": "TCP"},
                         ],
-                        // The port is open when the first lists are in; the page itself answers nobody without a login.
-                        "readinessProbe": {"tcpSocket": {"port": "https"}, "periodSeconds": 2, "failureThreshold": 3},
-                        "livenessProbe": {
-                            "tcpSocket": {"port": "https"},
-                            "initialDelaySeconds": 30, "periodSeconds": 10, "failureThreshold": 6,
-                        },
+                        // Ready as soon as it answers: what keeps the first matrix from standing is shown on the page.
+                        "readinessProbe": ask(2, 3),
+                        "livenessProbe": ask(10, 6),
                         "resources": {
                             "requests": {"cpu": "50m", "memory": "64Mi"},
                             "limits": {"memory": "1Gi"},
