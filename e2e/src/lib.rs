@@ -9,6 +9,7 @@
 //! - [`held`]: a connection that is held, and whether it lives.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
 //! - [`folder`]: the page by itself, served by a web server that knows nothing of it.
+//! - [`guide`]: a document whose commands can be run.
 //! - [`cluster`]: a real Kubernetes of two nodes, by the scripts in `e2e/cluster`.
 //! - [`browser`]: headless Chromium, driven through WebDriver.
 
@@ -17,6 +18,7 @@ pub mod cells;
 pub mod cluster;
 pub mod events;
 pub mod folder;
+pub mod guide;
 pub mod held;
 pub mod lab;
 pub mod leftovers;
