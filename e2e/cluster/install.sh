@@ -7,9 +7,13 @@ set -euo pipefail
 say() { echo "e2e cluster: $* ($SECONDS s)"; }
 
 packages="etcd-server containerd runc containernetworking-plugins iptables conntrack socat ethtool iproute2 procps openssl util-linux"
-builders="golang-go gcc libc6-dev dpkg-dev"
+builders="golang-go golang-github-modern-go-reflect2-dev gcc libc6-dev dpkg-dev"
+# Another recipe makes other binaries: those of an older one are made again.
+recipe=2
 
 missing() { local name; for name in "$@"; do dpkg -s "$name" >/dev/null 2>&1 || echo "$name"; done; }
+
+[ "$(cat "$bin/recipe" 2>/dev/null)" = $recipe ] || for name in $binaries; do rm -f "$bin/$name"; done
 
 want=$(missing $packages)
 command -v kubectl >/dev/null || want="$want kubernetes-client"
@@ -50,6 +54,12 @@ cd "$source"
 go=$(command -v go || echo /usr/lib/go/bin/go)
 export GOPATH=$gopath GOCACHE=$cache/gocache GO111MODULE=off CGO_ENABLED=0 GOFLAGS= GOTOOLCHAIN=local
 
+# reflect2 walks Go's maps by their layout, which Go 1.18 changed: with the one of 2018 the API server ends at the first object of a
+# CustomResourceDefinition. Debian has the one that knows both.
+reflect2=github.com/modern-go/reflect2
+cp /usr/share/gocode/src/$reflect2/* "vendor/$reflect2/"
+(cd "vendor/$reflect2" && for name in *.go *.s; do [ -e "/usr/share/gocode/src/$reflect2/$name" ] || rm "$name"; done)
+
 # The release tarballs leave out one generated file that the API server compiles in.
 if [ ! -s pkg/generated/openapi/zz_generated.openapi.go ]; then
     "$go" build -o "$bin/openapi-gen" ./vendor/k8s.io/kube-openapi/cmd/openapi-gen
@@ -76,6 +86,7 @@ for name in $binaries; do
     mv "$bin/$name.new" "$bin/$name"
     say "built $name"
 done
+echo $recipe > "$bin/recipe"
 
 # The container that holds a pod's namespaces open: the one image that a node needs before any other.
 if [ ! -s "$bin/pause.tar" ]; then

@@ -3,5 +3,6 @@
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 case $1 in
     node1 | node2 | control) on_node "$@" ;;
-    *) inside "$@" ;;
+    # In place of this shell: whoever ends it ends the command.
+    *) host=$1; shift; exec nsenter --net="/run/netns/$prefix-$host" -- "$@" ;;
 esac

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use signalbox_api::cell::Outcome;
+use signalbox_api::state::Enforcement;
 use signalbox_e2e::cluster::dashboard::{self, Dashboard};
 use signalbox_e2e::cluster::outside::Outside;
 use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson};
@@ -35,6 +37,7 @@ fn walk(cni: Cni) -> Result<()> {
     let pods = lesson::pods(&cluster)?;
     let dashboard = Dashboard::find(&cluster)?;
     let admin = dashboard.user("on-call", "cluster-admin", None)?;
+    let users = dashboard.join()?;
     for step in STEPS {
         let tried = lesson::check(&cluster, &outside, &pods, step)?;
         // 15 cells from two pods each, and users at both nodes.
@@ -50,6 +53,8 @@ fn walk(cni: Cni) -> Result<()> {
     }
     why(&dashboard, &admin)?;
     others_see_their_namespaces(&dashboard)?;
+    conformance(&dashboard, &admin)?;
+    drop(users);
     for node in NODES {
         ensure!(!pins(&cluster, node)?.is_empty(), "{node} has no pins: nothing is enforced there");
     }
@@ -60,6 +65,7 @@ fn walk(cni: Cni) -> Result<()> {
     }
     // The policies are still there: if a program stood anywhere, something would be shut.
     lesson::check(&cluster, &outside, &pods, &STEPS[0])?;
+    nobody_enforces(&cluster, &outside, &pods)?;
     // What the lesson put in is not ours to take away.
     cluster.kubectl(&["delete", "namespace", "frontend", "backend", "--timeout=60s"])?;
     let left: BTreeSet<String> = objects(&cluster)?.difference(&before).cloned().collect();
@@ -91,6 +97,48 @@ fn why(dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
     ensure!(live.pointer("/cell/kernel/decision") == Some(&"denied".into()), "{live:#}");
     ensure!(ran.status == Some(1), "{ran:#?}");
     Ok(())
+}
+
+/// What NetworkPolicy means: each set of policies with the whole table of nine pods, by probes from all of them.
+fn conformance(dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
+    let begin = Instant::now();
+    let ran = dashboard.command(admin, &["conformance", "--output=json", "--settle=10s"])?;
+    let took = begin.elapsed();
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:#?}"))?;
+    let cases = report["tried"].as_array().context("no cases")?;
+    let wrong: Vec<_> = cases.iter().filter(|case| case["verdict"] != "passed").collect();
+    ensure!(ran.status == Some(0) && wrong.is_empty(), "{wrong:#?}\n{}", ran.stderr);
+    // Nine pods to nine pods at two ports by two protocols, and three Services.
+    let least = cases.iter().filter_map(|case| case["agree"].as_u64()).min();
+    ensure!(cases.len() >= 40 && least >= Some(9 * 9 * 4), "{} cases, {least:?} cells in the smallest", cases.len());
+    eprintln!("{} sets of policies with the table of nine pods each in {took:.1?}", cases.len());
+    ensure!(took < Duration::from_secs(120), "{took:?} for all sets of policies");
+    Ok(())
+}
+
+/// Policies are there, and no enforcer: that is what the server says, and every cell is open.
+fn nobody_enforces(cluster: &Cluster, outside: &Outside, pods: &[lesson::Pod]) -> Result<()> {
+    let manifests = shell::run(Command::new(binary()?).args(["install", "--enforcer=none"]), None)?.ok()?;
+    cluster.apply(&manifests)?;
+    cluster.apply(OUTSIDE)?;
+    let dashboard = Dashboard::find(cluster)?;
+    let watcher = dashboard.user("watcher", "view", None)?;
+    cluster.wait(Duration::from_secs(60), "the server sees that nobody enforces", || {
+        let state = dashboard.state(&watcher)?;
+        let of_pods = state.cells.iter().filter(|cell| cell.key.from.starts_with("pod:"));
+        let tried: Vec<_> = of_pods.filter_map(|cell| Some((cell, cell.probe.as_ref()?))).collect();
+        let shut: Vec<_> = tried.iter().filter(|(_, probe)| probe.outcome != Outcome::Open).collect();
+        let said = (state.enforcement, tried.len(), &shut);
+        let is_so = state.enforcement == Enforcement::Nobody && tried.len() >= 36 && shut.is_empty();
+        Ok(if is_so && state.enforcers.is_empty() { Ok(()) } else { Err(format!("{said:#?}")) })
+    })?;
+    lesson::check(cluster, outside, pods, &STEPS[0])?;
+    for name in ["on-call", "learner", "outside", "watcher"] {
+        cluster.kubectl(&["-n", "default", "delete", "serviceaccount", name])?;
+    }
+    cluster.kubectl(&["delete", "clusterrolebinding", "on-call", "outside", "watcher"])?;
+    cluster.kubectl(&["delete", "clusterrole", "outside"])?;
+    uninstall(cluster)?.ok().map(drop)
 }
 
 /// A user of one namespace sees that one, and changes nothing.

@@ -49,6 +49,7 @@ pub const CLUSTER: &[Need] = &[
     ("/usr/sbin/sysctl", "procps"),
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/go", "golang-go"),
+    ("/usr/share/gocode/src/github.com/modern-go/reflect2", "golang-github-modern-go-reflect2-dev"),
     ("/usr/bin/dpkg-source", "dpkg-dev"),
 ];
 

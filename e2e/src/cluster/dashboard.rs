@@ -1,13 +1,13 @@
 //! The server that `signalbox install` has put into the cluster, asked over its Service as users ask it: by TLS, and with a token.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use signalbox_api::cell::{Agreement, Cell};
 use signalbox_api::state::Snapshot;
 use tempfile::NamedTempFile;
@@ -35,6 +35,19 @@ pub struct User {
     /// What it shows.
     pub token: String,
     kubeconfig: NamedTempFile,
+}
+
+/// A host outside that has joined. Dropped, it leaves.
+pub struct Joined {
+    process: Child,
+    _token: NamedTempFile,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let _already = self.process.kill();
+        let _gone = self.process.wait();
+    }
 }
 
 impl<'a> Dashboard<'a> {
@@ -81,6 +94,34 @@ impl<'a> Dashboard<'a> {
         Ok(User { token, kubeconfig })
     }
 
+    /// A host outside that probes start from: `signalbox join` in the users' network, until it is dropped.
+    pub fn join(&self) -> Result<Joined> {
+        let name = "outside";
+        self.cluster.kubectl(&["-n", "default", "create", "serviceaccount", name])?;
+        let rule = json!({"apiGroups": ["signalbox.dev"], "resources": ["externalhosts/exec"], "verbs": ["create"]});
+        let (kind, metadata) = ("ClusterRole", json!({"name": name}));
+        let group = "rbac.authorization.k8s.io/v1";
+        let role = json!({"apiVersion": group, "kind": kind, "metadata": metadata, "rules": [rule]});
+        self.cluster.apply(&role.to_string())?;
+        let whom = "--serviceaccount=default:outside";
+        self.cluster.kubectl(&["create", "clusterrolebinding", name, "--clusterrole=outside", whom])?;
+        let path = "/api/v1/namespaces/default/serviceaccounts/outside/token";
+        let wish =
+            r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"audiences":["signalbox"]}}"#;
+        let answer = self.cluster.kubectl_raw(&["create", "--raw", path, "-f", "-"], Some(wish))?.ok()?;
+        let answer: Value = serde_json::from_str(&answer)?;
+        let mut token = NamedTempFile::new()?;
+        token.write_all(answer["status"]["token"].as_str().context("no token")?.as_bytes())?;
+        // No node port leads to the streams: the users' network has a way to the pod itself.
+        let ours = "app.kubernetes.io/component=server";
+        let path = "jsonpath={.items[0].status.podIP}";
+        let address = self.cluster.kubectl(&["-n", NAMESPACE, "get", "pods", "-l", ours, "-o", path])?;
+        let mut join = self.cluster.command("users", binary()?);
+        join.args(["join", "--name=users", "--server-name", NAME, "--server"]).arg(format!("https://{address}:9443"));
+        join.arg("--token-file").arg(token.path()).arg("--ca").arg(self.authority.path());
+        Ok(Joined { process: join.stdin(Stdio::null()).spawn()?, _token: token })
+    }
+
     /// A request from a node. `head` is for `curl`.
     pub fn ask(&self, path: &str, head: &[&str]) -> Result<Answer> {
         let mut curl = self.cluster.command("node1", "curl");
@@ -109,18 +150,27 @@ impl<'a> Dashboard<'a> {
     /// Waits until policies, probes and kernels of both nodes say the same of all that the lesson's pods can try.
     pub fn agrees(&self, user: &User, step: &Step) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
-        self.cluster.wait(WITHIN, &format!("step {}: policies, probes and kernels agree", step.number), || {
-            let state = self.state(user)?;
-            let silent: Vec<_> = NODES.iter().filter(|node| !reports(&state, node)).collect();
-            if !silent.is_empty() {
-                return Ok(Err(format!("nothing is heard of {silent:?}: {:#?}", state.enforcers)));
-            }
-            let vantage = |id: &str| state.endpoints.iter().any(|one| one.id == id && one.vantage);
-            cells = state.cells.iter().filter(|cell| vantage(&cell.key.from)).cloned().collect();
-            let wrong: Vec<_> = cells.iter().filter(|cell| !is_settled(cell)).collect();
-            let said =
-                || format!("{} of {} cells: {:#?}", wrong.len(), cells.len(), wrong.iter().take(3).collect::<Vec<_>>());
-            Ok(if wrong.is_empty() && !cells.is_empty() { Ok(()) } else { Err(said()) })
+        let settled =
+            self.cluster.wait(WITHIN, &format!("step {}: policies, probes and kernels agree", step.number), || {
+                let state = self.state(user)?;
+                let silent: Vec<_> = NODES.iter().filter(|node| !reports(&state, node)).collect();
+                if !silent.is_empty() {
+                    return Ok(Err(format!("nothing is heard of {silent:?}: {:#?}", state.enforcers)));
+                }
+                let vantage = |id: &str| state.endpoints.iter().any(|one| one.id == id && one.vantage);
+                let tried = state.cells.iter().filter(|cell| vantage(&cell.key.from) && has_a_way(cell));
+                cells = tried.cloned().collect();
+                let wrong: Vec<_> = cells.iter().filter(|cell| !is_settled(cell)).collect();
+                if wrong.is_empty() && !cells.is_empty() {
+                    return Ok(Ok(()));
+                }
+                let some: Vec<_> = wrong.iter().take(5).map(|cell| words(cell)).collect();
+                let (count, all) = (wrong.len(), cells.len());
+                Ok(Err(format!("{count} of {all} cells in round {:?}: {some:#?}\n{:#?}", state.round, state.problems)))
+            });
+        settled.with_context(|| {
+            let words = ["-n", NAMESPACE, "logs", "deployment/signalbox-server", "--tail=60"];
+            self.cluster.kubectl(&words).unwrap_or_else(|error| error.to_string())
         })?;
         Ok(cells)
     }
@@ -133,12 +183,32 @@ fn reports(state: &Snapshot, node: &str) -> bool {
     })
 }
 
+/// The users' network has no way to the addresses of Services: only the lesson's have node ports.
+fn has_a_way(cell: &Cell) -> bool {
+    let (from, to) = (cell.key.from.as_str(), cell.key.to.as_str());
+    let of_the_lesson = ["service:frontend/", "service:backend/", "pod:"].iter().any(|prefix| to.starts_with(prefix));
+    !from.starts_with("outside:") || of_the_lesson
+}
+
 fn is_settled(cell: &Cell) -> bool {
     let decided = cell.spec.as_ref().and_then(|spec| spec.decision);
     let kernel = cell.kernel.as_ref().map(|kernel| kernel.decision);
-    // A Service's own address is translated before the kernel judges: what it decided stands in its pods' cells.
-    let judged = kernel == decided || cell.key.to.starts_with("service:") || cell.key.to.starts_with("outside:");
-    cell.agreement == Agreement::Agree && judged
+    // What a pod sends to itself no hook sees, and what goes to a Service is judged behind the translation, as its pod's.
+    let is_judged =
+        cell.key.from.starts_with("pod:") && cell.key.to.starts_with("pod:") && cell.key.from != cell.key.to;
+    cell.agreement == Agreement::Agree && (kernel == decided || !is_judged)
+}
+
+fn words(cell: &Cell) -> String {
+    let key = &cell.key;
+    let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
+    let probe = cell.probe.as_ref().map(|probe| (probe.outcome, probe.backend.clone(), probe.detail.clone()));
+    let kernel = cell.kernel.as_ref().map(|kernel| kernel.decision);
+    let agreement = cell.agreement;
+    format!(
+        "{} to {} {}: policies {spec:?}, probe {probe:?}, kernel {kernel:?}: {agreement:?}",
+        key.from, key.to, key.port
+    )
 }
 
 /// The `live` part of what `signalbox why -o json` printed.

@@ -33,8 +33,9 @@ impl<'a> Judges<'a> {
     /// `nodes`: the node of each pod. `behind`: the pods behind a Service, `backend`: the one of them that a connection went to.
     pub fn of(key: &CellKey, nodes: &'a BTreeMap<String, String>, behind: &'a [String], backend: Option<&str>) -> Self {
         let mut judges = Self::default();
-        if key.from == key.to {
-            // A pod reaches itself by its own address without leaving its namespace: no hook sees that.
+        if key.from == key.to || backend == Some(key.from.as_str()) {
+            // A pod reaches itself by its own address without leaving its namespace: no hook sees that. Through its own Service it comes
+            // back from the node's address wherever the node masquerades it, and what is judged then bears no pod's name.
             return judges;
         }
         let node = |pod: &str| nodes.get(pod).map(String::as_str);
@@ -137,7 +138,7 @@ mod tests {
         let nodes = nodes();
         let both = ["n1".to_owned(), "n2".to_owned()];
         let behind_b = ["n2".to_owned()];
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             ("pod:x/a", "pod:x/b", &[], None, &["n1", "n2"], &[]),
             ("pod:x/b", "pod:x/c", &[], None, &["n2"], &[]),
             ("pod:x/a", "pod:x/a", &[], None, &[], &[]),
@@ -146,6 +147,7 @@ mod tests {
             ("pod:x/a", "service:x/s", &behind_b, None, &["n1", "n2"], &[]),
             ("pod:x/a", "service:x/s", &both, None, &["n1"], &["n1", "n2"]),
             ("pod:x/b", "service:x/s", &both, Some("pod:x/c"), &["n2"], &[]),
+            ("pod:x/a", "service:x/s", &both, Some("pod:x/a"), &[], &[]),
         ];
         for (from, to, behind, backend, sure, one_of) in cases {
             let judges = Judges::of(&key(from, to), &nodes, behind, backend);
