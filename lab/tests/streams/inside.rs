@@ -91,7 +91,7 @@ fn denial() -> FlowEvent {
         destination: "10.244.0.3:5432".parse().expect("an address"),
         source_pod: Some("shop/web".to_owned()),
         destination_pod: Some("shop/db".to_owned()),
-        rule: Some(RuleRef { policy, direction: Direction::Ingress, rule: Some(0), peer: None }),
+        rule: Some(RuleRef { policy, direction: Direction::Ingress, rule: 0, peer: None, port: None }),
         isolated_by: Vec::new(),
         reason: None,
         generation: 4,
@@ -117,6 +117,7 @@ async fn why(cluster: &Cluster, server: &Running, more: &[&str]) -> String {
         .await
         .expect("the binary runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("$ signalbox why … {more:?}\n{out}{err}");
     assert_eq!(output.status.code(), Some(0), "no policy is there, so it is allowed: {out}{err}");
     out.into_owned()
 }
