@@ -29,9 +29,12 @@ pub(super) struct Args {
     /// The server's URL, as its ready line shows it [default: what the kubeconfig names; else one in this process]
     #[arg(long, value_name = "URL", requires = "token_file")]
     pub server: Option<String>,
-    /// A file with the server's token
+    /// A file with the server's token; where it tells users apart, with your own for the Kubernetes API
     #[arg(long, value_name = "FILE", requires = "server")]
     pub token_file: Option<PathBuf>,
+    /// A file with the certificates of those to trust, where --server is an https:// URL
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub server_ca: Option<PathBuf>,
     /// The image of a stand-in that a server in this process deploys
     #[arg(long, value_name = "IMAGE", default_value_t = signalbox_server::Config::default().probe_image)]
     pub probe_image: String,
@@ -50,6 +53,8 @@ pub(super) enum Source {
 pub(super) enum Error {
     #[error("cannot read --token-file {}: {source}", path.display())]
     Token { path: PathBuf, source: std::io::Error },
+    #[error("cannot read --server-ca {}: {source}", path.display())]
+    Authority { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
     #[error(transparent)]
@@ -86,7 +91,11 @@ pub(super) async fn find(args: &Args, timeout: Duration) -> Result<Source, Error
     if let (Some(server), Some(path)) = (&args.server, &args.token_file) {
         let token = std::fs::read_to_string(path).map_err(|source| Error::Token { path: path.clone(), source })?;
         let server = server.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
-        return Ok(Source::Remote(ServerEntry { server, token: token.trim().to_owned() }));
+        let unread = |path: &Path, source| Error::Authority { path: path.to_owned(), source };
+        let authority =
+            args.server_ca.as_deref().map(|path| std::fs::read_to_string(path).map_err(|source| unread(path, source)));
+        let authority = authority.transpose()?;
+        return Ok(Source::Remote(ServerEntry { server, token: token.trim().to_owned(), authority }));
     }
     let cluster_args =
         cluster::Args { kubeconfig: kubeconfig(args.cluster.kubeconfig.as_deref()), ..args.cluster.clone() };

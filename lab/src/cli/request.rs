@@ -1,5 +1,6 @@
 //! Asks a server by its URL: for a round of probes, for what it knows then, for what it can do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,10 +10,13 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde::de::DeserializeOwned;
 use signalbox_api::error::ApiError;
 use signalbox_api::rest::RoundReport;
 use signalbox_api::state::Snapshot;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::lab::kubeconfig::ServerEntry;
@@ -24,9 +28,18 @@ const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "the server {0:?} is no http:// URL: give --server one, or name the kubeconfig that `signalbox lab` has written"
+        "the server {0:?} is no http:// or https:// URL: give --server one, or name the kubeconfig that `signalbox lab` has written"
     )]
     Url(String),
+    #[error(
+        "whom to trust for {url} is not known: {why}; name a file with --server-ca, as `kubectl -n signalbox-system get configmap signalbox-ca -o \
+         jsonpath='{{.data.ca\\.crt}}'` prints it"
+    )]
+    Trust { url: String, why: String },
+    #[error(
+        "{url} does not prove to be the server: {source}; its certificate has to be for the host that --server names, of an authority in --server-ca"
+    )]
+    Tls { url: String, source: std::io::Error },
     #[error("no answer from {url}: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
     Connect { url: String, source: std::io::Error },
     #[error("{url}: the connection broke: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
@@ -93,10 +106,17 @@ pub(super) async fn open(
     let url = format!("{}{path}", server.server);
     let wrong = || Error::Url(server.server.clone());
     let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(wrong)?;
-    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let (is_tls, port) = match uri.scheme_str() {
+        Some("http") => (false, 80),
+        Some("https") => (true, 443),
+        Some(_) | None => return Err(wrong()),
+    };
+    let authority = uri.authority().ok_or_else(wrong)?;
+    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(port));
     let stream =
         TcpStream::connect(address).await.map_err(|source| Error::Connect { url: server.server.clone(), source })?;
+    let stream: Box<dyn Stream> =
+        if is_tls { Box::new(secured(server, address.0, stream).await?) } else { Box::new(stream) };
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Broken { url: url.clone(), source };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.into()))?;
@@ -112,4 +132,35 @@ pub(super) async fn open(
         .map_err(|error| broken(error.into()))?;
     let answer = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
     Ok((url, answer))
+}
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// TLS, trusting whom the entry names and nobody else.
+async fn secured(
+    server: &ServerEntry,
+    host: &str,
+    stream: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Error> {
+    let distrust = |why: String| Error::Trust { url: server.server.clone(), why };
+    let pem = server.authority.as_ref().ok_or_else(|| distrust("no certificates are named".to_owned()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| distrust(error.to_string()))?;
+        roots.add(certificate).map_err(|error| distrust(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(distrust("the file holds no certificate".to_owned()));
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| distrust(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Url(server.server.clone()))?;
+    let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    connected.map_err(|source| Error::Tls { url: server.server.clone(), source })
 }

@@ -20,6 +20,9 @@ pub struct ServerEntry {
     pub server: String,
     /// What it asks for.
     pub token: String,
+    /// Whom to trust where its URL is an https:// one: certificates, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 impl ServerEntry {
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn the_current_contexts_server_is_found() {
         let kubeconfig = Kubeconfig::from_yaml(OURS).unwrap();
-        let entry = ServerEntry { server: "http://127.0.0.1:1".into(), token: "t".into() };
+        let entry = ServerEntry { server: "http://127.0.0.1:1".into(), token: "t".into(), authority: None };
         assert_eq!(ServerEntry::find(&kubeconfig), Some(entry));
         let other = Kubeconfig { current_context: Some("b".into()), ..kubeconfig };
         assert_eq!(ServerEntry::find(&other), None);

@@ -165,7 +165,7 @@ pub async fn start(options: Options, progress: impl Fn(&str, Duration) + Send + 
     };
     let feed = enforcer.as_ref().map(feed);
     let server = signalbox_server::start(config, client.clone(), feed, ends.server.clone()).await?;
-    let entry = ServerEntry { server: server_url(server.local_addr()), token };
+    let entry = ServerEntry { server: server_url(server.local_addr()), token, authority: None };
     let extension = serde_json::to_value(&entry).expect("two strings are valid JSON");
     kubeconfig::write(&kubeconfig, &api.kubeconfig(Some(extension)))?;
     reached("server");

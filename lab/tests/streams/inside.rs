@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use futures::{SinkExt, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use signalbox_api::cell::{Evidence, Outcome};
@@ -101,6 +101,10 @@ fn denial() -> FlowEvent {
 
 /// Runs `signalbox why`, and gives back its standard output.
 async fn why(cluster: &Cluster, server: &Running, more: &[&str]) -> String {
+    why_at(cluster, &format!("http://{}", server.server.local_addr()), more).await
+}
+
+async fn why_at(cluster: &Cluster, server: &str, more: &[&str]) -> String {
     let file = |name: &str, text: &str| {
         let path = cluster.folder.path().join(name);
         std::fs::write(&path, text).expect("written");
@@ -109,7 +113,7 @@ async fn why(cluster: &Cluster, server: &Running, more: &[&str]) -> String {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_signalbox"))
         .args(["why", "shop/web", "shop/db:5432", "--kubeconfig"])
         .arg(file("kubeconfig", &cluster.api.kubeconfig(None)))
-        .args(["--server", &format!("http://{}", server.server.local_addr()), "--token-file"])
+        .args(["--server", server, "--token-file"])
         .arg(file("server-token", TOKEN))
         .args(more)
         .stdin(Stdio::null())
@@ -169,5 +173,39 @@ async fn why_tries_it_from_inside_of_the_pod_or_says_what_it_takes() {
     assert!(told.contains("--stand-in deploys") && !told.contains("--in-pod"), "{told}");
     let told = why(&cluster, &server, &["--in-pod"]).await;
     assert!(told.contains("--allow-real-pods"), "{told}");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_tls_is_asked_where_it_proves_itself() {
+    let (cluster, stranger) = (Cluster::start().await, Cluster::start().await);
+    furnish(&cluster).await;
+    // The server's own certificate, which is for localhost, too; it is made with the streams.
+    let first = cluster.serve().await;
+    let authority = cluster.authority().await.display().to_string();
+    stranger.serve().await.end().await;
+    let strange = stranger.authority().await.display().to_string();
+    first.end().await;
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let data = secrets.get("signalbox-server-tls").await.expect("the Secret").data.expect("data");
+    let files = ["tls.crt", "tls.key"].map(|name| {
+        let path = cluster.folder.path().join(name);
+        std::fs::write(&path, &data[name].0).expect("written");
+        path
+    });
+    let server = cluster
+        .serve_with(|config| {
+            config.vantages = Vantages::Labelled;
+            config.allow_real_pods = true;
+            config.tls = Some(signalbox_server::Tls::from_files(&files[0], &files[1]).expect("certificate and key"));
+        })
+        .await;
+    let url = format!("https://localhost:{}", server.server.local_addr().port());
+    let told = why_at(&cluster, &url, &["--in-pod", "--server-ca", &authority]).await;
+    assert!(told.contains("the enforcer of node n1 is not connected"), "{told}");
+    let told = why_at(&cluster, &url, &["--in-pod", "--server-ca", &strange]).await;
+    assert!(told.contains("does not prove to be the server"), "{told}");
+    let told = why_at(&cluster, &url, &["--in-pod"]).await;
+    assert!(told.contains("name a file with --server-ca"), "{told}");
     server.end().await;
 }
