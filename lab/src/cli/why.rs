@@ -1,5 +1,6 @@
 //! `signalbox why`: one connection of a live cluster: what the policies say, what a probe sees, what the kernel decided, since when.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use signalbox_analysis::Exit;
 use signalbox_analysis::streams::{Paint, Progress, Streams};
-use signalbox_api::cell::{Agreement, Cell, Evidence, KernelFact, ProbeFact};
+use signalbox_api::cell::{Agreement, Cell, Evidence, KernelFact, Outcome, ProbeFact};
 use signalbox_api::flow::Decision;
 use signalbox_api::rest::{ProbeGoal, ProbeReport, ProbeWish, StandInWish};
 use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
@@ -146,7 +147,7 @@ fn why(args: &Args) -> Result<Exit, Error> {
     };
     match args.output {
         Format::Json => println!("{}", serde_json::json!({"spec": spec, "live": live})),
-        Format::Table => print(&live),
+        Format::Table => print(&live, &spec),
     }
     Ok(exit)
 }
@@ -347,7 +348,7 @@ fn cell(snapshot: &Snapshot, from: &Endpoint, to: &str, spec: &Value) -> Option<
     snapshot.cells.iter().find(is_it).cloned()
 }
 
-fn print(live: &Live) {
+fn print(live: &Live, spec: &Value) {
     anstream::println!();
     let line = |name: &str, text: String| anstream::println!("{:10}{text}", name.bold());
     let probe = live.cell.as_ref().and_then(|cell| cell.probe.as_ref());
@@ -375,7 +376,13 @@ fn print(live: &Live) {
     }
     if let Some(cell) = &live.cell {
         line("since", ago(cell.since_ms));
-        let (word, style) = match cell.agreement {
+    }
+    let agreement = match &live.in_pod {
+        Some(report) => Some(compare(spec, report.probe.outcome)),
+        None => live.cell.as_ref().map(|cell| cell.agreement),
+    };
+    if let Some(agreement) = agreement {
+        let (word, style) = match agreement {
             Agreement::Agree => ("all that is known says the same", owo_colors::Style::new().green()),
             Agreement::Disagree => ("what is known contradicts itself", owo_colors::Style::new().red()),
             Agreement::Unsettled => ("too little is known to compare", owo_colors::Style::new().yellow()),
@@ -384,6 +391,22 @@ fn print(live: &Live) {
     }
     for note in &live.notes {
         line("note", note.clone());
+    }
+}
+
+/// Whether what was tried is as the policies say.
+fn compare(spec: &Value, outcome: Outcome) -> Agreement {
+    let verdicts: BTreeSet<&str> =
+        spec["answers"].as_array().into_iter().flatten().filter_map(|answer| answer["verdict"].as_str()).collect();
+    let said = match verdicts.into_iter().collect::<Vec<_>>().as_slice() {
+        ["allowed"] => Some(Decision::Allowed),
+        ["denied"] => Some(Decision::Denied),
+        _ => None,
+    };
+    match (said, outcome.decision()) {
+        (Some(said), Some(seen)) if said == seen => Agreement::Agree,
+        (Some(_), Some(_)) => Agreement::Disagree,
+        (None, _) | (_, None) => Agreement::Unsettled,
     }
 }
 
@@ -453,6 +476,28 @@ mod tests {
             ("node", "node"),
         ] {
             assert_eq!(full(end, &line.args), expected, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_was_tried_is_held_against_the_policies() {
+        let spec = |verdicts: &[&str]| {
+            let answers: Vec<Value> = verdicts.iter().map(|verdict| serde_json::json!({"verdict": verdict})).collect();
+            serde_json::json!({"answers": answers})
+        };
+        for (verdicts, outcome, expected) in [
+            (&["allowed"][..], Outcome::Open, Agreement::Agree),
+            (&["allowed"], Outcome::Refused, Agreement::Agree),
+            (&["allowed"], Outcome::Dropped, Agreement::Disagree),
+            (&["denied"], Outcome::Dropped, Agreement::Agree),
+            (&["denied", "denied"], Outcome::Open, Agreement::Disagree),
+            (&["allowed", "denied"], Outcome::Open, Agreement::Unsettled),
+            (&["unknown"], Outcome::Open, Agreement::Unsettled),
+            (&["allowed"], Outcome::ProbeBroken, Agreement::Unsettled),
+            (&["denied"], Outcome::DnsFailed, Agreement::Unsettled),
+            (&[], Outcome::Open, Agreement::Unsettled),
+        ] {
+            assert_eq!(compare(&spec(verdicts), outcome), expected, "{verdicts:?} {outcome}");
         }
     }
 
