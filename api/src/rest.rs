@@ -1,10 +1,12 @@
 //! Answers of the REST API that are nothing but answers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, KernelFact, ProbeFact};
+use crate::flow::Protocol;
 use crate::state::{DnsFact, Endpoint, RoundInfo};
 
 /// What `POST /api/v1/rounds` answers once the round has ended and nothing is under way.
@@ -61,6 +63,63 @@ pub struct StandInReport {
     pub never_ready: bool,
     /// How policies treat it otherwise than its model, in words. Empty: alike.
     pub differences: Vec<String>,
+}
+
+/// What `POST /api/v1/probes` takes: one connection, to be tried from inside of a real pod's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeWish {
+    /// `namespace/name` of the pod.
+    pub from: String,
+    /// Where to.
+    pub to: ProbeGoal,
+    /// When to give up, in milliseconds, from 1 to 10,000. Absent: as rounds of probes do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+}
+
+/// Where one connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeGoal {
+    /// An address; a name, which is resolved as the pod resolves it; or an endpoint's id, as `pod:backend/db`.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
+}
+
+const fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+impl std::fmt::Display for ProbeGoal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}/{}", self.host, self.port, self.protocol)
+    }
+}
+
+/// What `POST /api/v1/probes` answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// `namespace/name` of the pod whose network namespace it left from.
+    pub from: String,
+    /// The node whose enforcer tried it.
+    pub node: String,
+    /// As in the wish.
+    pub to: ProbeGoal,
+    /// Where the first packet went, before any translation; absent where none left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<SocketAddr>,
+    /// What the probe saw.
+    pub probe: ProbeFact,
+    /// What kernels decided on its packets, each by itself: a connection is allowed where all that judge it say so. Empty: nothing
+    /// was heard of any in time.
+    pub kernels: Vec<KernelFact>,
+    /// From the request to the outcome, in microseconds: finding the pod's namespace and resolving the name included.
+    pub elapsed_us: u64,
 }
 
 /// What happened to a policy.

@@ -86,6 +86,9 @@ pub struct Rights {
     pub rounds: bool,
     /// What they may do with NetworkPolicies in each namespace that they see.
     pub policies: BTreeMap<String, BTreeSet<PolicyVerb>>,
+    /// The namespaces that they see and may have probes started in, inside of real pods. Empty, too, where the server starts none.
+    #[serde(default)]
+    pub probes_in_pods: BTreeSet<String>,
 }
 
 impl Rights {

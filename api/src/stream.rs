@@ -167,7 +167,8 @@ pub enum Order {
         /// Comes back with the answer.
         id: u64,
     },
-    /// Start the probe agent.
+    /// Start the probe agent. In a pod it tries connections, and answers all else with [`Response::Rejected`]; how many there may be, and for
+    /// how long, the enforcer decides.
     Probe {
         /// Chosen by the server; unique on this stream.
         session: u64,

@@ -15,6 +15,7 @@
 //! - [`store`], [`watch`] and [`discover`]: what the cluster wants and the node has; [`run`]: the loop over all of it.
 //! - [`telling`]: what is kept for those who ask; [`answer`]: what they are answered; [`frame`]: packets to ask about.
 //! - [`uplink`]: the stream to the server, which tells it all of that.
+//! - [`inside`]: probes from inside of this node's pods, where the server asks for one and they are allowed.
 //! - [`conditions`]: policies that are not enforced entirely, as Kubernetes Events.
 //! - [`metrics`]: the same for Prometheus.
 //! - [`cli`]: the command line of the agent.
@@ -35,6 +36,7 @@ mod exposures;
 mod filters;
 mod frame;
 mod group;
+pub mod inside;
 mod interfaces;
 mod lanes;
 mod links;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
 };
@@ -39,6 +40,17 @@ impl Netns {
             None => File::open(&self.path),
         };
         opened.map_err(|source| Error::Namespace { path: self.path.clone(), source })
+    }
+
+    /// Tells it from all other namespaces for as long as it is held open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Netns::file`].
+    pub fn inode(&self) -> Result<u64, Error> {
+        let metadata = self.file()?.metadata();
+        let metadata = metadata.map_err(|source| Error::Namespace { path: self.path.clone(), source })?;
+        Ok(metadata.ino())
     }
 
     /// Runs something inside.

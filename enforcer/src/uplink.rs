@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use dial::{Authority, CertificateName, DialError, Door, Server, ServerError, Socket, dial};
 
-use crate::Handle;
+use crate::{Handle, inside::Inside};
 use backlog::Backlog;
 
 /// The first pause before the server is tried again.
@@ -59,6 +59,8 @@ pub struct Feed {
     pub status: watch::Receiver<EnforcerStatus>,
     /// The kernel's counts.
     pub counts: CountVerdicts,
+    /// Starts probes inside of pods; absent where none may be started.
+    pub inside: Option<Inside>,
 }
 
 impl From<Handle> for Feed {
@@ -68,7 +70,7 @@ impl From<Handle> for Feed {
             let handle = handle.clone();
             async move { handle.counts().await.map_err(|error| error.to_string()) }.boxed()
         };
-        Self { events, status, counts: Arc::new(counts) }
+        Self { events, status, counts: Arc::new(counts), inside: None }
     }
 }
 
@@ -98,9 +100,9 @@ pub fn start(
     };
     let (sender, receiver) = watch::channel(report);
     let backlog = Backlog::default();
-    let Feed { events, status, counts } = feed;
+    let Feed { events, status, counts, inside } = feed;
     tokio::spawn(collect(events, backlog.clone(), shutdown.clone()));
-    let uplink = Uplink { config, status, counts, client, backlog, report: sender, started_us: now_us() };
+    let uplink = Uplink { config, status, counts, inside, client, backlog, report: sender, started_us: now_us() };
     (receiver, tokio::spawn(uplink.run(shutdown)))
 }
 
@@ -123,6 +125,7 @@ struct Uplink {
     config: Config,
     status: watch::Receiver<EnforcerStatus>,
     counts: CountVerdicts,
+    inside: Option<Inside>,
     client: kube::Client,
     backlog: Backlog,
     report: watch::Sender<UplinkReport>,

@@ -256,7 +256,8 @@ impl Agent {
     }
 }
 
-fn done(id: u64, finding: Finding) -> Response {
+/// The line that tells of a connection's end.
+pub fn done(id: u64, finding: Finding) -> Response {
     let Finding { outcome, evidence, latency, greeting, detail } = finding;
     Response::Done {
         id,

@@ -77,6 +77,8 @@ pub struct Config {
     pub max_followers: usize,
     /// Where enforcers of other nodes, and hosts outside, open streams; `None`: nowhere.
     pub streams: Option<StreamsConfig>,
+    /// Have enforcers try connections from inside of real pods, for whoever may `create` `probes.signalbox.dev` in the pod's namespace.
+    pub allow_real_pods: bool,
 }
 
 impl Default for Config {
@@ -104,6 +106,7 @@ impl Default for Config {
             probe_image: concat!("signalbox/probe:", env!("CARGO_PKG_VERSION")).to_owned(),
             max_followers: 64,
             streams: None,
+            allow_real_pods: false,
         }
     }
 }

@@ -45,7 +45,7 @@ pub enum Error {
     ProxyWithoutTls,
     /// Nobody would know who changed what.
     #[error(
-        "changes are to be taken, and no audit log is kept: name a file, or - for standard output, with --audit-log"
+        "changes, or probes from inside of pods, are to be taken, and no audit log is kept: name a file, or - for standard output, with --audit-log"
     )]
     NoAudit,
     /// Certificate and key do not go together.

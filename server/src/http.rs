@@ -4,7 +4,7 @@
 //! - [`routes`]: all paths, and what each needs; [`security`]: what every request has to pass; [`caller`]: who asks.
 //! - [`answer`]: the one place that turns errors into statuses.
 //! - [`state`], [`policies`], [`lesson`], [`session`]: the REST API; [`events`]: what changes, as it changes.
-//! - [`standins`]: probes in place of pods that have none.
+//! - [`standins`]: probes in place of pods that have none; [`probes`]: one connection from inside of a real pod.
 //! - [`changes`]: what becomes of a wish to change something: judged, written down, done.
 //! - [`yaml`]: manifests in, and lines for the fields at fault; [`names`]: what can be a name.
 //! - [`page`]: the built page; [`metrics`]: for Prometheus.
@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod names;
 pub mod page;
 pub mod policies;
+pub mod probes;
 pub mod routes;
 pub mod security;
 pub mod session;
@@ -60,6 +61,8 @@ pub struct App {
     pub asks: mpsc::Sender<oneshot::Sender<()>>,
     /// Probes in place of pods that have none.
     pub stand_ins: StandIns,
+    /// Probes from inside of real pods.
+    pub probes: Arc<probes::Probes>,
     /// The kernel's counts, if someone enforces in this process.
     pub counts: Option<CountVerdicts>,
     /// Which requests are for this server at all.

@@ -2,7 +2,8 @@
 //!
 //! - [`config`]: what can be told; [`authority`]: the certificates, and where they are kept.
 //! - [`listen`]: the TLS listener; [`token`]: whose a token is; [`bound`]: which node a token is bound to.
-//! - [`session`]: one stream; [`registry`]: all of them, and what can be asked of them; [`relay`]: a probe agent at the other end.
+//! - [`session`]: one stream; [`registry`]: all of them, and what can be asked of them; [`relay`]: a probe agent at the other end;
+//!   [`trial`]: one connection, tried from inside of a pod.
 
 pub mod authority;
 pub mod bound;
@@ -12,6 +13,7 @@ pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod token;
+pub mod trial;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

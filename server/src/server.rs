@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::feed::{CountVerdicts, KernelFeed};
 use crate::http::App;
 use crate::http::listener;
+use crate::http::probes::Probes;
 use crate::http::security::Gate;
 use crate::http::tls::Tls;
 use crate::hub::Hub;
@@ -101,6 +102,8 @@ pub async fn start(
         Access::Kubernetes(_) => format!("{scheme}://{address}/"),
     };
     let gate = Arc::new(Gate::new(config.token.clone(), address, config.hosts.clone()));
+    let registry = streams.as_ref().map(|streams| streams.registry.clone());
+    let probes = Arc::new(Probes::new(config.allow_real_pods, registry, config.probe_timeout));
     let (limits, max_followers) = (config.limits.clone(), config.max_followers);
     let mut watching = watch_with(config, client.clone(), kernel, streams, shutdown.clone());
     let app = App {
@@ -109,6 +112,7 @@ pub async fn start(
         lesson: watching.lesson.clone(),
         asks: watching.handle.asks.clone(),
         stand_ins: watching.handle.stand_ins.clone(),
+        probes,
         counts: watching.counts.clone(),
         gate,
         keeper: keeper.clone(),
@@ -268,7 +272,9 @@ fn check(config: &Config) -> Result<(), Error> {
         Access::Loopback if config.token.is_empty() => Err(Error::NoToken),
         Access::Loopback if !is_local && !config.allow_remote => Err(Error::Exposed(config.listen)),
         Access::Kubernetes(_) if !is_local && !has_certificate => Err(Error::Exposed(config.listen)),
-        Access::Kubernetes(kubernetes) if kubernetes.allow_apply && config.audit == AuditLog::Off => {
+        Access::Kubernetes(kubernetes)
+            if (kubernetes.allow_apply || config.allow_real_pods) && config.audit == AuditLog::Off =>
+        {
             Err(Error::NoAudit)
         }
         Access::Loopback | Access::Kubernetes(_) => Ok(()),

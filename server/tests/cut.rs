@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use signalbox_api::cell::Cell;
 use signalbox_api::kernel::{EnforcerStatus, VerdictCount};
+use signalbox_api::rest::ProbeReport;
 use signalbox_api::state::{DnsFact, Endpoint, Event, RoundInfo, Snapshot};
 use signalbox_server::access::cut::{self, Around};
 use signalbox_server::access::view::{Scope, View};
@@ -201,4 +202,25 @@ fn the_lesson_is_seen_with_the_policies_of_its_namespaces() {
         let left = cut::snapshot(whole.clone(), &view(), &around).lesson;
         assert_eq!(left.len(), usize::from(seen), "{namespaces:?}");
     }
+}
+
+#[test]
+fn a_probe_from_inside_of_a_pod_tells_no_name_of_a_policy_that_is_not_seen() {
+    let reference = |namespace: &str| json!({"kind": "NetworkPolicy", "namespace": namespace, "name": "p"});
+    let kernel = |namespace: &str| {
+        let rule = json!({"policy": reference(namespace), "direction": "ingress", "rule": 0, "peer": 0});
+        json!({"decision": "denied", "rule": rule, "isolated_by": [reference(namespace)], "generation": 1, "at_ms": 1})
+    };
+    let report: ProbeReport = serde_json::from_value(json!({
+        "from": "a/x", "node": "n", "to": {"host": "10.0.0.7", "port": 80},
+        "probe": {"outcome": "dropped", "evidence": "kernel-event", "backend": "pod:c/x", "detail": "c/x says so", "at_ms": 1},
+        "kernels": [kernel("a"), kernel("c")], "elapsed_us": 1,
+    }))
+    .expect("a report");
+    assert_eq!(cut::probe_report(report.clone(), &View::everything()), report);
+    let told = cut::probe_report(report, &view());
+    assert_eq!(told.kernels.len(), 2, "that a kernel decided is told");
+    assert!(told.kernels[0].rule.is_some() && told.kernels[1].rule.is_none(), "{told:?}");
+    assert_eq!(told.kernels[1].isolated_by[0].name, "a policy that you may not see");
+    assert_eq!((told.probe.backend, told.probe.detail.as_deref()), (None, Some("something that you may not see")));
 }

@@ -12,7 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{SOCKET, complain};
-use crate::{AttachPreference, Config, Error, Limits, Mode, answer, exits, netns::Netns, rights, uplink};
+use crate::{
+    AttachPreference, Config, Error, Limits, Mode, answer, exits,
+    inside::{Bounds, Inside},
+    netns::Netns,
+    rights, uplink,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +33,8 @@ Examples:
       see what the policies would deny, before they do
   signalbox-enforcer --node worker-1 --uplink eth0 --server https://signalbox.signalbox-system:9443
       tell a server as well; without it, or while it is away, enforcement goes on
+  signalbox-enforcer --node worker-1 --uplink eth0 --server https://signalbox.signalbox-system:9443 --allow-probes-in-pods
+      the same, and let that server try connections from inside of this node's pods
   signalbox-enforcer --node worker-1 --attach clsact --flows 262144
       with filters instead of tcx links, and room for more connections";
 
@@ -103,6 +110,10 @@ struct Uplink {
     /// The token for the audience `signalbox`; read anew for each connection
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/signalbox/token")]
     token_file: PathBuf,
+    /// Try connections from inside of this node's pods where the server asks for it: from their network namespaces, without touching their
+    /// containers
+    #[arg(long, requires = "server")]
+    allow_probes_in_pods: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -190,7 +201,10 @@ impl Args {
             },
             enforces_on: !self.no_pins,
         };
-        Some(uplink::start(config, handle.into(), client, shutdown.clone()))
+        let inside =
+            self.uplink.allow_probes_in_pods.then(|| Inside::new(&handle, self.netns.clone(), Bounds::default()));
+        let feed = uplink::Feed { inside, ..handle.into() };
+        Some(uplink::start(config, feed, client, shutdown.clone()))
     }
 }
 

@@ -56,6 +56,43 @@ pub struct TraceQuestion {
     pub port: u16,
 }
 
+/// Where a pod of this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its addresses, never none.
+    pub addresses: Vec<IpAddr>,
+    /// Its interface in the node's namespace.
+    pub interface: u32,
+    /// The number of its namespace; `None`: its place is inherited from a process before.
+    pub inode: Option<u64>,
+    /// Tells it from another pod of the same name.
+    pub uid: String,
+}
+
+/// Why there is no entering a pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWayIn {
+    /// The first lists are not complete.
+    #[error("the enforcer of this node does not know the cluster yet; try again in a moment")]
+    NotReady,
+    /// There is no such pod here.
+    #[error("there is no pod {pod} on the node {node}, as far as its enforcer knows")]
+    NotHere {
+        /// `namespace/name`.
+        pod: String,
+        /// The node.
+        node: String,
+    },
+    /// It has the node's namespace.
+    #[error(
+        "{0} has hostNetwork: its network is the node's, which policies of pods do not judge, and no probe is started there"
+    )]
+    HostNetwork(String),
+    /// Nothing has its address.
+    #[error("no network namespace with the address of {0} is found on the node: is it running?")]
+    NotFound(String),
+}
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
@@ -114,6 +151,33 @@ impl Core {
     /// The interface of a pod of this node; `None`: not of this node, or not found.
     pub fn interface_of(&self, pod: &PodRef) -> Option<u32> {
         self.datapath.bound().get(pod).copied()
+    }
+
+    /// Where a pod of this node is, as the cluster and the node's interfaces say. Only pods whose traffic is judged are anywhere.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not of this node, has the node's network, or is not found.
+    pub fn whereabouts(&self, pod: &PodRef) -> Result<Whereabouts, NoWayIn> {
+        if !self.store.is_ready() {
+            return Err(NoWayIn::NotReady);
+        }
+        let name = pod.to_string();
+        let not_here = || NoWayIn::NotHere { pod: name.clone(), node: self.node.clone() };
+        let object = self.store.of_kind(Kind::Pod).find(|object| key(object) == name).ok_or_else(not_here)?;
+        if object["spec"]["nodeName"] != self.node.as_str() {
+            return Err(not_here());
+        }
+        if object["spec"]["hostNetwork"] == Value::Bool(true) {
+            return Err(NoWayIn::HostNetwork(name));
+        }
+        let addresses = self.addresses_of(pod);
+        let Some(interface) = self.interface_of(pod).filter(|_| !addresses.is_empty()) else {
+            return Err(NoWayIn::NotFound(name));
+        };
+        let inode = self.pods.get(pod).map(|(_, found)| found.inode).filter(|inode| *inode != super::HEIR);
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        Ok(Whereabouts { addresses, interface, inode, uid })
     }
 
     /// Policies that are not enforced as they are written.

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{Ended, Uplink, dial, now_ms};
+use crate::inside::Sessions;
 
 /// How long the server may take for its welcome, and to take what is written to it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +22,8 @@ const REPORT: Duration = Duration::from_secs(1);
 
 /// Talks until the stream ends.
 pub async fn talk(uplink: &Uplink, socket: dial::Socket, token: String, shutdown: &CancellationToken) -> Ended {
-    let mut talk = Talk { uplink, socket, token, sent: uplink.report.borrow().sent };
+    let sessions = Sessions::new(uplink.inside.clone());
+    let mut talk = Talk { uplink, socket, token, sent: uplink.report.borrow().sent, sessions };
     match talk.run(shutdown).await {
         Ok(never) => match never {},
         Err(ended) => ended,
@@ -33,6 +35,8 @@ struct Talk<'a> {
     socket: dial::Socket,
     token: String,
     sent: u64,
+    /// Probes inside of pods: they end with the stream.
+    sessions: Sessions,
 }
 
 impl Talk<'_> {
@@ -83,6 +87,7 @@ impl Talk<'_> {
                     self.send(&Report::Status(Box::new(status))).await?;
                 }
                 () = async { if !is_more { backlog.changed().await } } => self.tell().await?,
+                report = self.sessions.next() => self.send(&report).await?,
                 _ = tokens.tick() => self.renew().await?,
                 _ = reports.tick() => {
                     // A gap has to be told even where nothing falls after it.
@@ -118,12 +123,23 @@ impl Talk<'_> {
                 let counts = (self.uplink.counts)().await;
                 self.send(&Report::Counts { id, counts }).await
             }
-            Ok(Order::Probe { session, .. }) => {
-                let why = "this enforcer starts no probes".to_owned();
-                self.send(&Report::Ended { session, why }).await
+            Ok(Order::Probe { session, pod }) => match self.sessions.start(session, pod.as_deref()) {
+                Ok(()) => Ok(()),
+                Err(why) => {
+                    tracing::warn!(pod, why, "no probe is started inside of the pod");
+                    self.send(&Report::Ended { session, why }).await
+                }
+            },
+            Ok(Order::Lines { session, lines }) => {
+                self.sessions.ask(session, lines);
+                Ok(())
+            }
+            Ok(Order::End { session }) => {
+                self.sessions.end(session);
+                Ok(())
             }
             Ok(Order::Refused { reason, message }) => Err(Ended::Refused(reason, message)),
-            Ok(Order::Welcome { .. } | Order::Lines { .. } | Order::End { .. }) => Ok(()),
+            Ok(Order::Welcome { .. }) => Ok(()),
             Ok(Order::Unknown) => {
                 self.uplink.report.send_modify(|report| report.unknown_frames += 1);
                 Ok(())

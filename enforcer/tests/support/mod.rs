@@ -7,6 +7,7 @@ pub mod api;
 pub mod bridge;
 pub mod faults;
 pub mod frame;
+pub mod server;
 pub mod told;
 
 use std::{

@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::Method;
 use kube::config::Kubeconfig;
 use owo_colors::OwoColorize;
-use signalbox_api::rest::{StandInReport, StandInWish};
+use signalbox_api::rest::{ProbeReport, ProbeWish, StandInReport, StandInWish};
+use signalbox_api::session::Rights;
 use signalbox_api::state::Snapshot;
 use signalbox_server::{Vantages, Watching};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,11 @@ pub(super) enum Error {
     Late { after: Duration, problems: Vec<String> },
     #[error("the server in this process has ended")]
     Ended,
+    #[error(
+        "no server is known for this cluster, so this command looks at it itself, and no enforcer reports to it: name a server that was started \
+         with --streams and --allow-real-pods, by --server URL and --token-file FILE"
+    )]
+    NoEnforcers,
 }
 
 fn told(problems: &[String]) -> String {
@@ -171,6 +177,22 @@ impl Source {
                 Err(_) => Err(Error::Late { after: timeout, problems: watching.handle().snapshot().problems }),
             },
         }
+    }
+
+    /// Has one connection tried from inside of a real pod.
+    pub(super) async fn probe(&self, wish: &ProbeWish, timeout: Duration) -> Result<ProbeReport, Error> {
+        let Self::Remote(server) = self else { return Err(Error::NoEnforcers) };
+        let body = serde_json::to_vec(wish).expect("strings are valid JSON");
+        let asked = request::ask(server, Method::POST, "/api/v1/probes", Some(body));
+        let late = |_| request::Error::Late { url: server.url.clone(), after: timeout };
+        Ok(tokio::time::timeout(timeout, asked).await.map_err(late)??)
+    }
+
+    /// Whether one may be tried from inside of the pods of a namespace. Where that cannot be told: no.
+    pub(super) async fn may_probe_in(&self, namespace: &str) -> bool {
+        let Self::Remote(server) = self else { return false };
+        let rights: Result<Rights, _> = request::ask(server, Method::GET, "/api/v1/rights", None).await;
+        rights.is_ok_and(|rights| rights.probes_in_pods.contains(namespace))
     }
 
     /// Deploys probes in place of pods.

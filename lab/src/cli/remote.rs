@@ -66,7 +66,9 @@ pub(super) enum Error {
 pub(super) enum ConnectError {
     #[error("no answer from {url}: {source}; does `signalbox lab`, or `signalbox serve`, still run?")]
     Away { url: String, source: io::Error },
-    #[error("{url} cannot be believed: {source}; name its authority with --server-ca")]
+    #[error(
+        "{url} does not prove to be the server: {source}; name a file with --server-ca whose authority has signed for the host that is asked"
+    )]
     Tls { url: String, source: io::Error },
     #[error(
         "no connection to port {port} of {pod} through the cluster's API: {why}; this needs `create pods/portforward`"

@@ -32,7 +32,7 @@ pub(super) enum Error {
         "{url} answered what this version does not understand: {source}; are server and command of the same version?"
     )]
     Answer { url: String, source: serde_json::Error },
-    #[error("{url}: no round of probes within {} s; give it more with --timeout", after.as_secs())]
+    #[error("{url}: no answer of the probes within {} s; give it more with --timeout", after.as_secs())]
     Late { url: String, after: Duration },
 }
 

@@ -22,6 +22,7 @@ Examples:
   signalbox serve --kubeconfig prod.yaml --context eu   another one
   signalbox serve --listen 127.0.0.1:0                  on any free port
   signalbox serve --listen 0.0.0.0:8443 --streams 0.0.0.0:9443 --users    in a cluster, as `signalbox install` starts it
+  signalbox serve --streams 0.0.0.0:9443 --allow-real-pods    on loopback, with the nodes' enforcers, which may try things from inside of pods
   signalbox serve --probe-image registry.example/signalbox/probe:0.1.0    where stand-ins get their image from
 
 Probes start from pods with the label signalbox.dev/probe. Then, in another terminal:
@@ -61,6 +62,10 @@ pub(super) struct Args {
     /// Where the nodes' enforcers and hosts outside the cluster open their streams, with TLS [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     streams: Option<SocketAddr>,
+    /// Have the nodes' enforcers try connections from inside of real pods, for who may `create` `probes.signalbox.dev` in the pod's namespace;
+    /// with --streams, and enforcers that were started with --allow-probes-in-pods
+    #[arg(long)]
+    allow_real_pods: bool,
     /// The namespace that the server runs in, where it keeps its certificates; with --streams
     #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     namespace: String,
@@ -110,6 +115,16 @@ enum Error {
     Token { path: PathBuf, source: std::io::Error },
     #[error("--token-file {}: a token has at least 16 characters and no spaces", .0.display())]
     WeakToken(PathBuf),
+    #[error(
+        "--allow-real-pods: what is tried from inside of pods is tried by the nodes' enforcers, and this server takes no streams of any; add \
+         --streams ADDRESS:PORT, and start the enforcers with --server and --allow-probes-in-pods"
+    )]
+    NoEnforcers,
+    #[error(
+        "--allow-real-pods: with --users it is written down who had what tried, and no audit log is kept; name a file, or - for standard \
+         output, with --audit-log"
+    )]
+    NoAudit,
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -138,6 +153,7 @@ async fn serve(args: &Args) -> Result<(), Error> {
     if !args.listen.ip().is_loopback() && !args.allow_remote && !args.access.users {
         return Err(Error::Remote(args.listen));
     }
+    may_use_real_pods(args)?;
     let mut asked = Asked::listen().map_err(Error::Signals)?;
     let begin = Instant::now();
     let token = token(args)?;
@@ -167,6 +183,16 @@ async fn serve(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
+/// What the switch needs besides itself. Without --users it is the token's owner who asks, and what they ask for is in the server's own log where
+/// no audit log is kept.
+fn may_use_real_pods(args: &Args) -> Result<(), Error> {
+    match (args.allow_real_pods, args.streams) {
+        (true, None) => Err(Error::NoEnforcers),
+        (true, Some(_)) if args.access.users && args.access.audit_log.is_none() => Err(Error::NoAudit),
+        (true, Some(_)) | (false, _) => Ok(()),
+    }
+}
+
 async fn connect(args: &Args) -> Result<Cluster, Error> {
     let cluster = cluster::connect(&args.cluster).await?;
     let lacking = cluster::lacking(&cluster.client, NEEDED).await;
@@ -193,6 +219,7 @@ fn config(args: &Args, cluster: &Cluster, token: String) -> Result<signalbox_ser
     let mut config = signalbox_server::Config {
         hosts: hosts.collect(),
         streams,
+        allow_real_pods: args.allow_real_pods,
         allow_remote: args.allow_remote,
         listen: args.listen,
         token,
@@ -279,5 +306,33 @@ async fn end(server: Server, shutdown: &CancellationToken, asked: &mut Asked) {
     tokio::select! {
         () = server.stopped() => {}
         () = asked.received() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn real_pods_need_enforcers_and_with_users_an_audit_log() {
+        let check = |flags: &[&str], missing: Option<&str>| {
+            let line = Line::try_parse_from([&["serve"], flags].concat()).unwrap();
+            let told = may_use_real_pods(&line.args).err().map(|error| error.to_string());
+            assert_eq!(told.is_some(), missing.is_some(), "{flags:?}: {told:?}");
+            assert!(missing.is_none_or(|missing| told.is_some_and(|told| told.contains(missing))), "{flags:?}");
+        };
+        check(&[], None);
+        check(&["--allow-real-pods"], Some("--streams"));
+        check(&["--allow-real-pods", "--streams", "127.0.0.1:0"], None);
+        check(&["--allow-real-pods", "--streams", "127.0.0.1:0", "--users"], Some("--audit-log"));
+        check(&["--allow-real-pods", "--streams", "127.0.0.1:0", "--users", "--audit-log", "-"], None);
     }
 }

@@ -1,5 +1,6 @@
 //! `signalbox why`: one connection of a live cluster: what the policies say, what a probe sees, what the kernel decided, since when.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 use signalbox_analysis::Exit;
 use signalbox_analysis::streams::{Paint, Progress, Streams};
-use signalbox_api::cell::{Agreement, Cell, Evidence};
+use signalbox_api::cell::{Agreement, Cell, Evidence, KernelFact, Outcome, ProbeFact};
 use signalbox_api::flow::Decision;
-use signalbox_api::rest::StandInWish;
+use signalbox_api::rest::{ProbeGoal, ProbeReport, ProbeWish, StandInWish};
 use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
 
 use super::client::{self, Source};
@@ -24,6 +25,7 @@ Examples:
   signalbox why web db:5432/TCP -n shop                   both in one namespace
   signalbox why frontend/web 198.51.100.20:3306           to an address outside
   signalbox why frontend/web backend/dbsvc:9000 --stand-in    try it, too, where web runs no probe
+  signalbox why frontend/web backend/dbsvc:9000 --in-pod      try it from inside of web itself, through its node's enforcer
   kubectl signalbox why frontend/web backend/dbsvc:9000 -o json | jq .live
 
 FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands) or an address. The port is the pod's own, after a
@@ -48,6 +50,10 @@ pub(super) struct Args {
     /// Where the pod runs no probe, deploy one with its workload's labels for a moment
     #[arg(long)]
     stand_in: bool,
+    /// Where the pod runs no probe, try it from inside of the pod's own network namespace, through its node's enforcer: where the server was started
+    /// with --allow-real-pods, and you may `create` `probes.signalbox.dev` in the pod's namespace
+    #[arg(long, conflicts_with_all = ["stand_in", "no_probe"])]
+    in_pod: bool,
     #[command(flatten)]
     stand_in_args: standin::Args,
     /// Say what the policies say, and try nothing
@@ -85,6 +91,8 @@ struct Live {
     notes: Vec<String>,
     /// The matrix's cell; null where there is none.
     cell: Option<Cell>,
+    /// What was tried from inside of the pod; null where nothing was.
+    in_pod: Option<ProbeReport>,
     enforcement: Enforcement,
 }
 
@@ -139,7 +147,7 @@ fn why(args: &Args) -> Result<Exit, Error> {
     };
     match args.output {
         Format::Json => println!("{}", serde_json::json!({"spec": spec, "live": live})),
-        Format::Table => print(&live),
+        Format::Table => print(&live, &spec),
     }
     Ok(exit)
 }
@@ -205,17 +213,59 @@ async fn look(args: &Args, spec: &Value) -> Live {
 }
 
 async fn look_there(args: &Args, spec: &Value, source: &Source) -> Live {
-    let mut snapshot = match source.round(args.timeout).await {
-        Ok(snapshot) => snapshot,
-        Err(error) => return Live { notes: vec![format!("not tried: {error}")], ..Live::default() },
+    let mut live = match source.round(args.timeout).await {
+        Ok(snapshot) => look_at(args, spec, source, snapshot).await,
+        Err(error) => Live { notes: vec![format!("no round of probes: {error}")], ..Live::default() },
     };
+    if !args.in_pod {
+        return live;
+    }
+    if live.tried_from.as_deref() == spec["from"].as_str() {
+        live.notes.push("the pod runs a probe of its own, which was asked".to_owned());
+        return live;
+    }
+    let tried = match wish(spec) {
+        Some(wish) => source.probe(&wish, args.timeout).await.map_err(|error| error.to_string()),
+        None => Err("it takes a pod to start from, and a pod or an address to go to".to_owned()),
+    };
+    match tried {
+        Ok(report) => live.in_pod = Some(report),
+        Err(why) => live.notes.push(format!("not tried from inside of the pod: {why}")),
+    }
+    live
+}
+
+/// The same connection, as a server is asked to try it from inside of the pod; `None` where it starts or ends at something else.
+fn wish(spec: &Value) -> Option<ProbeWish> {
+    let (from, to) = (spec["from"].as_str()?, spec["to"].as_str()?);
+    // Not a block of addresses, which has a slash as well.
+    let is_pod = |end: &str| {
+        end.split_once('/').is_some_and(|(at, name)| !at.is_empty() && !at.contains(['.', ':']) && !name.is_empty())
+    };
+    let host = match to.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => is_pod(to).then(|| format!("pod:{to}"))?,
+    };
+    let port = u16::try_from(spec["port"].as_u64()?).ok()?;
+    let protocol = serde_json::from_value(spec["protocol"].clone()).ok()?;
+    is_pod(from).then(|| ProbeWish { from: from.to_owned(), to: ProbeGoal { host, port, protocol }, timeout_ms: None })
+}
+
+async fn look_at(args: &Args, spec: &Value, source: &Source, mut snapshot: Snapshot) -> Live {
     let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
     let mut live = Live { enforcement: snapshot.enforcement, ..Live::default() };
     let Some(from) = end(&snapshot, &text("from")).cloned() else {
         live.notes.push(format!("{} is not in the matrix", text("from")));
         return live;
     };
-    let mut origin = vantage(&snapshot, &from, &mut live.notes);
+    let mut origin = vantage(&snapshot, &from);
+    if !from.vantage && !args.in_pod {
+        let inside = match source.may_probe_in(from.namespace.as_deref().unwrap_or_default()).await {
+            true => ", --in-pod tries it from inside of the pod itself",
+            false => "",
+        };
+        live.notes.push(format!("no probe runs in {}: --stand-in deploys one with its labels{inside}", from.name));
+    }
     let mut run = None;
     if args.stand_in && origin.as_ref().is_none_or(|origin| !origin.vantage) {
         let name = from.workload.rsplit('/').next().unwrap_or_default();
@@ -280,11 +330,10 @@ fn end<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Endpoint> {
 }
 
 /// Where a probe for it starts: the pod itself, or what stands in for its workload already.
-fn vantage(snapshot: &Snapshot, from: &Endpoint, notes: &mut Vec<String>) -> Option<Endpoint> {
+fn vantage(snapshot: &Snapshot, from: &Endpoint) -> Option<Endpoint> {
     if from.vantage {
         return Some(from.clone());
     }
-    notes.push(format!("no probe runs in {}: --stand-in deploys one with its labels", from.name));
     let stand_in = format!("{} (stand-in)", from.workload);
     snapshot.endpoints.iter().find(|endpoint| endpoint.vantage && endpoint.workload == stand_in).cloned()
 }
@@ -299,37 +348,41 @@ fn cell(snapshot: &Snapshot, from: &Endpoint, to: &str, spec: &Value) -> Option<
     snapshot.cells.iter().find(is_it).cloned()
 }
 
-fn print(live: &Live) {
+fn print(live: &Live, spec: &Value) {
     anstream::println!();
     let line = |name: &str, text: String| anstream::println!("{:10}{text}", name.bold());
-    match live.cell.as_ref().and_then(|cell| cell.probe.as_ref()) {
+    let probe = live.cell.as_ref().and_then(|cell| cell.probe.as_ref());
+    if let Some(report) = &live.in_pod {
+        line("in pod", seen(&report.probe, &format!(" from inside the network namespace of {}", report.from)));
+    }
+    match probe {
         Some(probe) => {
-            let how = match probe.evidence {
-                Evidence::Answer => "by the peer's answer",
-                Evidence::KernelEvent => "by the kernel's event for this packet",
-                Evidence::Timeout => "no answer in time, weaker evidence",
-            };
-            let latency = probe.latency_us.map_or(String::new(), |us| format!(", {us} us"));
-            let detail = probe.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
             let from = live.tried_from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
-            line("probe", format!("{}{from} ({how}{latency}){detail}", probe.outcome.to_string().bold()));
+            line("probe", seen(probe, &from));
         }
+        None if live.in_pod.is_some() => {}
         None => line("probe", "nothing was tried".yellow().to_string()),
     }
-    match live.cell.as_ref().and_then(|cell| cell.kernel.as_ref()) {
-        Some(kernel) => {
-            let word = match kernel.decision {
-                Decision::Allowed => "allowed",
-                Decision::Denied => "denied",
-            };
-            let by = kernel.rule.as_ref().map_or(String::new(), |rule| format!(" by {rule}"));
-            line("kernel", format!("{}{by}, generation {}", word.bold(), kernel.generation));
-        }
+    let kernel = live.cell.as_ref().and_then(|cell| cell.kernel.as_ref());
+    let inside = live.in_pod.iter().flat_map(|report| &report.kernels);
+    for fact in inside.clone() {
+        let node = fact.nodes.first().map_or("", |node| node.node.as_str());
+        line("kernel", format!("{} on {node}, of what was tried in the pod", judged(fact)));
+    }
+    match kernel {
+        Some(kernel) => line("kernel", judged(kernel)),
+        None if inside.count() > 0 => {}
         None => line("kernel", kernel_is_silent(live.enforcement).to_owned()),
     }
     if let Some(cell) = &live.cell {
         line("since", ago(cell.since_ms));
-        let (word, style) = match cell.agreement {
+    }
+    let agreement = match &live.in_pod {
+        Some(report) => Some(compare(spec, report.probe.outcome)),
+        None => live.cell.as_ref().map(|cell| cell.agreement),
+    };
+    if let Some(agreement) = agreement {
+        let (word, style) = match agreement {
             Agreement::Agree => ("all that is known says the same", owo_colors::Style::new().green()),
             Agreement::Disagree => ("what is known contradicts itself", owo_colors::Style::new().red()),
             Agreement::Unsettled => ("too little is known to compare", owo_colors::Style::new().yellow()),
@@ -339,6 +392,44 @@ fn print(live: &Live) {
     for note in &live.notes {
         line("note", note.clone());
     }
+}
+
+/// Whether what was tried is as the policies say.
+fn compare(spec: &Value, outcome: Outcome) -> Agreement {
+    let verdicts: BTreeSet<&str> =
+        spec["answers"].as_array().into_iter().flatten().filter_map(|answer| answer["verdict"].as_str()).collect();
+    let said = match verdicts.into_iter().collect::<Vec<_>>().as_slice() {
+        ["allowed"] => Some(Decision::Allowed),
+        ["denied"] => Some(Decision::Denied),
+        _ => None,
+    };
+    match (said, outcome.decision()) {
+        (Some(said), Some(seen)) if said == seen => Agreement::Agree,
+        (Some(_), Some(_)) => Agreement::Disagree,
+        (None, _) | (_, None) => Agreement::Unsettled,
+    }
+}
+
+/// What a probe saw, and how that is known.
+fn seen(probe: &ProbeFact, from: &str) -> String {
+    let how = match probe.evidence {
+        Evidence::Answer => "by the peer's answer",
+        Evidence::KernelEvent => "by the kernel's event for this packet",
+        Evidence::Timeout => "no answer in time, weaker evidence",
+    };
+    let latency = probe.latency_us.map_or(String::new(), |us| format!(", {us} us"));
+    let detail = probe.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
+    format!("{}{from} ({how}{latency}){detail}", probe.outcome.to_string().bold())
+}
+
+/// What a kernel decided, and by what.
+fn judged(kernel: &KernelFact) -> String {
+    let word = match kernel.decision {
+        Decision::Allowed => "allowed",
+        Decision::Denied => "denied",
+    };
+    let by = kernel.rule.as_ref().map_or(String::new(), |rule| format!(" by {rule}"));
+    format!("{}{by}, generation {}", word.bold(), kernel.generation)
 }
 
 fn kernel_is_silent(enforcement: Enforcement) -> &'static str {
@@ -386,5 +477,48 @@ mod tests {
         ] {
             assert_eq!(full(end, &line.args), expected, "{end}");
         }
+    }
+
+    #[test]
+    fn what_was_tried_is_held_against_the_policies() {
+        let spec = |verdicts: &[&str]| {
+            let answers: Vec<Value> = verdicts.iter().map(|verdict| serde_json::json!({"verdict": verdict})).collect();
+            serde_json::json!({"answers": answers})
+        };
+        for (verdicts, outcome, expected) in [
+            (&["allowed"][..], Outcome::Open, Agreement::Agree),
+            (&["allowed"], Outcome::Refused, Agreement::Agree),
+            (&["allowed"], Outcome::Dropped, Agreement::Disagree),
+            (&["denied"], Outcome::Dropped, Agreement::Agree),
+            (&["denied", "denied"], Outcome::Open, Agreement::Disagree),
+            (&["allowed", "denied"], Outcome::Open, Agreement::Unsettled),
+            (&["unknown"], Outcome::Open, Agreement::Unsettled),
+            (&["allowed"], Outcome::ProbeBroken, Agreement::Unsettled),
+            (&["denied"], Outcome::DnsFailed, Agreement::Unsettled),
+            (&[], Outcome::Open, Agreement::Unsettled),
+        ] {
+            assert_eq!(compare(&spec(verdicts), outcome), expected, "{verdicts:?} {outcome}");
+        }
+    }
+
+    #[test]
+    fn what_explain_names_is_what_the_server_is_asked_to_try() {
+        let spec = |from: &str, to: &str| serde_json::json!({"from": from, "to": to, "port": 9000, "protocol": "UDP"});
+        for (from, to, host) in [
+            ("a/x", "b/y", Some("pod:b/y")),
+            ("a/x", "198.51.100.20", Some("198.51.100.20")),
+            ("a/x", "fd00::1", Some("fd00::1")),
+            ("a/x", "198.51.100.0/24", None),
+            ("198.51.100.20", "b/y", None),
+            ("a/x", "node", None),
+        ] {
+            let wish = wish(&spec(from, to));
+            assert_eq!(wish.as_ref().map(|wish| wish.to.host.as_str()), host, "{from} {to}");
+            let Some(wish) = wish else { continue };
+            assert_eq!((wish.to.port, wish.to.protocol), (9000, signalbox_api::flow::Protocol::Udp));
+        }
+        let line = |flags: &[&str]| Line::try_parse_from([&["why", "a/x", "b/y:1"], flags].concat());
+        assert!(line(&["--in-pod"]).is_ok());
+        assert!(line(&["--in-pod", "--stand-in"]).is_err() && line(&["--in-pod", "--no-probe"]).is_err());
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn daemon_set(options: &Options) -> Value {
         Enforcement::Audit => arguments.push("--audit".to_owned()),
         Enforcement::Standard | Enforcement::None => {}
     }
+    arguments.extend(options.allow_real_pods.then(|| "--allow-probes-in-pods".to_owned()));
     let from_pod = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     // Without a server that answers there it enforces all the same.
     let server = format!("https://{}.{}.svc:{}", names::SERVICE, options.namespace, names::STREAMS_PORT);

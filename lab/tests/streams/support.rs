@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+pub const TOKEN: &str = "0123456789abcdef";
 pub const NAMESPACE: &str = "signalbox-system";
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -109,15 +110,20 @@ impl Cluster {
     }
 
     pub async fn serve(&self) -> Running {
+        self.serve_with(|_| {}).await
+    }
+
+    pub async fn serve_with(&self, adapt: impl FnOnce(&mut Config)) -> Running {
         let shutdown = CancellationToken::new();
-        let config = Config {
+        let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
-            token: "0123456789abcdef".to_owned(),
+            token: TOKEN.to_owned(),
             interval: Duration::from_millis(200),
             first_round_wait: Duration::from_millis(200),
             streams: Some(StreamsConfig::new(self.streams, NAMESPACE)),
             ..Config::default()
         };
+        adapt(&mut config);
         let server = start(config, self.client.clone(), None, shutdown.clone()).await.expect("the server");
         Running { server, shutdown }
     }

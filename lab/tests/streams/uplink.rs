@@ -44,7 +44,8 @@ impl Node {
             };
             async move { Ok(vec![count]) }.boxed()
         };
-        let feed = Feed { events: events.subscribe(), status: status.subscribe(), counts: Arc::new(counts) };
+        let counts = Arc::new(counts);
+        let feed = Feed { events: events.subscribe(), status: status.subscribe(), counts, inside: None };
         let shutdown = CancellationToken::new();
         let config = uplink::Config { node: name.to_owned(), door, enforces_on: false };
         let (report, ended) = uplink::start(config, feed, cluster.client.clone(), shutdown.clone());

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use signalbox_api::cell::Outcome;
 use signalbox_api::rest::ChangeAction;
 use signalbox_api::session::Via;
 
@@ -57,7 +58,7 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
-    /// `NetworkPolicy`, or `Round` for a round of probes.
+    /// `NetworkPolicy`, `StandIns`, `Round` for a round of probes, or `Probe` for one from inside of the pod that is named.
     pub kind: &'static str,
     /// Absent for a round.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,10 +101,17 @@ pub struct Entry {
     pub verb: &'static str,
     /// What.
     pub object: Object,
+    /// Where a probe goes: `HOST:PORT/PROTOCOL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// Judged only.
     pub dry_run: bool,
-    /// Who allowed or refused: `SubjectAccessReview`, `--allow-apply`, `token`, or `Kubernetes API`.
+    /// Who allowed or refused: `SubjectAccessReview`, `--allow-apply`, `--allow-real-pods`, `token`, `view`, `limit`, `enforcer`, or
+    /// `Kubernetes API`.
     pub by: &'static str,
+    /// What a probe saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// What came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<ChangeAction>,
@@ -208,8 +216,10 @@ mod tests {
             user: User { name: Some("ann".to_owned()), groups: Vec::new(), via: None, address: "::1".to_owned() },
             verb: "patch",
             object: Object { kind: "NetworkPolicy", namespace: Some("a".to_owned()), name: Some("b".to_owned()) },
+            to: None,
             dry_run: false,
             by: "SubjectAccessReview",
+            outcome: None,
             action: None,
             before: None,
             after: Some("7".to_owned()),

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use signalbox_api::cell::{Cell, CellKey, KernelFact, NearestMiss, ProbeFact, SideFact, SpecFact};
 use signalbox_api::flow::{PolicyRef, RuleRef};
 use signalbox_api::kernel::{EnforcerStatus, NodeLink, VerdictCount};
+use signalbox_api::rest::ProbeReport;
 use signalbox_api::state::{
     DnsFact, Endpoint, Enforcement, Event, FlowPulse, LessonStep, NamespaceInfo, PolicyInfo, RoundInfo, Snapshot,
 };
@@ -119,6 +120,17 @@ pub fn counts(all: Vec<VerdictCount>, view: &View, seen: &[Endpoint]) -> Vec<Ver
         None => end.parse::<IpAddr>().is_ok_and(|address| addresses.contains(&address)),
     };
     all.into_iter().filter(|count| theirs(&count.source) && theirs(&count.destination)).collect()
+}
+
+/// What a probe that somebody had tried from inside of a pod of theirs saw. Where its packets went and who answered is what the pod itself could
+/// tell them; whose policies decided is not.
+pub fn probe_report(report: ProbeReport, view: &View) -> ProbeReport {
+    if view.is_everything() {
+        return report;
+    }
+    let ProbeReport { from, node, to, remote, probe, kernels, elapsed_us } = report;
+    let kernels = kernels.into_iter().map(|fact| kernel_fact(fact, view)).collect();
+    ProbeReport { from, node, to, remote, probe: probe_fact(probe, view), kernels, elapsed_us }
 }
 
 fn namespaces(all: &[NamespaceInfo], view: &View) -> Vec<NamespaceInfo> {

@@ -183,7 +183,25 @@ impl Keeper {
                 policies.entry(namespace).or_default().insert(verb);
             }
         }
-        Ok(Rights { changes: true, rounds, policies })
+        Ok(Rights { changes: true, rounds, policies, ..Rights::default() })
+    }
+
+    /// In which of these namespaces somebody may have probes started inside of pods.
+    ///
+    /// # Errors
+    /// Where nobody can tell.
+    pub async fn probes_in_pods(&self, person: &Person, namespaces: &[String]) -> Result<BTreeSet<String>, NoReview> {
+        let everywhere =
+            Wish::Resource { verb: "create", group: "signalbox.dev", resource: "probes", namespace: None, name: None };
+        if self.may(person, &everywhere).await? {
+            return Ok(namespaces.iter().cloned().collect());
+        }
+        let asked = namespaces.iter().cloned().map(|namespace| async move {
+            let may = self.may(person, &Wish::probe(&namespace)).await?;
+            Ok::<_, NoReview>(may.then_some(namespace))
+        });
+        let found: Vec<Option<String>> = stream::iter(asked).buffer_unordered(AT_A_TIME).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Takes one of a user's places for an event stream; `None` where all are taken.

@@ -91,6 +91,12 @@ impl Wish {
         Self::Resource { verb: "create", group: "batch", resource: "jobs", namespace, name: None }
     }
 
+    /// To have a connection tried from inside of a namespace's pods. No API serves such objects, either.
+    pub fn probe(namespace: &str) -> Self {
+        let namespace = Some(namespace.to_owned());
+        Self::Resource { verb: "create", group: "signalbox.dev", resource: "probes", namespace, name: None }
+    }
+
     /// To have a round of probes run. No API serves such objects; a role can name them all the same.
     pub const fn round() -> Self {
         Self::Resource { verb: "create", group: "signalbox.dev", resource: "rounds", namespace: None, name: None }
@@ -151,6 +157,7 @@ mod tests {
                 "patch networkpolicies.networking.k8s.io b in the namespace a",
             ),
             (Wish::round(), "create rounds.signalbox.dev"),
+            (Wish::probe("a"), "create probes.signalbox.dev in the namespace a"),
             (Wish::Path("/metrics"), "get /metrics"),
         ] {
             assert_eq!(wish.to_string(), words);

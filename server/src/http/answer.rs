@@ -63,6 +63,9 @@ pub enum Refusal {
     /// The API server could not be asked.
     #[error("the Kubernetes API did not answer: {0}")]
     ClusterAway(String),
+    /// No probe could be started inside of a pod.
+    #[error("nothing was tried: {0}")]
+    NotTried(String),
     /// The kernel's counts could not be read.
     #[error("the kernel's counts cannot be read: {0}")]
     Kernel(String),
@@ -82,7 +85,9 @@ impl Refusal {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy(_) | Self::Unjudged(_) | Self::NoAudit(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Unjudged(_) | Self::NoAudit(_) | Self::NotTried(_) | Self::Ending => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Cluster { status, .. } => {
                 // A refusal of the server's own credentials is not one of the client's.
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -171,6 +176,7 @@ impl IntoResponse for Refusal {
             | Self::Unjudged(_)
             | Self::NoAudit(_)
             | Self::Busy(_)
+            | Self::NotTried(_)
             | Self::ClusterAway(_)
             | Self::Kernel(_)
             | Self::Ending => Vec::new(),

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 
+use signalbox_api::cell::Outcome;
 use signalbox_api::rest::PolicyChange;
 use signalbox_api::session::PolicyVerb;
 
@@ -34,6 +35,15 @@ pub enum Deed {
         /// As [`signalbox_api::rest::StandInWish::run`].
         run: String,
     },
+    /// A connection is tried from inside of a real pod. It changes nothing in the cluster, and speaks in the pod's name.
+    Probe {
+        /// The pod's namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// Where to.
+        to: String,
+    },
 }
 
 /// A policy that is changed.
@@ -48,18 +58,27 @@ pub struct Subject {
 }
 
 /// What came of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Done {
     /// As it is answered; absent for what is no policy.
     pub change: Option<PolicyChange>,
     /// `metadata.resourceVersion` before.
     pub before: Option<String>,
+    /// What a probe saw.
+    pub outcome: Option<Outcome>,
 }
 
 const REVIEW: &str = "SubjectAccessReview";
 const OWN_TOKEN: &str = "token";
 const SWITCH: &str = "--allow-apply";
-const API: &str = "Kubernetes API";
+const REAL_PODS: &str = "--allow-real-pods";
+const ENFORCER: &str = "enforcer";
+/// The Kubernetes API refuses.
+pub const API: &str = "Kubernetes API";
+/// What somebody may not see, or is not as it has to be.
+pub const VIEW: &str = "view";
+/// There are too many already.
+pub const LIMIT: &str = "limit";
 
 /// Asks whether someone may. What they may not is in the audit log afterwards.
 ///
@@ -71,10 +90,15 @@ pub async fn judge(app: &App, caller: &Caller, deed: &Deed) -> Result<(), Refusa
         Err(refused) => refused,
     };
     let (by, refusal) = refused;
+    Err(refuse(app, caller, deed, by, refusal).await)
+}
+
+/// Writes down that something is not done, and gives back why.
+pub async fn refuse(app: &App, caller: &Caller, deed: &Deed, by: &'static str, refusal: Refusal) -> Refusal {
     let reason = Some(refusal.to_string());
     // It is refused, whether or not that can be written down; what cannot is in the server's own log.
     let _logged = app.audit.write(Entry { by, reason, ..entry(caller, deed, Stage::Refused) }).await;
-    Err(refusal)
+    refusal
 }
 
 /// Does what was judged, with a line before and after. Goes on where the asker goes away meanwhile.
@@ -90,13 +114,14 @@ where
         let first = audit.write(entry(&caller, &deed, Stage::Allowed)).await;
         first.map_err(|error| Refusal::NoAudit(error.to_string()))?;
         let (entry, result) = match work.await {
-            Ok(Done { change, before }) => {
+            Ok(Done { change, before, outcome }) => {
                 let action = change.as_ref().map(|change| change.action);
                 let after = change.as_ref().and_then(|change| change.resource_version.clone());
-                (Entry { action, before, after, ..entry(&caller, &deed, Stage::Done) }, Ok(change))
+                (Entry { action, before, after, outcome, ..entry(&caller, &deed, Stage::Done) }, Ok(change))
             }
             Err(refusal) => {
-                let (by, reason) = (API, Some(refusal.to_string()));
+                let by = if matches!(deed, Deed::Probe { .. }) { ENFORCER } else { API };
+                let reason = Some(refusal.to_string());
                 (Entry { by, reason, ..entry(&caller, &deed, Stage::Failed) }, Err(refusal))
             }
         };
@@ -108,8 +133,13 @@ where
 }
 
 async fn verdict(app: &App, caller: &Caller, deed: &Deed) -> Result<(), (&'static str, Refusal)> {
+    let is_probe = matches!(deed, Deed::Probe { .. });
+    if is_probe && !app.probes.are_allowed() {
+        let why = "this server tries nothing from inside of real pods unless it is started with --allow-real-pods";
+        return Err((REAL_PODS, Refusal::Forbidden(why.to_owned())));
+    }
     let (Some(keeper), Who::User(person, _)) = (&app.keeper, &caller.who) else { return Ok(()) };
-    if !keeper.config().allow_apply {
+    if !is_probe && !keeper.config().allow_apply {
         let why = "this server only shows: it takes no changes unless it is started with --allow-apply";
         return Err((SWITCH, Refusal::Forbidden(why.to_owned())));
     }
@@ -144,6 +174,7 @@ async fn verdict(app: &App, caller: &Caller, deed: &Deed) -> Result<(), (&'stati
         Deed::Round => need(Wish::round()).await,
         // They are Jobs: who may not make one by hand makes none through the server.
         Deed::StandIns { namespace, .. } => need(Wish::make_jobs(namespace)).await,
+        Deed::Probe { namespace, .. } => need(Wish::probe(namespace)).await,
     }
 }
 
@@ -165,6 +196,13 @@ fn entry(caller: &Caller, deed: &Deed, stage: Stage) -> Entry {
         Deed::StandIns { verb, namespace, run } => {
             (*verb, Object { kind: "StandIns", namespace: Some(namespace.clone()), name: Some(run.clone()) }, false)
         }
+        Deed::Probe { namespace, pod, .. } => {
+            ("create", Object { kind: "Probe", namespace: Some(namespace.clone()), name: Some(pod.clone()) }, false)
+        }
+    };
+    let to = match deed {
+        Deed::Probe { to, .. } => Some(to.clone()),
+        Deed::Apply(_) | Deed::Replace(_) | Deed::Delete(_) | Deed::Round | Deed::StandIns { .. } => None,
     };
     let by = match caller.who {
         Who::Anyone => OWN_TOKEN,
@@ -177,8 +215,10 @@ fn entry(caller: &Caller, deed: &Deed, stage: Stage) -> Entry {
         user: caller.user(),
         verb,
         object,
+        to,
         dry_run,
         by,
+        outcome: None,
         action: None,
         before: None,
         after: None,

@@ -161,7 +161,8 @@ async fn delete_now(client: &kube::Client, subject: &Subject) -> Result<Done, Re
         resource_version: None,
         dry_run: *dry_run,
     };
-    Ok(Done { change: Some(change), before: before.and_then(|before| before.metadata.resource_version) })
+    let before = before.and_then(|before| before.metadata.resource_version);
+    Ok(Done { change: Some(change), before, outcome: None })
 }
 
 /// The policies of a namespace.
@@ -261,5 +262,6 @@ fn changed(subject: &Subject, before: Option<&DynamicObject>, after: &DynamicObj
         resource_version,
         dry_run: *dry_run,
     };
-    Done { change: Some(change), before: before.and_then(|before| before.metadata.resource_version.clone()) }
+    let before = before.and_then(|before| before.metadata.resource_version.clone());
+    Done { change: Some(change), before, outcome: None }
 }

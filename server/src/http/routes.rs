@@ -5,7 +5,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
-use super::{App, MAX_BODY, answer, events, lesson, metrics, page, policies, security, session, standins, state};
+use super::{
+    App, MAX_BODY, answer, events, lesson, metrics, page, policies, probes, security, session, standins, state,
+};
 
 /// What a path needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ const fn route(method: &'static str, path: &'static str, need: Need, handler: fn
 }
 
 /// Every one of them but the page itself.
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: [Route; 21] = [
     route("GET", "/api/v1/session", Need::Nothing, || get(session::session)),
     route("GET", "/api/v1/openapi.json", Need::Nothing, || get(state::openapi)),
     route("GET", "/healthz", Need::Nothing, || get(state::healthz)),
@@ -56,6 +58,7 @@ pub const ROUTES: [Route; 20] = [
     route("POST", "/api/v1/stand-ins", Need::Change, || post(standins::deploy)),
     route("PUT", "/api/v1/stand-ins/{run}", Need::Change, || put(standins::renew)),
     route("DELETE", "/api/v1/stand-ins/{run}", Need::Change, || delete(standins::end)),
+    route("POST", "/api/v1/probes", Need::Change, || post(probes::probe)),
     route("GET", "/metrics", Need::Metrics, || get(metrics::metrics)),
 ];
 

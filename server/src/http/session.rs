@@ -36,11 +36,19 @@ pub async fn rights(State(app): State<App>, Extension(caller): Extension<Caller>
     let namespaces: Vec<String> =
         app.namespaces().into_iter().filter(|namespace| caller.view.namespace(namespace)).collect();
     match (&app.keeper, &caller.who) {
-        (Some(keeper), Who::User(person, _)) => Ok(Json(keeper.rights(person, &namespaces).await?)),
+        (Some(keeper), Who::User(person, _)) => {
+            let mut rights = keeper.rights(person, &namespaces).await?;
+            if app.probes.are_allowed() {
+                rights.probes_in_pods = keeper.probes_in_pods(person, &namespaces).await?;
+            }
+            Ok(Json(rights))
+        }
         (_, Who::Anyone) | (None, _) => {
             let all = || PolicyVerb::ALL.into_iter().filter(|_| caller.writable).collect();
+            let may_probe = caller.writable && app.probes.are_allowed();
+            let probes_in_pods = namespaces.iter().filter(|_| may_probe).cloned().collect();
             let policies: BTreeMap<_, _> = namespaces.into_iter().map(|namespace| (namespace, all())).collect();
-            Ok(Json(Rights { changes: caller.writable, rounds: caller.writable, policies }))
+            Ok(Json(Rights { changes: caller.writable, rounds: caller.writable, policies, probes_in_pods }))
         }
     }
 }

@@ -61,7 +61,7 @@ pub async fn end(
     Ok(StatusCode::NO_CONTENT)
 }
 
-const NOTHING: Done = Done { change: None, before: None };
+const NOTHING: Done = Done { change: None, before: None, outcome: None };
 
 /// Judges in each namespace that the run is in. Whoever may not is not told whether there is such a run.
 async fn may(app: &App, caller: &Caller, verb: &'static str, run: &str) -> Result<Deed, Refusal> {

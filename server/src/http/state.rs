@@ -31,7 +31,7 @@ pub async fn round(State(app): State<App>, Extension(caller): Extension<Caller>)
             () = shutdown.cancelled() => return Err(Refusal::Ending),
             answer = answer => answer.map_err(|_closed| Refusal::Ending)?,
         }
-        Ok(Done { change: None, before: None })
+        Ok(Done::default())
     };
     changes::carry_out(&app, &caller, Deed::Round, work).await?;
     let Snapshot { round, cells, endpoints, dns, .. } = app.picture(&caller);

@@ -21,6 +21,10 @@ use super::parse::Run;
 use super::rounds::{Catch, Cause, Pending, Schedule, Scope};
 use super::unprobed::Unprobed;
 
+/// Why a UDP probe that nobody answered says nothing.
+pub const MERE_SILENCE: &str =
+    "no answer, and whoever listens there need not answer a probe: over UDP, silence says nothing";
+
 /// How long after its own time-out an agent's answer is waited for.
 const AGENT_SLACK_MS: u64 = 1_500;
 
@@ -748,8 +752,7 @@ impl Core {
             return;
         }
         if is_mere_silence(&fact, flight, target) {
-            let detail = "no answer, and whoever listens there need not answer a probe: over UDP, silence says nothing";
-            let detail = Some(detail.to_owned());
+            let detail = Some(MERE_SILENCE.to_owned());
             self.finish(id, ProbeFact { outcome: Outcome::ProbeBroken, detail, ..fact }, now);
             return;
         }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use signalbox_api::kernel::{EnforcerStatus, FlowEvent, VerdictCount};
 use signalbox_api::probe::{Request, Response};
 use signalbox_api::stream::{Order, Role};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Orders that a stream may lag behind.
 const ORDERS: usize = 256;
 /// Answers of a probe agent that whoever asked may lag behind.
 const LINES: usize = 1_024;
+/// Verdicts that whoever waits for some may lag behind.
+const FLOWS: usize = 4_096;
 /// How long a node may take for its counts.
 const COUNTS_WAIT: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,7 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Registry {
     news: mpsc::Sender<News>,
+    flows: broadcast::Sender<FlowEvent>,
     streams: Mutex<BTreeMap<Who, Stream>>,
     /// How many verdicts of each node's enforcer have come or were left out, and when its process began.
     positions: Mutex<BTreeMap<String, (u64, u64)>>,
@@ -131,7 +134,8 @@ impl Drop for Remote {
 impl Registry {
     /// No stream yet. `news`: who listens.
     pub fn new(news: mpsc::Sender<News>) -> Self {
-        Self { news, streams: Mutex::default(), positions: Mutex::default(), next: AtomicU64::new(1) }
+        let flows = broadcast::channel(FLOWS).0;
+        Self { news, flows, streams: Mutex::default(), positions: Mutex::default(), next: AtomicU64::new(1) }
     }
 
     /// A stream speaks for somebody from now on, in the place of one before.
@@ -164,6 +168,14 @@ impl Registry {
 
     /// Passes on what a node's enforcer says. `false`: the server ends.
     pub async fn tell(&self, node: &str, epoch: u64, said: Said) -> bool {
+        if let Said::Flows(events, _) = &said
+            && self.flows.receiver_count() > 0
+        {
+            for event in events {
+                // Whoever listened may have gone meanwhile.
+                let _nobody = self.flows.send(event.clone());
+            }
+        }
         self.news.send(News { node: node.to_owned(), epoch, said }).await.is_ok()
     }
 
@@ -199,6 +211,11 @@ impl Registry {
             // Whoever does not keep up sees the end of its channel, and starts again.
             stream.sessions.remove(&session);
         }
+    }
+
+    /// All nodes' verdicts from now on.
+    pub fn flows(&self) -> broadcast::Receiver<FlowEvent> {
+        self.flows.subscribe()
     }
 
     /// Whether somebody is connected.

@@ -75,6 +75,7 @@ pub fn config(folder: &Path) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         access: Access::Kubernetes(kubernetes),
         audit: AuditLog::File(folder.join("audit.log")),
+        allow_real_pods: true,
         ..Config::default()
     }
 }
@@ -248,7 +249,7 @@ async fn fill(client: &kube::Client) {
         let address = format!("10.244.0.{at}");
         let pod = json!({
             "metadata": {"name": format!("{word}-pod"), "labels": labels},
-            "spec": {"containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 8080}]}]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 8080}]}]},
             "status": {
                 "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
                 "conditions": [{"type": "Ready", "status": "True"}],

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod limits;
 mod login;
+mod probes;
 mod proxy;
 mod routes;
 mod stream;

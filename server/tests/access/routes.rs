@@ -7,6 +7,7 @@ use signalbox_server::http::routes::{Need, ROUTES, Route};
 use crate::bench::{ANN, BOB, Bench, EVE, ROOT, WRONG, policy, told_of_backend};
 
 const JSON: &str = "content-type: application/json\r\n";
+const PROBE: &str = r#"{"from": "backend/hush-pod", "to": {"host": "198.51.100.20", "port": 3306}}"#;
 const STAND_IN: &str = r#"{"run": "hush", "namespace": "backend", "labels": {"app": "x"}}"#;
 
 /// A request for each path. One without has no test, and that fails.
@@ -34,6 +35,7 @@ fn sample(route: &Route) -> (String, String) {
         ("PUT", "/api/v1/policies/{namespace}/{name}") => (hush, policy("backend", "hush-policy")),
         ("DELETE", "/api/v1/policies/{namespace}/{name}") => (hush, none),
         ("POST", "/api/v1/lesson/steps/{number}") => ("/api/v1/lesson/steps/0".to_owned(), none),
+        ("POST", "/api/v1/probes") => ("/api/v1/probes".to_owned(), PROBE.to_owned()),
         ("POST", "/api/v1/stand-ins") => ("/api/v1/stand-ins".to_owned(), STAND_IN.to_owned()),
         ("PUT" | "DELETE", "/api/v1/stand-ins/{run}") => ("/api/v1/stand-ins/hush".to_owned(), none),
         (method, path) => panic!("{method} {path} has no test: what does it tell one who sees one namespace?"),

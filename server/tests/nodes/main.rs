@@ -2,5 +2,6 @@
 
 mod certificates;
 mod frames;
+mod probes;
 mod support;
 mod who;

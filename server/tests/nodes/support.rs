@@ -27,6 +27,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
+/// The server's own.
+pub const TOKEN: &str = "0123456789abcdef";
 pub const NAMESPACE: &str = "signalbox-system";
 pub const ENFORCER: &str = "system:serviceaccount:signalbox-system:signalbox-enforcer";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,9 +79,13 @@ impl Cluster {
     }
 
     pub async fn serve(&self, streams: StreamsConfig) -> Server {
+        self.serve_with(streams, |_| {}).await
+    }
+
+    pub async fn serve_with(&self, streams: StreamsConfig, adapt: impl FnOnce(&mut Config)) -> Server {
         let listen = ([127, 0, 0, 1], 0).into();
-        let config =
-            Config { listen, token: "0123456789abcdef".to_owned(), streams: Some(streams), ..Config::default() };
+        let mut config = Config { listen, token: TOKEN.to_owned(), streams: Some(streams), ..Config::default() };
+        adapt(&mut config);
         start(config, self.client.clone(), None, self.shutdown.clone()).await.expect("the server")
     }
 
