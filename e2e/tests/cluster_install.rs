@@ -5,11 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use signalbox_api::cell::Outcome;
 use signalbox_api::state::Enforcement;
 use signalbox_e2e::cluster::dashboard::{self, Dashboard};
 use signalbox_e2e::cluster::outside::Outside;
-use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson};
+use signalbox_e2e::cluster::{Cluster, Cni, NODES, VERSION, lesson};
 use signalbox_e2e::lab::binary;
 use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
@@ -30,7 +31,7 @@ fn a_cluster_from_install_to_uninstall_on_a_bridge() -> Result<()> {
 fn walk(cni: Cni) -> Result<()> {
     let cluster = Cluster::start(cni)?;
     let before = objects(&cluster)?;
-    install(&cluster, &["--allow-apply"])?;
+    install(&cluster, &["--allow-apply", "--allow-real-pods"])?;
     cluster.apply(OUTSIDE)?;
     let outside = Outside::start(&cluster)?;
     lesson::deploy(&cluster)?;
@@ -52,6 +53,7 @@ fn walk(cni: Cni) -> Result<()> {
         );
     }
     why(&dashboard, &admin)?;
+    inside_of_a_pod(&cluster, &dashboard, &admin)?;
     others_see_their_namespaces(&dashboard)?;
     conformance(&dashboard, &admin)?;
     drop(users);
@@ -97,6 +99,35 @@ fn why(dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
     ensure!(live.pointer("/cell/kernel/decision") == Some(&"denied".into()), "{live:#}");
     ensure!(ran.status == Some(1), "{ran:#?}");
     Ok(())
+}
+
+/// A pod that carries no probe, tried from its own network namespace.
+fn inside_of_a_pod(cluster: &Cluster, dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
+    let pod = |name: &str| {
+        let container = json!({
+            "name": "it", "image": format!("signalbox/probe:{VERSION}"), "imagePullPolicy": "IfNotPresent",
+            "args": ["serve", "--name", name, "--port", "TCP/9000"], "ports": [{"containerPort": 9000}],
+        });
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [pod("real"), pod("other")]});
+    cluster.apply(&list.to_string())?;
+    let ready = ["-n", "default", "wait", "--for=condition=Ready", "--timeout=30s", "pod/real", "pod/other"];
+    cluster.kubectl(&ready)?;
+    for (to, outcome, kernel) in
+        [("default/other:9000", "open", "allowed"), ("backend/dbsvc:9000", "dropped", "denied")]
+    {
+        let ran = dashboard.command(admin, &["why", "default/real", to, "--in-pod", "--output=json"])?;
+        let tried = dashboard::live(&ran)?["in_pod"].take();
+        let kernels = tried["kernels"].as_array().cloned().unwrap_or_default();
+        let is_so = tried["probe"]["outcome"] == outcome && kernels.iter().any(|one| one["decision"] == kernel);
+        ensure!(is_so && tried["from"] == "default/real", "{to}: {tried:#}\n{}", ran.stderr);
+    }
+    let audit = cluster.kubectl(&["-n", "signalbox-system", "logs", "deployment/signalbox-server"])?;
+    let of_real = audit.lines().filter(|line| line.contains("default:on-call") && line.contains("real")).count();
+    ensure!(of_real >= 2, "the audit log does not have both:\n{audit}");
+    cluster.kubectl(&["-n", "default", "delete", "pod", "real", "other"]).map(drop)
 }
 
 /// What NetworkPolicy means: each set of policies with the whole table of nine pods, by probes from all of them.

@@ -106,6 +106,8 @@ pub fn on_a_cluster(filters: &[String]) -> Result<()> {
                 "cluster",
                 "--test",
                 "cluster_install",
+                "--test",
+                "cluster_faults",
                 "--",
             ])
             .arg("--test-threads=1")

@@ -122,9 +122,13 @@ impl<'a> Dashboard<'a> {
         Ok(Joined { process: join.stdin(Stdio::null()).spawn()?, _token: token })
     }
 
-    /// A request from a node. `head` is for `curl`.
+    /// A request from the first node. `head` is for `curl`.
     pub fn ask(&self, path: &str, head: &[&str]) -> Result<Answer> {
-        let mut curl = self.cluster.command("node1", "curl");
+        self.ask_from(NODES[0], path, head)
+    }
+
+    fn ask_from(&self, node: &str, path: &str, head: &[&str]) -> Result<Answer> {
+        let mut curl = self.cluster.command(node, "curl");
         curl.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"]);
         curl.arg("--cacert").arg(self.authority.path());
         curl.arg("--connect-to").arg(format!("{NAME}:443:{}:443", self.address));
@@ -135,8 +139,13 @@ impl<'a> Dashboard<'a> {
 
     /// The picture that a user gets.
     pub fn state(&self, user: &User) -> Result<Snapshot> {
+        self.state_from(NODES[0], user)
+    }
+
+    /// The same, asked for from another node.
+    pub fn state_from(&self, node: &str, user: &User) -> Result<Snapshot> {
         let bearer = format!("Authorization: Bearer {}", user.token);
-        let answer = self.ask("/api/v1/state", &["--header", &bearer])?;
+        let answer = self.ask_from(node, "/api/v1/state", &["--header", &bearer])?;
         ensure!(answer.status == 200, "{}: {}", answer.status, answer.body);
         Ok(serde_json::from_str(&answer.body)?)
     }

@@ -173,7 +173,8 @@ fn goal(to: &str) -> String {
     }
 }
 
-fn node_ports(cluster: &Cluster) -> Result<Vec<(String, u64)>> {
+/// The node port of each workload's Service.
+pub fn node_ports(cluster: &Cluster) -> Result<Vec<(String, u64)>> {
     let mut ports = Vec::new();
     for (namespace, name) in WORKLOADS {
         let printed = cluster.kubectl(&["-n", namespace, "get", "service", name, "-o", "json"])?;
@@ -199,6 +200,7 @@ pub fn check(cluster: &Cluster, outside: &Outside, pods: &[Pod], step: &Step) ->
     Ok(last)
 }
 
-fn is_open(step: &Step, tried: &Tried) -> bool {
+/// Whether the lesson has it open after a step.
+pub fn is_open(step: &Step, tried: &Tried) -> bool {
     step.open.iter().any(|(from, to)| *from == tried.cell.0 && *to == tried.cell.1)
 }

@@ -1,0 +1,174 @@
+//! What fails around Signalbox on a real Kubernetes, and what must not come of it: another answer.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use signalbox_e2e::cluster::dashboard::{Dashboard, User};
+use signalbox_e2e::cluster::lesson::{self, Pod};
+use signalbox_e2e::cluster::outside::Outside;
+use signalbox_e2e::cluster::{Cluster, Cni, NODES};
+use signalbox_e2e::lab::binary;
+use signalbox_e2e::lesson::STEPS;
+use signalbox_e2e::shell;
+
+const OUTSIDE: &str = include_str!("../../assets/lab/2-outside.yaml");
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(60);
+/// How long after a restart `kubectl exec` may be refused.
+const BACK: Duration = Duration::from_secs(40);
+
+#[test]
+fn what_fails_around_it_changes_no_answer() -> Result<()> {
+    let cluster = Cluster::start(Cni::Ptp)?;
+    let manifests = shell::run(Command::new(binary()?).args(["install", "--allow-apply"]), None)?.ok()?;
+    cluster.apply(&manifests)?;
+    cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer")?;
+    // Nobody joins as the users here.
+    cluster.apply(&OUTSIDE.replace("vantage: true", "vantage: false"))?;
+    let outside = Outside::start(&cluster)?;
+    lesson::deploy(&cluster)?;
+    let pods = lesson::pods(&cluster)?;
+    let dashboard = Dashboard::find(&cluster)?;
+    let admin = dashboard.user("on-call", "cluster-admin", None)?;
+    for step in STEPS {
+        lesson::check(&cluster, &outside, &pods, step)?;
+    }
+    let ground = Ground { cluster: &cluster, outside: &outside, pods: &pods, dashboard: &dashboard, admin: &admin };
+    ground.same("before anything fails")?;
+    ground.the_server_is_killed()?;
+    ground.enforcers_are_replaced_under_traffic()?;
+    for (name, node) in [("kubelet", "node1"), ("kubelet", "node2"), ("containerd", "node1"), ("containerd", "node2")] {
+        kill(&cluster, node, name)?;
+        ground.same(&format!("after {name} of {node} was killed"))?;
+    }
+    ground.a_node_is_cut_off()?;
+    ground.the_api_server_is_away()
+}
+
+struct Ground<'a> {
+    cluster: &'a Cluster,
+    outside: &'a Outside,
+    pods: &'a [Pod],
+    dashboard: &'a Dashboard<'a>,
+    admin: &'a User,
+}
+
+impl Ground<'_> {
+    /// All connections are as the lesson's last step has them, and policies, probes and kernels agree.
+    fn same(&self, when: &str) -> Result<()> {
+        let step = &STEPS[4];
+        self.cluster.wait(BACK, when, || {
+            let tried = match lesson::round(self.cluster, self.outside, self.pods) {
+                Ok(tried) => tried,
+                Err(error) => return Ok(Err(format!("nothing can be tried: {error:#}"))),
+            };
+            // What could be tried must be right at once.
+            let wrong: Vec<_> = tried.iter().filter(|one| one.open != lesson::is_open(step, one)).collect();
+            ensure!(wrong.is_empty(), "{when}: {wrong:#?}");
+            Ok(Ok(()))
+        })?;
+        self.dashboard.agrees(self.admin, step).with_context(|| when.to_owned())?;
+        eprintln!("{when}: the same answers");
+        Ok(())
+    }
+
+    fn the_server_is_killed(&self) -> Result<()> {
+        let ours = "app.kubernetes.io/component=server";
+        let delete = ["-n", "signalbox-system", "delete", "pod", "-l", ours, "--grace-period=0", "--force"];
+        self.cluster.kubectl(&delete)?;
+        self.cluster.rolled_out("signalbox-system", "deployment/signalbox-server")?;
+        self.same("after the server was killed in the middle of a round")
+    }
+
+    fn enforcers_are_replaced_under_traffic(&self) -> Result<()> {
+        let done = AtomicBool::new(false);
+        let rounds = std::thread::scope(|scope| {
+            let trying = scope.spawn(|| {
+                let mut rounds = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let tried = lesson::round(self.cluster, self.outside, self.pods)?;
+                    let wrong: Vec<_> =
+                        tried.iter().filter(|one| one.open != lesson::is_open(&STEPS[4], one)).collect();
+                    ensure!(wrong.is_empty(), "while the enforcers were replaced: {wrong:#?}");
+                    rounds += 1;
+                }
+                Ok(rounds)
+            });
+            let words = ["-n", "signalbox-system", "rollout", "restart", "daemonset/signalbox-enforcer"];
+            let replaced = self
+                .cluster
+                .kubectl(&words)
+                .and_then(|_| self.cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer"));
+            done.store(true, Ordering::Relaxed);
+            replaced?;
+            trying.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })?;
+        ensure!(rounds >= 3, "only {rounds} rounds while the enforcers were replaced");
+        self.same(&format!("after the enforcers were replaced, {rounds} rounds long"))
+    }
+
+    /// The one that the server does not run on.
+    fn a_node_is_cut_off(&self) -> Result<()> {
+        let ours = "app.kubernetes.io/component=server";
+        let path = "jsonpath={.items[0].spec.nodeName}";
+        let home = self.cluster.kubectl(&["-n", "signalbox-system", "get", "pods", "-l", ours, "-o", path])?;
+        let node = NODES.into_iter().find(|node| *node != home).context("no other node")?;
+        let link = |state: &str| {
+            let port = format!("p-{node}");
+            shell::run(self.cluster.command("control", "ip").args(["link", "set", &port, state]), None)?.ok()
+        };
+        link("down")?;
+        let told = self.cluster.wait(Duration::from_secs(60), &format!("{node} is shown as lost"), || {
+            // Asked over the other node, which may be the one that requests go out from.
+            let state = match self.dashboard.state_from(&home, self.admin) {
+                Ok(state) => state,
+                Err(error) => return Ok(Err(format!("{error:#}"))),
+            };
+            let it = state.enforcers.iter().find(|one| one.node == node);
+            let lost =
+                it.is_some_and(|one| !one.enforcing && one.link.as_ref().is_some_and(|link| link.lost.is_some()));
+            Ok(if lost { Ok(()) } else { Err(format!("{it:#?}")) })
+        });
+        link("up")?;
+        told?;
+        self.same(&format!("after {node} was cut off and came back"))
+    }
+
+    /// Nothing can be asked of the cluster meanwhile: what users reach is tried.
+    fn the_api_server_is_away(&self) -> Result<()> {
+        let node_ports = lesson::node_ports(self.cluster)?;
+        signal(self.cluster, "control", "STOP", "kube-apiserver")?;
+        let begin = Instant::now();
+        let mut wrong = Vec::new();
+        let mut tried = 0;
+        while begin.elapsed() < AWAY {
+            for (workload, port) in &node_ports {
+                for node in NODES {
+                    let address = format!("172.30.0.1{}:{port}", node.trim_start_matches("node"));
+                    let ran = self.outside.connect(&address);
+                    let is_open = ran.as_ref().is_ok_and(|ran| ran.status == Some(0));
+                    if is_open != (workload == "frontend/web") {
+                        wrong.push(format!("{workload} at {address}: {ran:?}"));
+                    }
+                    tried += 1;
+                }
+            }
+        }
+        signal(self.cluster, "control", "CONT", "kube-apiserver")?;
+        ensure!(wrong.is_empty() && tried > 20, "of {tried}, while the API server was away: {wrong:#?}");
+        self.same(&format!("after the API server was away for {AWAY:?}, {tried} connections long"))
+    }
+}
+
+/// Whoever supervises it on the node starts it again.
+fn kill(cluster: &Cluster, node: &str, name: &str) -> Result<()> {
+    signal(cluster, node, "KILL", name)
+}
+
+/// Only the processes of that machine are there to be found.
+fn signal(cluster: &Cluster, machine: &str, signal: &str, name: &str) -> Result<()> {
+    let mut pkill = cluster.command(machine, "pkill");
+    shell::run(pkill.args(["--signal", signal, "--exact", name]), None)?.ok().map(drop)
+}
