@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use signalbox_analysis::Exit;
 use signalbox_analysis::streams::{Paint, Progress, Streams};
-use signalbox_api::cell::{Agreement, Cell, Evidence};
+use signalbox_api::cell::{Agreement, Cell, Evidence, KernelFact};
 use signalbox_api::flow::Decision;
 use signalbox_api::rest::StandInWish;
 use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
@@ -26,7 +26,7 @@ Examples:
   signalbox why frontend/web backend/dbsvc:9000 --stand-in    try it, too, where web runs no probe
   kubectl signalbox why frontend/web backend/dbsvc:9000 -o json | jq .live
 
-FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands) or an address. The port is the pod's own, after a
+FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands), an address, or outside/HOST. The port is the pod's own, after a
 Service's translation.
 
 Exit status: 0 if the policies allow the connection, 1 if they deny it or that is unknown, 2 if something could not be read or found.";
@@ -252,12 +252,11 @@ async fn look_there(args: &Args, spec: &Value, source: &Source) -> Live {
     let to = end(&snapshot, &to).map(|endpoint| endpoint.id.clone());
     live.cell = to.and_then(|to| cell(&snapshot, &origin, &to, spec));
     if origin.vantage {
-        live.tried_from = Some(format!("{}/{}", origin.namespace.clone().unwrap_or_default(), origin.name));
+        live.tried_from = Some(called(&origin));
     }
     if live.cell.is_none() {
         let port = format!("{}/{}", spec["port"], text("protocol"));
-        live.notes
-            .push(format!("the matrix has no cell for it: {} declares no port {port}, or is left out", text("to")));
+        live.notes.push(format!("the matrix has no cell for it: {}", missing(&snapshot, &text("to"), &port)));
     }
     live.enforcement = snapshot.enforcement;
     if let Some(run) = run
@@ -277,6 +276,34 @@ fn end<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Endpoint> {
         (EndpointKind::Pod | EndpointKind::Service, _) => false,
     };
     snapshot.endpoints.iter().find(is_it)
+}
+
+/// A pod as `namespace/name`, a host outside as `outside/name`.
+fn called(endpoint: &Endpoint) -> String {
+    match &endpoint.namespace {
+        Some(namespace) => format!("{namespace}/{}", endpoint.name),
+        None => endpoint.workload.clone(),
+    }
+}
+
+/// Why the matrix has no cell to this end at this port.
+fn missing(snapshot: &Snapshot, to: &str, port: &str) -> String {
+    if let Some(endpoint) = end(snapshot, to) {
+        let declared = endpoint.ports.iter().any(|own| format!("{}/{}", own.port, own.protocol) == port);
+        let why = if declared { "is left out, although it declares" } else { "declares no" };
+        return format!("{to} {why} port {port}");
+    }
+    let Some((namespace, _)) = to.split_once('/') else {
+        return format!("no ExternalHost has the address {to}");
+    };
+    let sees_all = snapshot.viewer.as_ref().is_none_or(|viewer| viewer.all_namespaces);
+    let is_in =
+        |endpoint: &Endpoint| endpoint.kind == EndpointKind::Pod && endpoint.namespace.as_deref() == Some(namespace);
+    match (snapshot.endpoints.iter().any(is_in), sees_all) {
+        (true, _) => format!("{to} is not in it"),
+        (false, true) => format!("it has no pod of the namespace {namespace}, which is left out of it"),
+        (false, false) => format!("no pod of the namespace {namespace} is in it, or none that you may see"),
+    }
 }
 
 /// Where a probe for it starts: the pod itself, or what stands in for its workload already.
@@ -318,12 +345,8 @@ fn print(live: &Live) {
     }
     match live.cell.as_ref().and_then(|cell| cell.kernel.as_ref()) {
         Some(kernel) => {
-            let word = match kernel.decision {
-                Decision::Allowed => "allowed",
-                Decision::Denied => "denied",
-            };
-            let by = kernel.rule.as_ref().map_or(String::new(), |rule| format!(" by {rule}"));
-            line("kernel", format!("{}{by}, generation {}", word.bold(), kernel.generation));
+            let (word, rest) = decided(kernel);
+            line("kernel", format!("{}{rest}", word.bold()));
         }
         None => line("kernel", kernel_is_silent(live.enforcement).to_owned()),
     }
@@ -339,6 +362,24 @@ fn print(live: &Live) {
     for note in &live.notes {
         line("note", note.clone());
     }
+}
+
+/// What the kernel decided, in a word; and where, by what, and how the policies stood.
+fn decided(kernel: &KernelFact) -> (&'static str, String) {
+    let word = match kernel.decision {
+        Decision::Allowed => "allowed",
+        Decision::Denied => "denied",
+    };
+    let mut rest = kernel.direction.map_or(String::new(), |direction| format!(" on the {direction} side"));
+    if let Some(rule) = &kernel.rule {
+        rest.push_str(&format!(" by {rule}"));
+    }
+    if !kernel.isolated_by.is_empty() && kernel.rule.is_none() {
+        let names: Vec<String> = kernel.isolated_by.iter().map(ToString::to_string).collect();
+        rest.push_str(&format!(", isolated by {}", names.join(", ")));
+    }
+    rest.push_str(&format!(", generation {}", kernel.generation));
+    (word, rest)
 }
 
 fn kernel_is_silent(enforcement: Enforcement) -> &'static str {
@@ -386,5 +427,56 @@ mod tests {
         ] {
             assert_eq!(full(end, &line.args), expected, "{end}");
         }
+    }
+
+    fn kernel(value: serde_json::Value) -> KernelFact {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// It was "denied, generation 13", with neither side nor policy.
+    #[test]
+    fn what_the_kernel_decided_is_told_with_side_and_policies() {
+        let policy = serde_json::json!({"kind": "NetworkPolicy", "namespace": "shop", "name": "api"});
+        let denied = kernel(serde_json::json!({
+            "decision": "denied", "direction": "ingress", "isolated_by": [policy], "generation": 13, "at_ms": 1,
+        }));
+        assert_eq!(
+            decided(&denied),
+            ("denied", " on the ingress side, isolated by shop/api, generation 13".to_owned())
+        );
+        let bare = kernel(serde_json::json!({"decision": "denied", "generation": 2, "at_ms": 1}));
+        assert_eq!(decided(&bare), ("denied", ", generation 2".to_owned()));
+    }
+
+    fn endpoint(id: &str, port: u16) -> serde_json::Value {
+        let (kind, path) = id.split_once(':').unwrap();
+        let namespace = path.split_once('/').map(|(namespace, _)| namespace);
+        let name = path.rsplit('/').next().unwrap();
+        let workload = if namespace.is_some() { path.to_owned() } else { format!("outside/{name}") };
+        serde_json::json!({
+            "id": id, "kind": kind, "namespace": namespace, "name": name, "workload": workload, "addresses": ["192.0.2.7"],
+            "labels": {}, "ports": [{"port": port, "protocol": "TCP"}], "ready": true, "vantage": true,
+        })
+    }
+
+    /// The note said "declares no port 53/UDP, or is left out" of a pod that declares it, and `open from /users`.
+    #[test]
+    fn a_cell_that_is_not_there_is_told_by_its_cause() {
+        let endpoints = ["pod:shop/web", "outside:users"].map(|id| serde_json::from_value(endpoint(id, 80)).unwrap());
+        let mut snapshot = Snapshot { endpoints: endpoints.into(), ..Snapshot::default() };
+        for (to, port, expected) in [
+            ("kube-system/coredns-1", "53/UDP", "it has no pod of the namespace kube-system, which is left out of it"),
+            ("shop/web", "8080/TCP", "shop/web declares no port 8080/TCP"),
+            ("shop/web", "80/TCP", "shop/web is left out, although it declares port 80/TCP"),
+            ("shop/gone", "80/TCP", "shop/gone is not in it"),
+            ("192.0.2.9", "80/TCP", "no ExternalHost has the address 192.0.2.9"),
+        ] {
+            assert_eq!(missing(&snapshot, to, port), expected);
+        }
+        assert_eq!(snapshot.endpoints.iter().map(called).collect::<Vec<_>>(), ["shop/web", "outside/users"]);
+        let viewer = serde_json::json!({"name": "ann", "via": "token", "all_namespaces": false});
+        snapshot.viewer = serde_json::from_value(viewer).ok();
+        assert!(snapshot.viewer.is_some());
+        assert!(missing(&snapshot, "data/db", "80/TCP").contains("or none that you may see"));
     }
 }
