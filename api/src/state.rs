@@ -191,7 +191,7 @@ pub struct Snapshot {
     /// Whether anybody enforces the policies.
     #[serde(default)]
     pub enforcement: Enforcement,
-    /// The lesson's steps.
+    /// The lesson's steps; none where the cluster that it is about is not there.
     pub lesson: Vec<LessonStep>,
     /// What is wrong with the server's own sight: watch lost, API server away.
     pub problems: Vec<String>,

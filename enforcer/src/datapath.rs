@@ -595,10 +595,24 @@ impl Datapath {
                 .push("the kernel's table of pods in audit is full: what they would deny is not told".to_owned());
         }
         missing.pods = self.maps.pods.update_fitting(&plan.before.pods)?;
+        let mut roomless: Vec<_> = self
+            .interfaces
+            .iter()
+            .filter(|(_, interface)| missing.pods.contains(interface))
+            .map(|(pod, _)| pod)
+            .collect();
+        roomless.sort();
+        // The kernel takes such a pod for one that nobody knows yet.
+        self.problems.extend(roomless.into_iter().map(|pod| {
+            format!(
+                "{}/{}: the kernel's table of pods of this node is full, so that no policy is enforced on it (it is open; shut in strict mode): \
+                 raise --pods",
+                pod.namespace, pod.name
+            )
+        }));
         for (what, is_full) in [
             ("addresses of pods", !missing.addresses.is_empty()),
             ("address blocks of rules", !missing.blocks.is_empty()),
-            ("pods of this node", !missing.pods.is_empty()),
         ] {
             if is_full {
                 self.problems.push(format!("the kernel's table of {what} is full: raise its limit"));

@@ -294,6 +294,31 @@ fn policies_that_do_not_fit_deny_and_say_so() {
     assert!(lab.a.reaches(POD_B, 9000));
 }
 
+/// Nothing raised the limit that the status said to raise, and it named no pod.
+#[test]
+fn a_pod_that_finds_no_room_is_named_with_what_becomes_of_it() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _servers = [&lab.a, &lab.b].map(|space: &Space| Echo::new(space, 9000));
+    let shut = [policy("one/shut", &["Ingress"], json!({})), policy("two/shut", &["Ingress"], json!({}))];
+    let limits = signalbox_enforcer::Limits { pods: 1, ..Default::default() };
+    let mut gate = Gate::with(&lab, AttachPreference::Auto, limits);
+    let applied = gate.policies(&shut);
+    let named =
+        |pod: &str| applied.problems.iter().any(|problem| problem.starts_with(pod) && problem.contains("--pods"));
+    // One of the two has the room. The other is open: what is said of it has to be so.
+    for (pod, is_open) in [("one/a: ", lab.b.reaches(POD_A, 9000)), ("two/b: ", lab.a.reaches(POD_B, 9000))] {
+        assert_eq!(named(pod), is_open, "{pod}{applied:?}");
+    }
+    assert_eq!(applied.problems.len(), 1, "{applied:?}");
+    drop(gate);
+    let mut gate = Gate::with(&lab, AttachPreference::Auto, signalbox_enforcer::Limits { pods: 2, ..limits });
+    assert_eq!(gate.policies(&shut).problems, [] as [String; 0]);
+    assert!(!lab.b.reaches(POD_A, 9000) && !lab.a.reaches(POD_B, 9000));
+}
+
 /// More connections than the table of flows has room for: the least recently used are forgotten, and judged again.
 #[test]
 fn a_full_table_of_flows_cuts_nothing_and_opens_nothing() {

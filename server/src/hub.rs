@@ -107,6 +107,11 @@ impl Hub {
         self.seq.subscribe()
     }
 
+    /// Whether the cluster is the lesson's.
+    pub fn has_lesson(&self) -> bool {
+        !self.lock().picture.lesson.is_empty()
+    }
+
     /// Numbers for `/metrics`.
     pub fn counts(&self) -> Counts {
         self.lock().counts.clone()

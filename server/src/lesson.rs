@@ -7,9 +7,11 @@ use serde_json::Value;
 use signalbox_api::state::LessonStep;
 use signalbox_policy::parse_documents;
 
-use crate::cluster::objects::{Kind, Objects};
+use crate::cluster::objects::{Kind, ObjectKey, Objects};
 
 const TEXTS: &str = include_str!("../../assets/lessons/one/lesson.json");
+/// The cluster that it is about, without the policies.
+const CLUSTER: &str = include_str!("../../assets/lessons/one/0-cluster.yaml");
 const MANIFESTS: [(&str, &str); 4] = [
     ("1-zero-trust.yaml", include_str!("../../assets/lessons/one/1-zero-trust.yaml")),
     ("2-web.yaml", include_str!("../../assets/lessons/one/2-web.yaml")),
@@ -21,6 +23,8 @@ const MANIFESTS: [(&str, &str); 4] = [
 #[derive(Debug)]
 pub struct Lesson {
     steps: Vec<Step>,
+    /// Without these it is about another cluster.
+    needs: Vec<(Kind, ObjectKey)>,
 }
 
 /// One step.
@@ -69,7 +73,18 @@ impl Lesson {
             });
             Step { title: text.title, text: text.text, yaml, policies: policies.collect() }
         });
-        Self { steps: steps.collect() }
+        // Pods come and go; these stay while they do.
+        let needs = parse_documents(CLUSTER, "0-cluster.yaml").into_iter().filter_map(|document| {
+            let manifest = document.expect("the lesson's manifests are checked by a test");
+            let field = |path: &str| manifest.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let kind = match manifest["kind"].as_str() {
+                Some("Namespace") => Kind::Namespace,
+                Some("Service") => Kind::Service,
+                Some(_) | None => return None,
+            };
+            Some((kind, ObjectKey { namespace: field("/metadata/namespace"), name: field("/metadata/name") }))
+        });
+        Self { steps: steps.collect(), needs: needs.collect() }
     }
 
     /// All steps, step 0 first.
@@ -82,8 +97,11 @@ impl Lesson {
         self.steps.iter().flat_map(|step| &step.policies).map(|policy| policy.namespace.clone()).collect()
     }
 
-    /// The steps as browsers see them.
+    /// The steps as browsers see them; none where the cluster that the lesson is about is not there.
     pub fn steps(&self, objects: &Objects) -> Vec<LessonStep> {
+        if !self.needs.iter().all(|(kind, key)| objects.get(*kind, &key.namespace, &key.name).is_some()) {
+            return Vec::new();
+        }
         let is_applied = |wanted: &Wanted| {
             let live = objects.get(Kind::NetworkPolicy, &wanted.namespace, &wanted.name);
             live.is_some_and(|live| same_spec(&live.value, &wanted.manifest))
@@ -140,10 +158,34 @@ mod tests {
         }
     }
 
+    fn put_cluster(lesson: &Lesson, objects: &mut Objects) {
+        for (kind, key) in &lesson.needs {
+            objects.apply(Change::Applied(*kind, Object { key: key.clone(), version: 1, value: Value::Null }));
+        }
+    }
+
+    /// The page of a lab without the lesson's cluster showed the lesson's bar, with "0 Wide open, in force" and "all cells are open".
+    #[test]
+    fn without_the_lessons_cluster_there_is_no_lesson() {
+        let lesson = Lesson::one();
+        assert_eq!(lesson.needs.len(), 5, "two namespaces and three Services: {:?}", lesson.needs);
+        let mut objects = Objects::default();
+        assert_eq!(lesson.steps(&objects), []);
+        put_cluster(&lesson, &mut objects);
+        assert_eq!(lesson.steps(&objects).len(), 5);
+        for (kind, key) in &lesson.needs {
+            let object = Object { key: key.clone(), version: 1, value: Value::Null };
+            objects.apply(Change::Deleted(*kind, object.clone()));
+            assert_eq!(lesson.steps(&objects), [], "without {key:?}");
+            objects.apply(Change::Applied(*kind, object));
+        }
+    }
+
     #[test]
     fn a_step_is_applied_as_long_as_its_policies_say_what_it_wants() {
         let lesson = Lesson::one();
         let mut objects = Objects::default();
+        put_cluster(&lesson, &mut objects);
         let applied = |objects: &Objects| lesson.steps(objects).iter().map(|step| step.applied).collect::<Vec<_>>();
         assert_eq!(applied(&objects), [true, false, false, false, false]);
         let put = |objects: &mut Objects, wanted: &Wanted, change: fn(&mut Value)| {

@@ -36,6 +36,7 @@ impl PodRuntime for Empty {
 struct Bench {
     server: Server,
     api: ApiServer,
+    client: kube::Client,
     shutdown: CancellationToken,
     _state: tempfile::TempDir,
 }
@@ -58,8 +59,19 @@ impl Bench {
             namespaces.create(&PostParams::default(), &namespace).await.expect("it is created");
         }
         let config = Config { listen: loopback, token: TOKEN.to_owned(), ..Config::default() };
-        let server = start(config, client, None, shutdown.clone()).await.expect("the server");
-        Self { server, api, shutdown, _state: state }
+        let server = start(config, client.clone(), None, shutdown.clone()).await.expect("the server");
+        Self { server, api, client, shutdown, _state: state }
+    }
+
+    /// What the lesson's cluster has besides its namespaces, as far as the server asks for it.
+    async fn put_services(&self) {
+        for (namespace, name) in [("frontend", "web"), ("backend", "dbsvc"), ("backend", "extsvc")] {
+            let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(self.client.clone(), namespace);
+            let service =
+                json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 9000}]}});
+            let service = serde_json::from_value(service).expect("a Service");
+            services.create(&PostParams::default(), &service).await.expect("it is created");
+        }
     }
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -216,8 +228,27 @@ async fn names_that_are_none_never_reach_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_not_the_lessons_has_no_lesson() {
+    let bench = Bench::start().await;
+    bench.change("POST", "/api/v1/policies", POLICY).await;
+    let snapshot = bench.until("the policy", |snapshot| snapshot.policies.len() == 1).await;
+    assert_eq!(snapshot.lesson, [], "namespaces of these names are not the lesson's cluster");
+    for (method, path) in [("GET", "/api/v1/lesson"), ("POST", "/api/v1/lesson/steps/1?only_lesson=false")] {
+        let (status, answer) = bench.ask(method, path, "").await;
+        let error: ApiError = serde_json::from_value(answer).expect("an error");
+        assert!(status == 404 && error.message.contains("no lesson here"), "{method} {path}: {status} {error:?}");
+    }
+    let (_, snapshot) = bench.ask("GET", "/api/v1/state", "").await;
+    assert_eq!(snapshot["policies"].as_array().map(Vec::len), Some(1), "nothing was applied or deleted");
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn the_lessons_steps_go_forth_and_back() {
     let bench = Bench::start().await;
+    bench.put_services().await;
+    bench.until("the lesson", |snapshot| !snapshot.lesson.is_empty()).await;
+    assert_eq!(bench.ask("GET", "/api/v1/lesson", "").await.1.as_array().map(Vec::len), Some(5));
     bench.change("POST", "/api/v1/policies", POLICY).await;
     let highest =
         |snapshot: &Snapshot| snapshot.lesson.iter().filter(|step| step.applied).map(|step| step.number).max();

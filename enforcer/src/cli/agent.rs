@@ -72,6 +72,9 @@ pub(super) struct Args {
     /// Let everything pass, and only report what would be denied
     #[arg(long)]
     audit: bool,
+    /// Room for pods of this node
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().pods, value_parser = clap::value_parser!(u32).range(1..))]
+    pods: u32,
     /// Room for addresses of pods
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().addresses)]
     addresses: u32,
@@ -172,6 +175,7 @@ impl Args {
             pins: (!self.no_pins).then(|| self.pins.clone()),
             audit: self.audit,
             limits: Limits {
+                pods: self.pods,
                 addresses: self.addresses,
                 blocks: self.blocks,
                 policies: self.policies,

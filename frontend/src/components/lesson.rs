@@ -9,12 +9,10 @@ use super::header::ViewOnly;
 use super::icon::Icon;
 use crate::api::rest;
 use crate::browser;
-use crate::model::lesson::{self, Tally};
+use crate::model::lesson::{self, NAMESPACES, Tally};
 use crate::store::Store;
 
 const MEMORY: &str = "signalbox.lesson";
-/// Where the lesson's policies are.
-const NAMESPACES: [&str; 2] = ["backend", "frontend"];
 
 /// The bar; nothing where the server has no lesson.
 #[component]
@@ -40,11 +38,10 @@ fn Levers() -> impl IntoView {
         None => !browser::narrow(),
     });
 
-    let current = Memo::new(move |_| {
-        store.lesson.with(|steps| steps.iter().rev().find(|step| step.applied).map(|step| step.number))
-    });
+    let current =
+        Memo::new(move |_| store.lesson.with(|steps| store.policies.with(|policies| lesson::current(steps, policies))));
     let shown = Memo::new(move |_| {
-        let number = reading.get().or(current.get()).unwrap_or(0);
+        let number = reading.get().or(current.get())?;
         store.lesson.with(|steps| steps.iter().find(|step| step.number == number).cloned())
     });
     let tally = Memo::new(move |_| {
@@ -98,6 +95,9 @@ fn Levers() -> impl IntoView {
             </button>
             {move || failed.get().map(|error| view! { <p class="notice bad" role="alert">{error}</p> })}
             <div id="lesson-text" class="lesson-text" hidden=move || !unfolded.get()>
+                <Show when=move || current.get().is_none()>
+                    <p class="notice">"No step is in force: there are policies that are none of the steps'. What a step's text says holds once it is in force alone."</p>
+                </Show>
                 {move || shown.get().map(|step| view! { <StepText step /> })}
             </div>
         </section>

@@ -1,12 +1,25 @@
-//! The lesson's checks, counted from the cells.
+//! Which step is in force, and the lesson's checks counted from the cells.
 
 use std::collections::BTreeMap;
 
 use signalbox_api::cell::{Cell, Outcome};
 use signalbox_api::flow::Protocol;
-use signalbox_api::state::EndpointKind;
+use signalbox_api::state::{EndpointKind, LessonStep, PolicyInfo};
 
 use super::directory::Directory;
+
+/// Where the lesson's policies are.
+pub const NAMESPACES: [&str; 2] = ["backend", "frontend"];
+
+/// The step that is in force: the last that is applied. Step 0 applies nothing, and is in force only where no policy is that could shut
+/// its cells; `None` where policies are that no step has.
+pub fn current(steps: &[LessonStep], policies: &[PolicyInfo]) -> Option<u32> {
+    let step = steps.iter().rev().find(|step| step.applied)?;
+    // A policy of the cluster has no namespace.
+    let touches = |policy: &PolicyInfo| policy.namespace.is_empty() || NAMESPACES.contains(&policy.namespace.as_str());
+    let is_true = !step.yaml.trim().is_empty() || !policies.iter().any(touches);
+    is_true.then_some(step.number)
+}
 
 /// How many of the demo script's connections are open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +85,28 @@ mod tests {
     fn lesson_one_has_eighteen_checks() {
         assert_eq!(count(sample::wide_open()), Tally { open: 18, all: 18, disagree: 0, unknown: 0 });
         assert_eq!(count(sample::zero_trust()), Tally { open: 0, all: 18, disagree: 0, unknown: 0 });
+    }
+
+    /// The bar said "0 Wide open, in force" while policies of no step shut cells.
+    #[test]
+    fn what_no_step_equals_is_not_called_wide_open() {
+        let step = |number: u32, yaml: &str, applied: bool| LessonStep {
+            number,
+            title: String::new(),
+            text: String::new(),
+            yaml: yaml.to_owned(),
+            applied,
+        };
+        let at = |applied: [bool; 2]| vec![step(0, "", true), step(1, "a", applied[0]), step(2, "b", applied[1])];
+        let own = sample::zero_trust().policies;
+        assert_eq!(current(&at([false, false]), &[]), Some(0));
+        assert_eq!(current(&at([false, false]), &own), None);
+        assert_eq!(current(&at([true, false]), &own), Some(1));
+        assert_eq!(current(&at([true, true]), &own), Some(2));
+        let elsewhere = |namespace: &str| PolicyInfo { namespace: namespace.to_owned(), ..own[0].clone() };
+        assert_eq!(current(&at([false, false]), &[elsewhere("shop")]), Some(0), "it touches none of the lesson's pods");
+        assert_eq!(current(&at([false, false]), &[elsewhere("")]), None, "a policy of the whole cluster");
+        assert_eq!(current(&[], &own), None);
     }
 
     #[test]

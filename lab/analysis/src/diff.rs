@@ -30,6 +30,7 @@ Examples:
   signalbox diff --kubeconfig ~/.kube/config manifests/        the cluster as it is, against what it should be
   git show main:policies.yaml | signalbox diff - policies.yaml -o junit > changes.xml
 
+Without --external pairs of pods alone are compared, also for --fail-on: what opens or closes to or from other addresses is not looked at.
 A file of --apply replaces objects of the same kind and name, and adds the others.
 
 Exit status: 0 if all was read and --fail-on found nothing, 1 if it did, 2 if something could not be read.
@@ -119,12 +120,23 @@ struct Doubts {
     after: Unknowns,
 }
 
+/// What is said where the outside was not asked for: nothing that is counted tells of it.
+const NO_OUTSIDE: &str = "the outside was not looked at: --external does";
+
+/// How it came out.
+struct End {
+    summary: Summary,
+    /// The outside was looked at.
+    external: bool,
+    doubts: Doubts,
+}
+
 /// Takes changes, one source at a time.
 trait Sink {
     /// All changes of one source.
     fn changes(&mut self, changes: &[Change], streams: &mut Streams<'_>) -> Result<(), Error>;
     /// There are no more.
-    fn end(&mut self, summary: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error>;
+    fn end(&mut self, end: &End, streams: &mut Streams<'_>) -> Result<(), Error>;
 }
 
 pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Result<Exit, Error> {
@@ -154,7 +166,7 @@ pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Re
         bar.step();
     }
     drop(bar);
-    sink.end(summary, &doubts, streams)?;
+    sink.end(&End { summary, external: args.scope.has_outside(), doubts }, streams)?;
     Ok(if !states.before.broken.is_empty() || !states.after.broken.is_empty() {
         Exit::Unreadable
     } else if has_failed {

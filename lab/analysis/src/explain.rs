@@ -25,8 +25,8 @@ Examples:
   signalbox explain shop/web [2001:db8::1]:443 manifests/      to one
   signalbox explain shop/web shop/db:5432 --kubeconfig ~/.kube/config -o json
 
-FROM and TO are NAMESPACE/POD, NAMESPACE/WORKLOAD (for which its first pod stands), an address, or `node` for the node that
-the other end runs on. The port is the pod's own, after a Service's translation.
+FROM and TO are NAMESPACE/POD, NAMESPACE/WORKLOAD (for which its first pod stands), an address, outside/HOST for the first address
+of an ExternalHost, or `node` for the node that the other end runs on. The port is the pod's own, after a Service's translation.
 
 Exit status: 0 if the connection is allowed, 1 if it is denied or unknown, 2 if something could not be read or found.";
 
@@ -64,7 +64,7 @@ struct Explanation {
     to: String,
     protocol: String,
     port: u16,
-    /// Pods that a workload has besides the one that stands for it.
+    /// What else there is of these names: more pods of a workload, a Service with that port, a host's address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     /// One, or one for each family where they differ.

@@ -39,6 +39,11 @@ impl Scope {
         Options { loopback, external: if self.external { External::Ranges } else { External::Omit } }
     }
 
+    /// Whether the outside is looked at.
+    pub(crate) fn has_outside(&self) -> bool {
+        self.external
+    }
+
     /// Whether a connection between these is looked at.
     pub(crate) fn has(&self, from: &Place, to: &Place) -> bool {
         let is_in = |name: Option<&str>| name.is_some_and(|name| self.namespace.iter().any(|wanted| wanted == name));

@@ -35,7 +35,7 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 /// Between two rounds meanwhile.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Try the lesson's 18 connections once, and compare what policies, probes and kernel say
+/// Try every workload with a probe to every Service and every host outside once, and compare what policies, probes and kernel say
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -1,6 +1,6 @@
 //! `signalbox watch`: what changes in the matrix, as it changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ Examples:
   kubectl signalbox watch -n backend
 
 A line for each cell whose facts change: what the policies say, what the probe saw, what the kernel decided; and for what the kernel denies
-of a pod's own traffic. Ends with Ctrl-C.";
+of a pod's own traffic. `not settled`: a change is under way, and the facts are not of the same moment; another line follows once they are.
+Ends with Ctrl-C.";
 
 /// Print what changes in the matrix, and what the kernel denies, as it happens
 #[derive(Debug, clap::Args)]
@@ -93,6 +94,8 @@ struct Line {
 #[derive(Default)]
 struct Known {
     cells: HashMap<CellKey, Facts>,
+    /// Those of which the last line said that they are not settled.
+    unsettled: HashSet<CellKey>,
     enforcement: Enforcement,
 }
 
@@ -180,6 +183,7 @@ impl Known {
             Event::CellsGone(keys) => {
                 for key in keys {
                     self.cells.remove(&key);
+                    self.unsettled.remove(&key);
                 }
             }
             Event::Enforcement(enforcement) => self.enforcement(enforcement, args.output),
@@ -238,8 +242,16 @@ impl Known {
         let before = self.cells.insert(cell.key.clone(), now.clone());
         // What is not settled, and what waits for the kernel's word, is about to change again.
         let matters = |facts: &Facts| (facts.spec, facts.probe, facts.kernel, facts.agreement == Agreement::Disagree);
-        if before.as_ref().is_some_and(|before| matters(before) == matters(&now)) {
+        let is_same = before.as_ref().is_some_and(|before| matters(before) == matters(&now));
+        let is_settled = now.agreement != Agreement::Unsettled;
+        // Who was told that it is not settled is told once it is.
+        if is_same && !(is_settled && self.unsettled.contains(&cell.key)) {
             return None;
+        }
+        if is_settled {
+            self.unsettled.remove(&cell.key);
+        } else {
+            self.unsettled.insert(cell.key.clone());
         }
         Some(Line {
             from: cell.key.from.clone(),
@@ -265,25 +277,36 @@ fn print(line: &Line, format: Format) {
         println!("{}", serde_json::to_string(line).expect("strings are valid JSON"));
         return;
     }
-    let word = |facts: &Facts| {
-        let spec = facts.spec.map_or("unknown", decision);
-        let probe = facts.probe.map_or("not tried", Outcome::as_str);
-        let kernel = facts.kernel.map_or(String::new(), |kernel| format!(", kernel {}", decision(kernel)));
-        format!("policies {spec}, probe {probe}{kernel}")
-    };
     let style = match (line.now.agreement, line.now.probe, line.now.kernel) {
         (Agreement::Disagree, ..) => Style::new().red().bold(),
+        (Agreement::Unsettled, ..) => Style::new().yellow(),
         (_, Some(Outcome::Dropped), _) | (_, _, Some(Decision::Denied)) => Style::new().red(),
         (_, Some(Outcome::Open), _) => Style::new().green(),
         (_, Some(_) | None, _) => Style::new().yellow(),
     };
     let before = line.before.as_ref().map_or("new".to_owned(), word);
-    let name = |id: &str| id.split_once(':').map_or(id.to_owned(), |(_, rest)| rest.to_owned());
     let kind = if line.to.starts_with("service:") { " (Service)" } else { "" };
     let cell = format!("{} -> {}{kind} {}/{}", name(&line.from), name(&line.to), line.protocol, line.port);
     anstream::println!("{} {} {}", cell.bold(), word(&line.now).style(style), format!("(was: {before})").dimmed());
     if line.now.agreement == Agreement::Disagree || line.now.spec == Some(Decision::Denied) {
         line.why.iter().for_each(|why| anstream::println!("    {why}"));
+    }
+}
+
+fn word(facts: &Facts) -> String {
+    let spec = facts.spec.map_or("unknown", decision);
+    let probe = facts.probe.map_or("not tried", Outcome::as_str);
+    let kernel = facts.kernel.map_or(String::new(), |kernel| format!(", kernel {}", decision(kernel)));
+    let mark = if facts.agreement == Agreement::Unsettled { ", not settled" } else { "" };
+    format!("policies {spec}, probe {probe}{kernel}{mark}")
+}
+
+/// As `test` calls it: `frontend/web-…`, `outside/users`.
+fn name(id: &str) -> String {
+    match id.split_once(':') {
+        Some(("outside", name)) => format!("outside/{name}"),
+        Some((_, rest)) => rest.to_owned(),
+        None => id.to_owned(),
     }
 }
 
@@ -335,5 +358,23 @@ mod tests {
         for (namespace, expected) in cases {
             assert_eq!(concerns(&line, namespace), expected, "{namespace:?}");
         }
+    }
+
+    /// After a change of policies "policies denied, probe open, kernel allowed" came first, and nothing said that it is not settled.
+    #[test]
+    fn who_was_told_that_a_cell_is_not_settled_is_told_once_it_is() {
+        let mut known = Known::default();
+        let line = known.change(&cell(Some("open"), "unsettled")).unwrap();
+        assert!(word(&line.now).ends_with(", not settled"), "{}", word(&line.now));
+        assert!(known.change(&cell(Some("open"), "unsettled")).is_none());
+        let line = known.change(&cell(Some("open"), "agree")).expect("it is settled now");
+        assert!(!word(&line.now).contains("settled"), "{}", word(&line.now));
+        assert!(known.change(&cell(Some("open"), "unsettled")).is_none());
+        assert!(known.change(&cell(Some("open"), "agree")).is_none());
+    }
+
+    #[test]
+    fn a_host_outside_is_called_as_elsewhere() {
+        assert_eq!(["outside:users", "pod:a/x", "service:b/y"].map(name), ["outside/users", "a/x", "b/y"]);
     }
 }

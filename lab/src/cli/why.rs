@@ -28,7 +28,7 @@ Examples:
   signalbox why frontend/web backend/dbsvc:9000 --in-pod      try it from inside of web itself, through its node's enforcer
   kubectl signalbox why frontend/web backend/dbsvc:9000 -o json | jq .live
 
-FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands) or an address. The port is the pod's own, after a
+FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands), an address, or outside/HOST. The port is the pod's own, after a
 Service's translation.
 
 Exit status: 0 if the policies allow the connection, 1 if they deny it or that is unknown, 2 if something could not be read or found.";
@@ -302,12 +302,11 @@ async fn look_at(args: &Args, spec: &Value, source: &Source, mut snapshot: Snaps
     let to = end(&snapshot, &to).map(|endpoint| endpoint.id.clone());
     live.cell = to.and_then(|to| cell(&snapshot, &origin, &to, spec));
     if origin.vantage {
-        live.tried_from = Some(format!("{}/{}", origin.namespace.clone().unwrap_or_default(), origin.name));
+        live.tried_from = Some(called(&origin));
     }
     if live.cell.is_none() {
         let port = format!("{}/{}", spec["port"], text("protocol"));
-        live.notes
-            .push(format!("the matrix has no cell for it: {} declares no port {port}, or is left out", text("to")));
+        live.notes.push(format!("the matrix has no cell for it: {}", missing(&snapshot, &text("to"), &port)));
     }
     live.enforcement = snapshot.enforcement;
     if let Some(run) = run
@@ -327,6 +326,34 @@ fn end<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Endpoint> {
         (EndpointKind::Pod | EndpointKind::Service, _) => false,
     };
     snapshot.endpoints.iter().find(is_it)
+}
+
+/// A pod as `namespace/name`, a host outside as `outside/name`.
+fn called(endpoint: &Endpoint) -> String {
+    match &endpoint.namespace {
+        Some(namespace) => format!("{namespace}/{}", endpoint.name),
+        None => endpoint.workload.clone(),
+    }
+}
+
+/// Why the matrix has no cell to this end at this port.
+fn missing(snapshot: &Snapshot, to: &str, port: &str) -> String {
+    if let Some(endpoint) = end(snapshot, to) {
+        let declared = endpoint.ports.iter().any(|own| format!("{}/{}", own.port, own.protocol) == port);
+        let why = if declared { "is left out, although it declares" } else { "declares no" };
+        return format!("{to} {why} port {port}");
+    }
+    let Some((namespace, _)) = to.split_once('/') else {
+        return format!("no ExternalHost has the address {to}");
+    };
+    let sees_all = snapshot.viewer.as_ref().is_none_or(|viewer| viewer.all_namespaces);
+    let is_in =
+        |endpoint: &Endpoint| endpoint.kind == EndpointKind::Pod && endpoint.namespace.as_deref() == Some(namespace);
+    match (snapshot.endpoints.iter().any(is_in), sees_all) {
+        (true, _) => format!("{to} is not in it"),
+        (false, true) => format!("it has no pod of the namespace {namespace}, which is left out of it"),
+        (false, false) => format!("no pod of the namespace {namespace} is in it, or none that you may see"),
+    }
 }
 
 /// Where a probe for it starts: the pod itself, or what stands in for its workload already.
@@ -367,10 +394,14 @@ fn print(live: &Live, spec: &Value) {
     let inside = live.in_pod.iter().flat_map(|report| &report.kernels);
     for fact in inside.clone() {
         let node = fact.nodes.first().map_or("", |node| node.node.as_str());
-        line("kernel", format!("{} on {node}, of what was tried in the pod", judged(fact)));
+        let (word, rest) = decided(fact);
+        line("kernel", format!("{}{rest} on {node}, of what was tried in the pod", word.bold()));
     }
     match kernel {
-        Some(kernel) => line("kernel", judged(kernel)),
+        Some(kernel) => {
+            let (word, rest) = decided(kernel);
+            line("kernel", format!("{}{rest}", word.bold()));
+        }
         None if inside.count() > 0 => {}
         None => line("kernel", kernel_is_silent(live.enforcement).to_owned()),
     }
@@ -422,14 +453,22 @@ fn seen(probe: &ProbeFact, from: &str) -> String {
     format!("{}{from} ({how}{latency}){detail}", probe.outcome.to_string().bold())
 }
 
-/// What a kernel decided, and by what.
-fn judged(kernel: &KernelFact) -> String {
+/// What the kernel decided, in a word; and where, by what, and how the policies stood.
+fn decided(kernel: &KernelFact) -> (&'static str, String) {
     let word = match kernel.decision {
         Decision::Allowed => "allowed",
         Decision::Denied => "denied",
     };
-    let by = kernel.rule.as_ref().map_or(String::new(), |rule| format!(" by {rule}"));
-    format!("{}{by}, generation {}", word.bold(), kernel.generation)
+    let mut rest = kernel.direction.map_or(String::new(), |direction| format!(" on the {direction} side"));
+    if let Some(rule) = &kernel.rule {
+        rest.push_str(&format!(" by {rule}"));
+    }
+    if !kernel.isolated_by.is_empty() && kernel.rule.is_none() {
+        let names: Vec<String> = kernel.isolated_by.iter().map(ToString::to_string).collect();
+        rest.push_str(&format!(", isolated by {}", names.join(", ")));
+    }
+    rest.push_str(&format!(", generation {}", kernel.generation));
+    (word, rest)
 }
 
 fn kernel_is_silent(enforcement: Enforcement) -> &'static str {

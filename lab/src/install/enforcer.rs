@@ -60,6 +60,8 @@ pub(super) fn daemon_set(options: &Options) -> Value {
     labels.insert("app.kubernetes.io/version".to_owned(), options.version.clone().into());
     let mut spec = on_the_node(container);
     spec.insert("serviceAccountName".to_owned(), names::ENFORCER.into());
+    // Not by architecture: on a node that the image is not for the pod fails where one can see it, instead of enforcing nothing unseen.
+    spec.insert("nodeSelector".to_owned(), json!({"kubernetes.io/os": "linux"}));
     spec.insert("priorityClassName".to_owned(), "system-node-critical".into());
     spec.insert("dnsPolicy".to_owned(), "ClusterFirstWithHostNet".into());
     spec.insert("terminationGracePeriodSeconds".to_owned(), 10.into());

@@ -44,6 +44,7 @@ fn deployment(options: &Options) -> Value {
                 "metadata": {"labels": labels},
                 "spec": {
                     "serviceAccountName": names::SERVER,
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
                     "terminationGracePeriodSeconds": 10,
                     "securityContext": {
                         "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY,

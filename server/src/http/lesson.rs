@@ -28,9 +28,19 @@ const fn yes() -> bool {
     true
 }
 
+/// The same for one who may not see it.
+fn no_lesson() -> Refusal {
+    let what = "there is no lesson here: its namespaces (frontend, backend) with their Services are not in this cluster, or not for you to see";
+    Refusal::NotFound(what.to_owned())
+}
+
 /// `GET /api/v1/lesson`.
-pub async fn steps(State(app): State<App>, Extension(caller): Extension<Caller>) -> Json<Vec<LessonStep>> {
-    Json(app.picture(&caller).lesson)
+pub async fn steps(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<LessonStep>>, Refusal> {
+    let steps = app.picture(&caller).lesson;
+    if steps.is_empty() { Err(no_lesson()) } else { Ok(Json(steps)) }
 }
 
 /// `POST /api/v1/lesson/steps/{number}`: exactly the policies of the steps up to this one are applied afterwards.
@@ -64,6 +74,10 @@ pub async fn go_to(
     // Before anything is looked up: the lesson's namespaces have the lesson's names only, which everyone knows.
     for (namespace, name) in &surplus {
         changes::judge(&app, &caller, &Deed::Delete(subject(namespace, name))).await?;
+    }
+    // Told to those only who may change what is there.
+    if !app.hub.has_lesson() {
+        return Err(no_lesson());
     }
     if !scope.only_lesson {
         let namespaces = app.lesson.namespaces();

@@ -133,6 +133,20 @@ impl Bench {
         Self { server, people, client, api, shutdown, folder }
     }
 
+    /// The Services that make the cluster the lesson's.
+    pub async fn put_lesson(&self) {
+        for (namespace, name) in [("frontend", "web"), ("backend", "dbsvc"), ("backend", "extsvc")] {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), namespace, &resource("", "v1", "Service"));
+            let object = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+                "spec": {"selector": {"app": name}, "ports": [{"port": 9000}]},
+            });
+            let object: DynamicObject = serde_json::from_value(object).expect("a Service");
+            api.create(&PostParams::default(), &object).await.expect("it is created");
+        }
+    }
+
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.ask("GET", path, &format!("authorization: Bearer {token}\r\n"), "").await
     }

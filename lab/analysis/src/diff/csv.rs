@@ -3,7 +3,7 @@
 use signalbox_policy::Family;
 use signalbox_policy::diff::Change;
 
-use super::{Doubts, Sink, Summary, access, effect};
+use super::{End, NO_OUTSIDE, Sink, access, effect};
 use crate::csv_lines::{Lines, ranges};
 use crate::error::Error;
 use crate::streams::{Paint, Streams};
@@ -31,8 +31,12 @@ impl Sink for Csv {
         })
     }
 
-    fn end(&mut self, _: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error> {
+    fn end(&mut self, end: &End, streams: &mut Streams<'_>) -> Result<(), Error> {
         self.0.begin(streams)?;
+        if !end.external {
+            streams.note(NO_OUTSIDE);
+        }
+        let doubts = &end.doubts;
         for line in doubts.before.lines(Paint::Plain).into_iter().chain(doubts.after.lines(Paint::Plain)) {
             streams.note(&line);
         }

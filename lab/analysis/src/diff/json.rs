@@ -4,7 +4,7 @@ use serde::Serialize;
 use signalbox_policy::Family;
 use signalbox_policy::diff::Change;
 
-use super::{Doubts, Sink, Summary, access, effect};
+use super::{End, Sink, access, effect};
 use crate::analyze::Ports;
 use crate::error::Error;
 use crate::streams::Streams;
@@ -53,13 +53,14 @@ impl Sink for Json {
         Ok(())
     }
 
-    fn end(&mut self, summary: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error> {
+    fn end(&mut self, end: &End, streams: &mut Streams<'_>) -> Result<(), Error> {
+        let End { summary, external, doubts } = end;
         let begin: &[u8] = if self.written == 0 { b"{\"changes\":[" } else { b"\n" };
         streams.out.write_all(begin)?;
-        let summary = serde_json::to_string(&summary).map_err(std::io::Error::from)?;
+        let summary = serde_json::to_string(summary).map_err(std::io::Error::from)?;
         let unknown = Unknowns { before: doubts.before.iter().collect(), after: doubts.after.iter().collect() };
         let unknown = serde_json::to_string(&unknown).map_err(std::io::Error::from)?;
-        writeln!(streams.out, "],\"summary\":{summary},\"unknown\":{unknown}}}")?;
+        writeln!(streams.out, "],\"external\":{external},\"summary\":{summary},\"unknown\":{unknown}}}")?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use signalbox_policy::diff::Change;
 
-use super::{Doubts, FailOn, Sink, Summary, access, effect};
+use super::{End, FailOn, NO_OUTSIDE, Sink, access, effect};
 use crate::error::Error;
 use crate::streams::Streams;
 
@@ -43,11 +43,16 @@ impl Sink for Junit {
         Ok(())
     }
 
-    fn end(&mut self, _: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error> {
+    fn end(&mut self, end: &End, streams: &mut Streams<'_>) -> Result<(), Error> {
         if self.cases.is_empty() {
-            self.cases.push(TestCase::new("nothing opens and nothing closes", TestCaseStatus::success()));
+            let between = if end.external { "" } else { "between pods " };
+            let name = format!("{between}nothing opens and nothing closes");
+            self.cases.push(TestCase::new(name, TestCaseStatus::success()));
         }
-        for unknown in doubts.after.iter() {
+        if !end.external {
+            streams.note(NO_OUTSIDE);
+        }
+        for unknown in end.doubts.after.iter() {
             let mut status = TestCaseStatus::skipped();
             status.set_message(unknown.reason.clone());
             self.cases.push(TestCase::new(format!("not understood: {} {}", unknown.object, unknown.path), status));

@@ -2,7 +2,7 @@
 
 use signalbox_policy::diff::{Change, Effect};
 
-use super::{Doubts, Sink, Summary, access};
+use super::{End, NO_OUTSIDE, Sink, Summary, access};
 use crate::error::Error;
 use crate::streams::Streams;
 
@@ -33,13 +33,17 @@ impl Sink for Table {
         Ok(())
     }
 
-    fn end(&mut self, summary: Summary, doubts: &Doubts, streams: &mut Streams<'_>) -> Result<(), Error> {
-        let paint = streams.paint;
-        let Summary { opens, closes, comes, goes } = summary;
+    fn end(&mut self, end: &End, streams: &mut Streams<'_>) -> Result<(), Error> {
+        let (paint, doubts) = (streams.paint, &end.doubts);
+        let Summary { opens, closes, comes, goes } = end.summary;
         if opens + closes + comes + goes == 0 {
-            writeln!(streams.out, "nothing opens and nothing closes")?;
+            let between = if end.external { "" } else { "between pods " };
+            writeln!(streams.out, "{between}nothing opens and nothing closes")?;
         } else {
             writeln!(streams.out, "\n{opens} open, {closes} close, {comes} come and {goes} go with their pods")?;
+        }
+        if !end.external {
+            writeln!(streams.out, "{}", paint.doubtful(NO_OUTSIDE))?;
         }
         for (title, unknowns) in [("before", &doubts.before), ("after", &doubts.after)] {
             if !unknowns.is_empty() {

@@ -7,9 +7,14 @@ use signalbox_policy::{Cluster, Party, PodRef, Protocol};
 
 use crate::error::Error;
 use crate::input::Input;
+use crate::source::Origin;
 
-const HOW_TO_NAME: &str = "write NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, or `node`";
+const HOW_TO_NAME: &str = "write NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, outside/HOST, or `node`";
 const HOW_TO_PORT: &str = "write a port behind the name, as in shop/db:5432, shop/dns:53/UDP or [2001:db8::1]:443";
+
+/// Kinds that have a template for pods.
+const WORKLOADS: [&str; 7] =
+    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"];
 
 /// One end.
 #[derive(Clone, Debug)]
@@ -33,9 +38,12 @@ impl Ends {
     pub(super) fn find(from: &str, to: &str, input: &Input, cluster: &Cluster) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let from = end(from, input, cluster, &mut notes)?;
-        let (to, port) = split_port(to)?;
-        let to = end(to, input, cluster, &mut notes)?;
+        let (to_text, port) = split_port(to)?;
+        let to = end(to_text, input, cluster, &mut notes)?;
         let (protocol, port) = self::port(port, &to, input)?;
+        if let Party::Pod(pod) = &to.party {
+            notes.extend(service_note(to_text, protocol, port, pod, input));
+        }
         Ok(Self { from, to, protocol, port, notes })
     }
 }
@@ -75,7 +83,76 @@ fn end(text: &str, input: &Input, cluster: &Cluster, notes: &mut Vec<String>) ->
         }
         return Ok(pod((*first).clone()));
     }
+    if namespace == OUTSIDE
+        && let Some(address) = host(name, input)?
+    {
+        notes.push(format!("{wanted} is {address}"));
+        return Ok(End { party: Party::Address(address), name: address.to_string() });
+    }
     Err(not_found(&wanted, input, cluster))
+}
+
+/// Before the name of a host outside, as the server calls them.
+const OUTSIDE: &str = "outside";
+
+/// The first address of an ExternalHost; `None` where there is none of that name.
+fn host(name: &str, input: &Input) -> Result<Option<IpAddr>, Error> {
+    let is_it = |object: &&Value| {
+        let text = |field: &str| object.pointer(field).and_then(Value::as_str);
+        text("/kind") == Some("ExternalHost") && text("/metadata/name") == Some(name)
+    };
+    let Some(host) = input.objects.iter().rev().find(is_it) else { return Ok(None) };
+    let address = host.pointer("/spec/addresses/0").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    let none = || Error::Usage(format!("ExternalHost {name} has no address that can be read; name the address"));
+    address.map(Some).ok_or_else(none)
+}
+
+/// A pod's labels, or those that a workload gives its pods.
+fn pod_labels<'i>(pod: &PodRef, input: &'i Input) -> Option<&'i Value> {
+    if let Some(pod) = object(input, &["Pod"], pod) {
+        return pod.pointer("/metadata/labels");
+    }
+    let workload = object(input, &WORKLOADS, pod)?;
+    let templates = ["/spec/template", "/spec/jobTemplate/spec/template"];
+    templates.iter().find_map(|template| workload.pointer(template)?.pointer("/metadata/labels"))
+}
+
+/// Where a Service of the destination's name has that port, too, and leads elsewhere: what was asked is not about it.
+fn service_note(text: &str, protocol: Protocol, port: u16, pod: &PodRef, input: &Input) -> Option<String> {
+    let (namespace, name) = text.split_once('/')?;
+    let id = PodRef { namespace: namespace.to_owned(), name: name.to_owned() };
+    let service = object(input, &["Service"], &id)?;
+    let spec = service.get("spec")?;
+    // Without an address of its own it translates nothing.
+    if spec.get("clusterIP").and_then(Value::as_str) == Some("None") {
+        return None;
+    }
+    let entry = spec.get("ports")?.as_array()?.iter().find(|entry| {
+        let own = entry.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
+        entry.get("port").and_then(Value::as_u64) == Some(port.into()) && own == protocol.to_string()
+    })?;
+    let about = format!("Service {id} has port {port}/{protocol}, too, and leads");
+    let labels = pod_labels(pod, input);
+    let has = |(key, value): (&String, &Value)| labels.and_then(|labels| labels.get(key)) == Some(value);
+    let selector = spec.get("selector").and_then(Value::as_object).filter(|selector| !selector.is_empty());
+    if !selector.is_some_and(|selector| selector.iter().all(has)) {
+        return Some(format!("{about} to others than {pod}: this answer is not about it; ask about one of its pods"));
+    }
+    let target = match entry.get("targetPort") {
+        None | Some(Value::Null) => Some(port),
+        Some(Value::String(name)) => named_port(name, Some(protocol), pod, input).map(|(_, number)| number),
+        Some(number) => number.as_u64().and_then(|number| number.try_into().ok()),
+    };
+    let protocol = if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") };
+    match target {
+        Some(target) if target == port => None,
+        Some(target) => Some(format!(
+            "{about} to its pods' port {target}: this answer is not about it; ask about {text}:{target}{protocol}"
+        )),
+        None => Some(format!(
+            "{about} to a port that {pod} does not declare: this answer is not about it; ask about the port that its pods listen on"
+        )),
+    }
 }
 
 fn pod(id: PodRef) -> End {
@@ -104,7 +181,12 @@ fn belongs(input: &Input, pod: &PodRef, workload: &PodRef) -> bool {
 }
 
 fn not_found(wanted: &PodRef, input: &Input, cluster: &Cluster) -> Error {
-    let remedy = "check the namespace and the name, or give more files";
+    let is_live = input.origins.iter().any(|origin| matches!(origin, Origin::Cluster));
+    let remedy = if is_live {
+        "check the namespace and the name; what is outside is asked for by its address, or as outside/NAME where an ExternalHost has that name"
+    } else {
+        "check the namespace and the name, or give more files"
+    };
     if object(input, &["Service"], wanted).is_some() {
         let what = format!("a pod or workload {wanted}");
         let hint =
@@ -157,8 +239,7 @@ fn port(text: &str, to: &End, input: &Input) -> Result<(Protocol, u16), Error> {
 }
 
 fn named_port(name: &str, protocol: Option<Protocol>, pod: &PodRef, input: &Input) -> Option<(Protocol, u16)> {
-    let workloads = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"];
-    let kinds: Vec<&str> = std::iter::once("Pod").chain(workloads).collect();
+    let kinds: Vec<&str> = std::iter::once("Pod").chain(WORKLOADS).collect();
     let object = object(input, &kinds, pod)?;
     let specs = ["/spec", "/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];
     let lists = specs.iter().flat_map(|spec| ["initContainers", "containers"].map(|list| format!("{spec}/{list}")));

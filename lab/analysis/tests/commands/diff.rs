@@ -157,3 +157,42 @@ fn wrong_usage_says_what_to_do() {
         assert!(outcome.err.contains(expected), "{args:?}: {}", outcome.err);
     }
 }
+
+/// It said "nothing opens and nothing closes" of a policy that opens an address outside.
+#[test]
+fn what_opens_outside_is_not_called_nothing() {
+    let shut = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: out, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]}
+";
+    let open = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: more, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress: [{to: [{ipBlock: {cidr: 198.51.100.20/32}}], ports: [{port: 3306}]}]
+";
+    let folder = Folder::new(&[("old/pods.yaml", PODS), ("old/shut.yaml", shut), ("more.yaml", open)]);
+    let (old, more) = (folder.file("old"), folder.file("more.yaml"));
+    let run = |format: &str, more_args: &[&str]| {
+        let args = [&["diff", old.as_str(), "--apply", more.as_str(), "-o", format], more_args].concat();
+        signalbox(&args)
+    };
+    let missing = "the outside was not looked at: --external does";
+    let table = run("table", &[]);
+    assert_eq!(table.out, format!("between pods nothing opens and nothing closes\n{missing}\n"), "{table:#?}");
+    for format in ["csv", "junit"] {
+        let outcome = run(format, &[]);
+        assert!(outcome.err.contains(missing) && !run(format, &["--external"]).err.contains(missing), "{outcome:#?}");
+    }
+    assert!(run("junit", &[]).out.contains("between pods nothing opens"));
+    let json = run("json", &[]);
+    assert_eq!((changes(&json), json.json()["external"].clone()), (vec![], json!(false)));
+    let json = run("json", &["--external"]);
+    assert_eq!(json.json()["external"], true);
+    assert!(changes(&json)[0].starts_with("opens shop/web 198.51.100.20"), "{json:#?}");
+    let table = run("table", &["--external"]).out;
+    assert!(table.contains("198.51.100.20") && !table.contains(missing), "{table}");
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::analyze::{DB, PODS};
-use crate::run::{Folder, Outcome, signalbox, signalbox_with};
+use crate::run::{Folder, Objects, Outcome, signalbox, signalbox_live, signalbox_with};
 use crate::schema;
 
 const DEPLOYMENT: &str = "\
@@ -171,4 +171,115 @@ fn mistakes_in_names_and_ports_are_met_with_help() {
         assert_eq!(outcome.code, 2, "{from} {to}: {outcome:#?}");
         assert!(outcome.err.contains(expected), "{from} {to}: {}", outcome.err);
     }
+}
+
+const SHOP: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: []}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: api-6f9c-x1
+  namespace: shop
+  labels: {app: api, pod-template-hash: 6f9c}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: api-6f9c, controller: true}]
+spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec:
+  selector: {app: api}
+  ports:
+    - {name: a, port: 80, targetPort: http}
+    - {name: b, port: 81, targetPort: 8081}
+    - {name: c, port: 82}
+    - {name: d, port: 83, targetPort: nobody}
+    - {name: e, port: 53, targetPort: dns, protocol: UDP}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: api}, ports: [{port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: db, namespace: shop}
+spec: {selector: {matchLabels: {app: db}}, template: {metadata: {labels: {app: db}}, spec: {containers: []}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{port: 80, targetPort: 5432}]}
+---
+apiVersion: signalbox.dev/v1alpha1
+kind: ExternalHost
+metadata: {name: users}
+spec: {addresses: [198.51.100.100]}
+---
+apiVersion: signalbox.dev/v1alpha1
+kind: ExternalHost
+metadata: {name: bare}
+spec: {addresses: []}
+";
+
+/// `why shop/web shop/api:80` said "allowed" without a word on the Service of that name, whose port 80 leads to 8080 and was shut.
+#[test]
+fn a_port_that_is_a_services_is_told_with_where_it_leads() {
+    let folder = Folder::new(&[("shop.yaml", SHOP)]);
+    let note = "this answer is not about it";
+    for (to, expected) in [
+        (
+            "shop/api:80",
+            Some(
+                "has port 80/TCP, too, and leads to its pods' port 8080: this answer is not about it; ask about shop/api:8080",
+            ),
+        ),
+        ("shop/api:81", Some("ask about shop/api:8081")),
+        ("shop/api:82", None),
+        ("shop/api:83", Some("does not declare")),
+        ("shop/api:53/UDP", Some("ask about shop/api:5353/UDP")),
+        ("shop/api:53", None),
+        ("shop/api:8080", None),
+        ("shop/web:80", Some("to others than shop/web")),
+        ("shop/db:80", Some("ask about shop/db:5432")),
+    ] {
+        let outcome = signalbox(&["explain", "shop/web", to, &folder.text(), "-o", "json"]);
+        let value = outcome.json();
+        schema::check("explain", &value);
+        let notes = value["notes"].to_string();
+        match expected {
+            Some(expected) => assert!(notes.contains(expected) && notes.contains(note), "{to}: {notes}"),
+            None => assert!(!notes.contains(note), "{to}: {notes}"),
+        }
+        let table = signalbox(&["explain", "shop/web", to, &folder.text()]).out;
+        assert_eq!(table.contains(note), expected.is_some(), "{to}: {table}");
+    }
+}
+
+/// `test` calls a host outside so, and `why` refused the name.
+#[test]
+fn a_host_outside_is_named_as_the_tests_name_it() {
+    let folder = Folder::new(&[("shop.yaml", SHOP)]);
+    let outcome = signalbox(&["explain", "outside/users", "shop/api:8080", &folder.text(), "-o", "json"]);
+    let value = outcome.json();
+    assert_eq!((outcome.code, &value["from"]), (0, &"198.51.100.100".into()), "{outcome:#?}");
+    assert_eq!(value["notes"][0], "outside/users is 198.51.100.100");
+    let outcome = signalbox(&["explain", "shop/web", "outside/bare:443", &folder.text()]);
+    assert!(outcome.code == 2 && outcome.err.contains("no address"), "{outcome:#?}");
+    let outcome = signalbox(&["explain", "shop/web", "outside/nobody:443", &folder.text()]);
+    assert!(outcome.code == 2 && outcome.err.contains("outside/nobody is not among"), "{outcome:#?}");
+}
+
+/// "Give more files" is no help to one who asks a cluster.
+#[test]
+fn a_name_that_a_cluster_lacks_is_met_with_how_the_outside_is_asked_for() {
+    let live = Objects(signalbox_policy::parse_documents(SHOP, "test").into_iter().map(Result::unwrap).collect());
+    let outcome =
+        signalbox_live(&["explain", "shop/web", "shop/www.example.com:443", "--kubeconfig", "some"], "", &live);
+    assert!(outcome.err.contains("by its address, or as outside/NAME"), "{outcome:#?}");
+    assert!(!outcome.err.contains("more files"), "{outcome:#?}");
 }

@@ -43,7 +43,7 @@ pub(super) struct Report {
 /// What became of the names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Dns {
-    /// Vantage points for which all names resolved.
+    /// Look-ups that were answered: each vantage point asks for some names.
     pub resolved: usize,
     /// The slowest answer.
     pub slowest_us: u64,

@@ -99,7 +99,11 @@ fn dns(report: &Report) -> String {
         format!("{}    {}\n", "DNS".bold(), "not tried".yellow())
     } else {
         let all = dns.resolved + dns.failures.len();
-        let line = format!("{} of {all} names resolve, the slowest in {:.1} ms", dns.resolved, slowest_ms(report));
+        let line = format!(
+            "{} of {all} look-ups of names answered, from all that have a probe, the slowest in {:.1} ms",
+            dns.resolved,
+            slowest_ms(report)
+        );
         let style = if dns.failures.is_empty() { Style::new().green() } else { Style::new().red() };
         format!("{}    {}\n", "DNS".bold(), line.style(style))
     };
@@ -140,7 +144,7 @@ mod tests {
         );
         assert_eq!(words(lines[1]), ["frontend/web", "open", "open", "open", "open", "open"]);
         assert_eq!(words(lines[4]), ["outside/users", "open", "open", "open"]);
-        assert!(text.contains("4 of 4 names resolve"), "{text}");
+        assert!(text.contains("4 of 4 look-ups of names answered, from all that have a probe"), "{text}");
         assert!(text.contains("18 of 18 checks agree"), "{text}");
     }
 

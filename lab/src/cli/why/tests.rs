@@ -66,3 +66,51 @@ fn what_explain_names_is_what_the_server_is_asked_to_try() {
     assert!(line(&["--in-pod"]).is_ok());
     assert!(line(&["--in-pod", "--stand-in"]).is_err() && line(&["--in-pod", "--no-probe"]).is_err());
 }
+
+fn kernel(value: serde_json::Value) -> KernelFact {
+    serde_json::from_value(value).unwrap()
+}
+
+/// It was "denied, generation 13", with neither side nor policy.
+#[test]
+fn what_the_kernel_decided_is_told_with_side_and_policies() {
+    let policy = serde_json::json!({"kind": "NetworkPolicy", "namespace": "shop", "name": "api"});
+    let denied = kernel(serde_json::json!({
+        "decision": "denied", "direction": "ingress", "isolated_by": [policy], "generation": 13, "at_ms": 1,
+    }));
+    assert_eq!(decided(&denied), ("denied", " on the ingress side, isolated by shop/api, generation 13".to_owned()));
+    let bare = kernel(serde_json::json!({"decision": "denied", "generation": 2, "at_ms": 1}));
+    assert_eq!(decided(&bare), ("denied", ", generation 2".to_owned()));
+}
+
+fn endpoint(id: &str, port: u16) -> serde_json::Value {
+    let (kind, path) = id.split_once(':').unwrap();
+    let namespace = path.split_once('/').map(|(namespace, _)| namespace);
+    let name = path.rsplit('/').next().unwrap();
+    let workload = if namespace.is_some() { path.to_owned() } else { format!("outside/{name}") };
+    serde_json::json!({
+        "id": id, "kind": kind, "namespace": namespace, "name": name, "workload": workload, "addresses": ["192.0.2.7"],
+        "labels": {}, "ports": [{"port": port, "protocol": "TCP"}], "ready": true, "vantage": true,
+    })
+}
+
+/// The note said "declares no port 53/UDP, or is left out" of a pod that declares it, and `open from /users`.
+#[test]
+fn a_cell_that_is_not_there_is_told_by_its_cause() {
+    let endpoints = ["pod:shop/web", "outside:users"].map(|id| serde_json::from_value(endpoint(id, 80)).unwrap());
+    let mut snapshot = Snapshot { endpoints: endpoints.into(), ..Snapshot::default() };
+    for (to, port, expected) in [
+        ("kube-system/coredns-1", "53/UDP", "it has no pod of the namespace kube-system, which is left out of it"),
+        ("shop/web", "8080/TCP", "shop/web declares no port 8080/TCP"),
+        ("shop/web", "80/TCP", "shop/web is left out, although it declares port 80/TCP"),
+        ("shop/gone", "80/TCP", "shop/gone is not in it"),
+        ("192.0.2.9", "80/TCP", "no ExternalHost has the address 192.0.2.9"),
+    ] {
+        assert_eq!(missing(&snapshot, to, port), expected);
+    }
+    assert_eq!(snapshot.endpoints.iter().map(called).collect::<Vec<_>>(), ["shop/web", "outside/users"]);
+    let viewer = serde_json::json!({"name": "ann", "via": "token", "all_namespaces": false});
+    snapshot.viewer = serde_json::from_value(viewer).ok();
+    assert!(snapshot.viewer.is_some());
+    assert!(missing(&snapshot, "data/db", "80/TCP").contains("or none that you may see"));
+}
