@@ -5,6 +5,7 @@
 mod shapes;
 mod support;
 
+use std::io::{Read, Write};
 use std::time::Instant;
 
 use serde_json::json;
@@ -219,6 +220,33 @@ fn connections_older_than_the_enforcer_live_on_where_policy_allows() {
     assert!(echo_soon(&mut allowed), "its replies reach an isolated pod");
     // Without isolation of b's egress it could be a reply of something that b opened, and would be let pass.
     assert!(!echo_soon(&mut denied));
+}
+
+/// Its first packet that the enforcer sees comes from the other end: whoever takes that for the one who opened it cuts it when the
+/// pod's ingress is shut. A watch that a server has on its cluster is such a connection: it opens it as soon as it runs, and then only hears.
+#[test]
+fn a_connection_that_nobody_saw_being_opened_is_cut_only_where_neither_end_may_open_it() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let listener = lab.outside.enter(|| std::net::TcpListener::bind((OUTSIDE, 9100))).expect("a free port");
+    let patience = std::time::Duration::from_secs(5);
+    let mut pod = lab.a.connect(OUTSIDE, 9100, patience).expect("nobody enforces");
+    let (mut other, _) = listener.accept().expect("it was opened");
+    let mut hears = |text: &[u8; 1]| {
+        pod.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a time-out");
+        let mut read = [0];
+        other.write_all(text).is_ok() && pod.read_exact(&mut read).is_ok() && read == *text
+    };
+    let mut gate = Gate::new(&lab, AttachPreference::Auto);
+    assert!(hears(b"1"), "no policy is there");
+    gate.policies(&[policy("one/shut", &["Ingress"], json!({}))]);
+    assert!(hears(b"2"), "the pod may have opened it: its egress is open");
+    gate.policies(&[policy("one/shut", &["Ingress"], json!({})), policy("two/other", &["Ingress"], json!({}))]);
+    assert!(hears(b"3"), "and in the next generation");
+    gate.policies(&[policy("one/shut", &["Ingress", "Egress"], json!({}))]);
+    assert!(!hears(b"4"), "neither end may have opened it");
 }
 
 /// SEMANTICS.md, points 19 and 22.

@@ -88,6 +88,8 @@ impl Flow {
     pub const CUT: u32 = 1 << 2;
     /// It would be denied, and is let pass since the node is in audit.
     pub const AUDITED: u32 = 1 << 3;
+    /// Nobody saw it being opened: who did is a guess, by its first packet that was seen.
+    pub const GUESSED: u32 = 1 << 4;
 
     /// A flow that is allowed as of a generation. Interfaces are those of the local pods at its ends, or 0.
     #[inline(always)]

@@ -10,7 +10,7 @@ use crate::{
     endpoint::Endpoint,
     judge::{Verdict, judge},
     maps::{FLOWS, Moment, count, is_audit},
-    packet::{TCP, Tuple},
+    packet::{Kind, TCP, Tuple},
     report,
 };
 
@@ -114,6 +114,17 @@ pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
         resolve(case, moment.generation, flow);
         let is_allowed = case.judge();
         if !is_allowed && !is_audit() {
+            if flow.has(Flow::GUESSED) {
+                // The other end may have opened it: the packet is judged as one of a connection that nobody saw being opened.
+                let _gone = FLOWS.remove(&key);
+                if !forward {
+                    case.turn();
+                }
+                case.source.forget();
+                case.destination.forget();
+                case.verdict = Verdict::ALLOWED;
+                return Found::Nothing;
+            }
             if case.tuple.protocol == TCP {
                 // Remembered, so that no later packet of it passes for a reply of something allowed.
                 flow.cut(moment.generation);
@@ -171,7 +182,7 @@ pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
 
 /// Remembers a flow that was allowed, or let pass by audit.
 #[inline(always)]
-pub fn remember(case: &Case, moment: Moment) {
+pub fn remember(case: &Case, moment: Moment, kind: Kind) {
     let tuple = &case.tuple;
     let (key, source_is_low) =
         FlowKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
@@ -181,6 +192,9 @@ pub fn remember(case: &Case, moment: Moment) {
     }
     if !case.verdict.is_allowed() {
         flags |= Flow::AUDITED;
+    }
+    if kind == Kind::Continuing {
+        flags |= Flow::GUESSED;
     }
     let flow = Flow::new(
         moment.generation,

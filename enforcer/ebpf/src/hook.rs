@@ -121,7 +121,7 @@ fn from_pod(context: &TcContext, packet: &Packet, case: &mut Case, moment: Momen
     // Delivered on the node itself: no egress hook will see it.
     case.destination.of_address(moment.generation, &packet.tuple.destination);
     if case.judge() {
-        conntrack::remember(case, moment);
+        conntrack::remember(case, moment, packet.kind);
         report::allowed(case, moment.generation);
         audit::consider(case, moment);
         pass_fragments(packet, moment);
@@ -255,7 +255,7 @@ pub fn egress(context: &TcContext, place: Place) -> i32 {
         return refuse(case, moment, reason, judged);
     }
     if case.judge() {
-        conntrack::remember(case, moment);
+        conntrack::remember(case, moment, packet.kind);
         report::allowed(case, moment.generation);
         audit::consider(case, moment);
         pass_fragments(packet, moment);
@@ -370,7 +370,7 @@ fn marked(context: &TcContext, bit: u32) -> i32 {
 fn drop_denied(packet: &Packet, case: &Case, moment: Moment) -> i32 {
     if is_audit() {
         // Remembered, so that neither its replies nor its next packets are told as well.
-        conntrack::remember(case, moment);
+        conntrack::remember(case, moment, packet.kind);
         report::would_be_denied(case, moment.generation, Event::NODE_IN_AUDIT);
         pass_fragments(packet, moment);
         return NEXT;
