@@ -150,7 +150,7 @@ async fn why_tries_it_from_inside_of_the_pod_or_says_what_it_takes() {
     let told = why(&cluster, &server, &["--in-pod"]).await;
     let line = told.lines().find(|line| line.starts_with("in pod")).unwrap_or_else(|| panic!("{told}"));
     assert!(line.contains("dropped from inside the network namespace of shop/web (by the kernel's event"), "{line}");
-    assert!(told.contains("denied by") && told.contains("shop/shut") && told.contains("on n1"), "{told}");
+    assert!(told.contains("denied on the ingress side by shop/shut") && told.contains("on n1"), "{told}");
     assert!(!told.contains("nothing was tried") && told.contains("contradicts itself"), "{told}");
     let json = why(&cluster, &server, &["--in-pod", "-o", "json"]).await;
     let value: Value = serde_json::from_str(&json).expect("JSON");
