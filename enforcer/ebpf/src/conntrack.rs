@@ -86,7 +86,7 @@ pub const ANYONE: u32 = u32::MAX;
 /// Looks a packet up, and judges its flow again where the generation has changed. `sender` is the interface of the pod
 /// that sent it, 0 for an uplink, or [`ANYONE`]: a tuple that comes in by another way than its flow is no part of it.
 /// The case holds the packet's tuple; where the answer is [`Found::Cut`], it then holds the flow's.
-#[inline(always)]
+#[inline(never)]
 pub fn find(case: &mut Case, moment: Moment, sender: u32) -> Found {
     let tuple = &case.tuple;
     let (key, source_is_low) =
@@ -169,7 +169,7 @@ fn resolve(case: &mut Case, generation: u32, flow: &Flow) {
 }
 
 /// Whether a live flow has this tuple, in either direction.
-#[inline(always)]
+#[inline(never)]
 pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
     let (key, _) =
         FlowKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
@@ -181,7 +181,7 @@ pub fn is_live(tuple: &Tuple, moment: Moment) -> bool {
 }
 
 /// Remembers a flow that was allowed, or let pass by audit.
-#[inline(always)]
+#[inline(never)]
 pub fn remember(case: &Case, moment: Moment, kind: Kind) {
     let tuple = &case.tuple;
     let (key, source_is_low) =

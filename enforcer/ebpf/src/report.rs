@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-//! Events and counts.
+//! Events and counts. Each of the functions that make a key is one of its own, and none is inlined: the stack of a packet's
+//! program is 512 bytes, all its callers' frames included, and what returns gives its keys' room back.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -20,10 +21,7 @@ use crate::{
 /// A new flow was allowed.
 #[inline(never)]
 pub fn allowed(case: &Case, generation: u32) {
-    if let Some(counts) = counts_of(case) {
-        // SAFETY: the entry's memory stays mapped while the program runs; the addition is atomic.
-        unsafe { add_one(&raw mut (*counts).allowed) };
-    }
+    count_connection(case, Outcome::Allowed);
     let verdict = &case.verdict;
     if verdict.egress_decision != NO_DECISION {
         let side = Side::Egress as u8;
@@ -33,35 +31,25 @@ pub fn allowed(case: &Case, generation: u32) {
         let side = Side::Ingress as u8;
         tally(&VerdictKey::new(case.destination.group, side, verdict.ingress_decision, 0, Outcome::Allowed));
     }
-    emit(case, generation, (false, 0), 0);
+    emit(case, generation, false, 0, 0);
 }
 
 /// A packet was denied; `cut`: of a flow that had been allowed.
 #[inline(never)]
 pub fn denied(case: &Case, generation: u32, cut: bool) {
-    if let Some(counts) = counts_of(case) {
-        // SAFETY: as above.
-        unsafe { add_one(&raw mut (*counts).denied) };
-    }
+    count_connection(case, Outcome::Denied);
     tally(&denial(case, Outcome::Denied));
-    if let Some(suppressed) = due(case, generation) {
-        emit(case, generation, (cut, 0), suppressed);
-    }
+    tell(case, generation, cut, 0);
 }
 
 /// A packet was let pass that would be denied. `audit`: as in [`Event::audit`].
 #[inline(never)]
 pub fn would_be_denied(case: &Case, generation: u32, audit: u32) {
-    if audit == Event::NODE_IN_AUDIT
-        && let Some(counts) = counts_of(case)
-    {
-        // SAFETY: as above.
-        unsafe { add_one(&raw mut (*counts).allowed) };
+    if audit == Event::NODE_IN_AUDIT {
+        count_connection(case, Outcome::Allowed);
     }
     tally(&denial(case, Outcome::WouldBeDenied));
-    if let Some(suppressed) = due(case, generation) {
-        emit(case, generation, (false, audit), suppressed);
-    }
+    tell(case, generation, false, audit);
 }
 
 /// What denied.
@@ -79,7 +67,7 @@ fn denial(case: &Case, outcome: Outcome) -> VerdictKey {
 }
 
 /// Counts a verdict under what decided.
-#[inline(always)]
+#[inline(never)]
 fn tally(key: &VerdictKey) {
     if let Some(cell) = VERDICTS.get_ptr_mut(key) {
         // SAFETY: the cell is this CPU's own, and programs on one CPU do not interrupt each other.
@@ -92,61 +80,73 @@ fn tally(key: &VerdictKey) {
     }
 }
 
-/// Whether this denial is to be told, and how many of the flow were not.
+/// Tells of a denial, unless one of the same flow was told a moment ago.
 #[inline(always)]
-fn due(case: &Case, generation: u32) -> Option<u32> {
+fn tell(case: &Case, generation: u32, cut: bool, audit: u32) {
+    let mut suppressed = 0;
+    if is_due(case, generation, &mut suppressed) {
+        emit(case, generation, cut, audit, suppressed);
+    }
+}
+
+/// Whether this denial is to be told. `suppressed`: how many of the flow were not.
+#[inline(never)]
+fn is_due(case: &Case, generation: u32, suppressed: &mut u32) -> bool {
     let tuple = &case.tuple;
     let key =
         LimitKey::new(&tuple.source, &tuple.destination, tuple.source_port, tuple.destination_port, tuple.protocol);
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    let mut suppressed = 0;
     if let Some(limit) = LIMITS.get_ptr_mut(&key) {
         // SAFETY: the entry's memory stays mapped while the program runs; a lost count between CPUs is only a report.
         let limit = unsafe { &mut *limit };
         let Some(left_out) = limit.due(now, generation) else {
             limit.suppress();
             count(STATISTIC_SUPPRESSED_EVENTS);
-            return None;
+            return false;
         };
-        suppressed = left_out;
+        *suppressed = left_out;
     }
     // Where the table has no room the denial is told too often, which is the better error.
     let _told_again = LIMITS.insert(&key, &Limit::new(now, generation), 0);
-    Some(suppressed)
+    true
 }
 
-#[inline(always)]
-fn emit(case: &Case, generation: u32, (cut, audit): (bool, u32), suppressed: u32) {
+#[inline(never)]
+fn emit(case: &Case, generation: u32, cut: bool, audit: u32, suppressed: u32) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count(STATISTIC_LOST_EVENTS);
         return;
     };
-    entry.write(Event {
-        source: case.tuple.source,
-        destination: case.tuple.destination,
-        source_port: case.tuple.source_port,
-        destination_port: case.tuple.destination_port,
-        protocol: case.tuple.protocol,
-        reason: case.verdict.reason,
-        side: case.verdict.side,
-        cut: cut as u8,
-        generation,
-        source_interface: case.source.interface,
-        destination_interface: case.destination.interface,
-        egress_group: case.source.group,
-        egress_decision: case.verdict.egress_decision,
-        ingress_group: case.destination.group,
-        ingress_decision: case.verdict.ingress_decision,
-        suppressed,
-        audit,
-        reserved: 0,
-    });
+    let event = entry.as_mut_ptr();
+    // Field by field: written as a whole, it would be built on the stack first.
+    // SAFETY: the reserved memory is an `Event`'s, aligned to eight bytes, and every field of it is written.
+    unsafe {
+        (&raw mut (*event).source).write(case.tuple.source);
+        (&raw mut (*event).destination).write(case.tuple.destination);
+        (&raw mut (*event).source_port).write(case.tuple.source_port);
+        (&raw mut (*event).destination_port).write(case.tuple.destination_port);
+        (&raw mut (*event).protocol).write(case.tuple.protocol);
+        (&raw mut (*event).reason).write(case.verdict.reason);
+        (&raw mut (*event).side).write(case.verdict.side);
+        (&raw mut (*event).cut).write(cut as u8);
+        (&raw mut (*event).generation).write(generation);
+        (&raw mut (*event).source_interface).write(case.source.interface);
+        (&raw mut (*event).destination_interface).write(case.destination.interface);
+        (&raw mut (*event).egress_group).write(case.source.group);
+        (&raw mut (*event).egress_decision).write(case.verdict.egress_decision);
+        (&raw mut (*event).ingress_group).write(case.destination.group);
+        (&raw mut (*event).ingress_decision).write(case.verdict.ingress_decision);
+        (&raw mut (*event).suppressed).write(suppressed);
+        (&raw mut (*event).audit).write(audit);
+        (&raw mut (*event).reserved).write(0);
+    }
     entry.submit(0);
 }
 
-#[inline(always)]
-fn counts_of(case: &Case) -> Option<*mut Counts> {
+/// Counts one more connection, or packet that is no more than one, under its ends.
+#[inline(never)]
+fn count_connection(case: &Case, outcome: Outcome) {
     // What has no ports is one row: an echo's identifier is another with each of its senders.
     let port = match case.tuple.protocol {
         TCP | UDP | SCTP => case.tuple.destination_port,
@@ -160,12 +160,22 @@ fn counts_of(case: &Case) -> Option<*mut Counts> {
         case.tuple.protocol,
         port,
     );
-    if let Some(counts) = COUNTS.get_ptr_mut(&key) {
-        return Some(counts);
+    let mut counts = COUNTS.get_ptr_mut(&key);
+    if counts.is_none() {
+        // Two CPUs may try at once: the second finds the first's entry, which is as good.
+        let _lost_race = COUNTS.insert(&key, &Counts { allowed: 0, denied: 0 }, 1);
+        counts = COUNTS.get_ptr_mut(&key);
     }
-    // Two CPUs may try at once: the second finds the first's entry, which is as good.
-    let _lost_race = COUNTS.insert(&key, &Counts { allowed: 0, denied: 0 }, 1);
-    COUNTS.get_ptr_mut(&key)
+    let Some(counts) = counts else {
+        return;
+    };
+    // SAFETY: the entry's memory stays mapped while the program runs; the addition is atomic.
+    unsafe {
+        match outcome {
+            Outcome::Allowed => add_one(&raw mut (*counts).allowed),
+            _ => add_one(&raw mut (*counts).denied),
+        }
+    }
 }
 
 /// A local pod stands under its own address, also where a masquerade has replaced it.
