@@ -1,7 +1,8 @@
 //! Probes in flight, and the kernel's events that belong to them.
 //!
 //! An event names a flow by its source's pod or address, port and protocol; where to it went says which of several
-//! connections from one port it is. Events and the agent's lines come by different ways, so either may be first.
+//! connections from one port it is. Events and the agent's lines come by different ways, so either may be first. A pod that reaches
+//! itself through a Service is masqueraded on the way, its port included: such a connection is known by its pod alone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -71,26 +72,27 @@ impl Flights {
         let Some(flight) = self.flights.get_mut(&id) else { return false };
         flight.started = Some((local, remote));
         self.by_port.entry((flight.cell.protocol, local.port())).or_default().push(id);
+        let early = std::mem::take(&mut self.early);
         let mut found = false;
-        self.early.retain(|(_, event)| {
-            let ours = belongs(flight, event);
-            if ours {
-                take(flight, event.clone());
-                found = true;
+        for (at, event) in early {
+            let is_ours = self.flights.get(&id).is_some_and(|flight| belongs(flight, &event) || at >= flight.sent)
+                && self.whose(&event) == Some(id);
+            match self.flights.get_mut(&id) {
+                Some(flight) if is_ours => {
+                    take(flight, event);
+                    found = true;
+                }
+                _ => self.early.push_back((at, event)),
             }
-            !ours
-        });
+        }
         found
     }
 
     /// The kernel told something. Gives back the probe that it is about.
     pub fn event(&mut self, event: FlowEvent, now: u64) -> Option<ProbeId> {
-        // Probes are of protocols with ports.
-        let protocol = event.protocol.transport()?;
-        let candidates = self.by_port.get(&(protocol, event.source.port())).into_iter().flatten();
-        let newest =
-            candidates.copied().filter(|id| self.flights.get(id).is_some_and(|flight| belongs(flight, &event))).max();
-        let Some(id) = newest else {
+        let Some(id) = self.whose(&event) else {
+            // Probes are of protocols with ports.
+            event.protocol.transport()?;
             if self.early.len() >= MAX_EARLY {
                 self.early.pop_front();
             }
@@ -101,6 +103,32 @@ impl Flights {
             take(flight, event);
         }
         Some(id)
+    }
+
+    /// The probe that an event is about: the newest that left from the event's port.
+    fn whose(&self, event: &FlowEvent) -> Option<ProbeId> {
+        let protocol = event.protocol.transport()?;
+        let candidates = self.by_port.get(&(protocol, event.source.port())).into_iter().flatten();
+        let newest =
+            candidates.copied().filter(|id| self.flights.get(id).is_some_and(|flight| belongs(flight, event))).max();
+        newest.or_else(|| self.whose_return(event))
+    }
+
+    /// The one that comes back to its pod, of those in flight. Where several may be it, it is none: they may go to different pods.
+    fn whose_return(&self, event: &FlowEvent) -> Option<ProbeId> {
+        if event.source_pod.is_none() || event.source_pod != event.destination_pod {
+            return None;
+        }
+        let destination = canonical(event.destination);
+        let mut may_be = self.flights.iter().filter(|(_, flight)| {
+            flight.ended.is_none()
+                && flight.started.is_some()
+                && flight.pod == event.source_pod
+                && Some(flight.cell.protocol) == event.protocol.transport()
+                && flight.destinations.iter().any(|known| canonical(*known) == destination)
+        });
+        let (id, _) = may_be.next()?;
+        may_be.next().is_none().then_some(*id)
     }
 
     /// A probe has ended. It is kept for events that come late.
@@ -230,6 +258,32 @@ mod tests {
             assert!(!start(&mut flights, 1));
             assert_eq!(flights.event(event, 0).is_some(), ours, "{what}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_comes_back_to_itself_is_known_whatever_port_it_was_masqueraded_to() {
+        let own = "10.244.0.5:9000";
+        let returned = |decision| FlowEvent {
+            destination_pod: Some("a/x".to_owned()),
+            ..event("10.244.0.1:61234", Some("a/x"), own, decision)
+        };
+        let mut flights = Flights::default();
+        flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND, own]));
+        flights.sent(ProbeId(2), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+        // Whatever is first, the event or the line that tells of the probe.
+        assert_eq!(flights.event(returned(Decision::Denied), 10), None);
+        assert!(!start(&mut flights, 2), "it does not go there");
+        assert!(start(&mut flights, 1));
+        assert!(flights.get(ProbeId(1)).and_then(Flight::denial).is_some());
+        assert_eq!(flights.event(returned(Decision::Allowed), 20), Some(ProbeId(1)));
+        let of_another = FlowEvent { destination_pod: Some("a/y".to_owned()), ..returned(Decision::Denied) };
+        assert_eq!(flights.event(of_another, 20), None);
+        // Two through different Services: one of them may have gone to another pod.
+        flights.sent(ProbeId(3), flight("pod:a/x", Some("a/x"), &[own]));
+        start(&mut flights, 3);
+        assert_eq!(flights.event(returned(Decision::Denied), 30), None);
+        flights.ended(ProbeId(1), 40);
+        assert_eq!(flights.event(returned(Decision::Denied), 50), Some(ProbeId(3)));
     }
 
     #[test]
