@@ -3,6 +3,7 @@
 //! - [`lab`]: starts `signalbox lab`, waits for its `ready` line, and ends it whatever happens.
 //! - [`shell`]: commands, and HTTP by `curl`, as a user types them.
 //! - [`lesson`]: lesson one's table: what must be open after each step.
+//! - [`counters`]: the enforcer's counters, check by check.
 //! - [`cells`]: the matrix as the page gets it.
 //! - [`processes`]: a lab's processes, found by what they are and where they live.
 //! - [`events`]: the page's event stream.
@@ -16,6 +17,7 @@
 pub mod browser;
 pub mod cells;
 pub mod cluster;
+pub mod counters;
 pub mod events;
 pub mod folder;
 pub mod guide;
