@@ -6,6 +6,7 @@
 //! - [`counters`]: the enforcer's counters, check by check.
 //! - [`cells`]: the matrix as the page gets it.
 //! - [`processes`]: a lab's processes, found by what they are and where they live.
+//! - [`sandbox`]: what the machine holds of one pod: its processes, its network namespace, its link to the node.
 //! - [`events`]: the page's event stream.
 //! - [`held`]: a connection that is held, and whether it lives.
 //! - [`leftovers`]: what a lab could leave on the machine: processes, namespaces, links, pins, mounts.
@@ -26,4 +27,5 @@ pub mod lab;
 pub mod leftovers;
 pub mod lesson;
 pub mod processes;
+pub mod sandbox;
 pub mod shell;
