@@ -2,6 +2,7 @@
 //!
 //! - [`lab`]: starts `signalbox lab`, waits for its `ready` line, and ends it whatever happens.
 //! - [`shell`]: commands, and HTTP by `curl`, as a user types them.
+//! - [`talk`]: a command that goes on while a test reads what it prints and types to it.
 //! - [`lesson`]: lesson one's table: what must be open after each step.
 //! - [`counters`]: the enforcer's counters, check by check.
 //! - [`cells`]: the matrix as the page gets it.
@@ -29,3 +30,4 @@ pub mod lesson;
 pub mod processes;
 pub mod sandbox;
 pub mod shell;
+pub mod talk;
