@@ -83,23 +83,26 @@ impl Lab {
 
     /// Starts a lab whose page is at `listen`.
     pub fn start_on(listen: &str, state: &Path, arguments: &[&str]) -> Result<Self> {
-        Self::launch(listen, state, arguments, |_| {})
+        Self::launch(Command::new(binary()?).arg("lab"), listen, state, arguments)
     }
 
     /// Starts a lab that logs to a file, as the leader of a process group, as a shell starts it at a terminal.
     pub fn start_at_a_terminal(state: &Path, arguments: &[&str], log: File) -> Result<Self> {
-        Self::launch(&format!("127.0.0.1:{}", free_port()?), state, arguments, |command| {
-            command.process_group(0).stderr(log);
-        })
+        let mut command = Command::new(binary()?);
+        command.arg("lab").process_group(0).stderr(log);
+        Self::launch(&mut command, &format!("127.0.0.1:{}", free_port()?), state, arguments)
     }
 
-    fn launch(listen: &str, state: &Path, arguments: &[&str], more: impl FnOnce(&mut Command)) -> Result<Self> {
+    /// Starts a lab as the README says: by `cargo xtask lab`, which builds first what has changed.
+    pub fn start_by_xtask(listen: &str, state: &Path) -> Result<Self> {
+        Self::launch(Command::new("cargo").args(["xtask", "lab"]).current_dir(root()), listen, state, &[])
+    }
+
+    fn launch(command: &mut Command, listen: &str, state: &Path, arguments: &[&str]) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: run the tests as root");
         let started = Instant::now();
-        let mut command = Command::new(binary()?);
-        command.args(["lab", "--listen", listen]).arg("--state").arg(state).args(arguments);
+        command.args(["--listen", listen]).arg("--state").arg(state).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        more(&mut command);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("standard output is piped");
         let (sender, receiver) = mpsc::channel();
@@ -157,17 +160,17 @@ impl Lab {
 
     /// Some `kubectl`, with its exit status.
     pub fn kubectl_raw(&self, program: &str, arguments: &[&str], input: Option<&str>) -> Result<Ran> {
+        shell::run(&mut self.kubectl_command(program, arguments), input)
+    }
+
+    /// The command line of some `kubectl` with this lab's kubeconfig.
+    pub fn kubectl_command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
         // Caches of discovery must not outlive this lab.
-        let cache = self.kubeconfig.with_extension("cache");
-        shell::run(
-            Command::new(program)
-                .arg("--kubeconfig")
-                .arg(&self.kubeconfig)
-                .arg("--cache-dir")
-                .arg(cache)
-                .args(arguments),
-            input,
-        )
+        command.arg("--cache-dir").arg(self.kubeconfig.with_extension("cache"));
+        command.args(arguments);
+        command
     }
 
     /// `kubectl apply -f FILE` for one of the lesson's manifests.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use signalbox_api::flow::Direction;
 
 use crate::lab::{Lab, Report};
 
@@ -57,6 +58,24 @@ pub const STEPS: &[Step] = &[
         open: &[(USERS, WEB), (WEB, DBSVC), (DBSVC, DATABASE), (WEB, EXTSVC), (EXTSVC, INTERNET)],
     },
 ];
+
+impl Step {
+    /// Whether a check must be open.
+    pub fn is_open(&self, from: &str, to: &str) -> bool {
+        self.open.contains(&(from, to))
+    }
+
+    /// The side that must stop a check, by what the lesson says of each step; `None` where it must be open. Whoever connects is
+    /// judged first.
+    pub fn stopped_at(&self, from: &str, to: &str) -> Option<Direction> {
+        if self.is_open(from, to) {
+            return None;
+        }
+        // No policy judges what leaves the users, and step 2 opens web's way out to the back-ends.
+        let let_out = from == USERS || (self.number >= 2 && from == WEB && [DBSVC, EXTSVC].contains(&to));
+        Some(if let_out { Direction::Ingress } else { Direction::Egress })
+    }
+}
 
 /// The checks of a report that `fact` calls open.
 pub fn open_by(report: &Report, fact: impl Fn(&crate::lab::Check) -> bool) -> BTreeSet<(&str, &str)> {

@@ -1,5 +1,6 @@
 //! Processes that a test has started, found by what they are and where they live.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +40,21 @@ pub fn connect_from(process: Pid, arguments: &[&str]) -> Result<Ran> {
 
 fn namespace(process: Pid) -> Result<PathBuf> {
     fs::read_link(format!("/proc/{process}/ns/net")).with_context(|| format!("the network namespace of {process}"))
+}
+
+/// Everything that a process started, and what those started, by id; itself too.
+pub fn family(ancestor: Pid) -> Result<BTreeSet<i32>> {
+    let mut parents = BTreeMap::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok());
+        parents.extend(parent.map(|parent| (pid, parent)));
+    }
+    let is_one = |pid: &i32| {
+        std::iter::successors(Some(*pid), |pid| parents.get(pid).copied()).any(|pid| pid == ancestor.as_raw())
+    };
+    Ok(parents.keys().copied().filter(is_one).collect())
 }
 
 /// The first process whose command line is wanted, in this network namespace if one is given.

@@ -1,10 +1,14 @@
 //! `kubectl` and `signalbox` on the command line, as users type them.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use signalbox_e2e::lab::{Lab, binary};
+use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
+use signalbox_e2e::talk::Talk;
 
 /// A command line, what its output must contain.
 type Case = (&'static [&'static str], &'static [&'static str]);
@@ -75,7 +79,60 @@ fn kubectl(program: &str) -> Result<()> {
     let echo =
         lab.kubectl_raw(program, &["exec", "-i", "-n", "frontend", "deploy/web", "--", "cat"], Some("to and fro\n"))?;
     ensure!(echo.stdout == "to and fro\n", "standard input comes through: {echo:?}");
+    watching(&lab, program)?;
+    a_shell_at_a_terminal(&lab, program)?;
     policies(&lab, program)
+}
+
+/// `get -w` prints each change as it happens, and goes on.
+fn watching(lab: &Lab, program: &str) -> Result<()> {
+    let scale = |replicas: &str| {
+        let arguments = ["scale", "-n", "backend", "deployment", "extsvc", replicas];
+        lab.kubectl_raw(program, &arguments, None)?.ok()
+    };
+    let pods = ["get", "pods", "-n", "backend", "-l", "run=extsvc", "-w"];
+    let mut watch = Talk::start(lab.kubectl_command(program, &pods))?;
+    let row = |text: &str, name: &str, status: &str| {
+        text.lines().any(|line| line.starts_with(name) && line.split_whitespace().nth(2) == Some(status))
+    };
+    let first = watch.until("the pod that is there", |text| row(text, "extsvc-", "Running"))?;
+    ensure!(first.starts_with("NAME ") && first.lines().count() == 2, "a heading and one pod:\n{first}");
+    let old = first.lines().last().and_then(|line| line.split_whitespace().next()).context("a name")?;
+    let other = |text: &str, status: &str| {
+        let fresh = |line: &&str| !line.starts_with(old);
+        text.lines().filter(fresh).any(|line| row(line, "extsvc-", status))
+    };
+    scale("--replicas=2")?;
+    watch.until("the second pod comes", |text| other(text, "Pending") && other(text, "Running"))?;
+    scale("--replicas=1")?;
+    watch.until("one of the two goes", |text| row(text, "extsvc-", "Terminating"))?;
+    ensure!(watch.goes_on()?, "a watch has no end of its own");
+    Ok(())
+}
+
+/// `exec -it`: a terminal inside the pod, of the size of the one outside, where what is typed is read and shown.
+fn a_shell_at_a_terminal(lab: &Lab, program: &str) -> Result<()> {
+    let shell = lab.kubectl_command(program, &["exec", "-it", "-n", "frontend", "deploy/web", "--", "sh"]);
+    let mut shell = Talk::at_a_terminal(&shell)?;
+    // The shell asks the terminal where its cursor stands, and cleans the rest of the line, behind the prompt.
+    let prompt = |text: &str| text.trim_end_matches("\x1b[6n").trim_end_matches("\x1b[J").ends_with("$ ");
+    shell.until("a prompt", prompt)?;
+    // What is typed is shown too, so that what is waited for must not stand in it.
+    shell.say("test -t 0 && test -t 1 && echo terminal-$((40 + 2))\r")?;
+    shell.until("standard input and output are a terminal", |text| text.contains("terminal-42") && prompt(text))?;
+    shell.say("stty size\r")?;
+    shell.until("the terminal's size", |text| text.contains("31 97") && prompt(text))?;
+    // Ctrl-C ends the command in the pod, and neither kubectl nor the shell there.
+    shell.say("echo begun-$((40 + 2)); sleep 600\r")?;
+    shell.until("the command runs", |text| text.contains("begun-42"))?;
+    shell.say("\x03")?;
+    shell.until("Ctrl-C ends the command", prompt)?;
+    shell.say("echo code-$?\r")?;
+    shell.until("by SIGINT", |text| text.contains("code-130") && prompt(text))?;
+    shell.say("exit 7\r")?;
+    let status = shell.end()?;
+    ensure!(status == Some(7), "the shell's exit status comes through: {status:?}");
+    Ok(())
 }
 
 fn policies(lab: &Lab, program: &str) -> Result<()> {
@@ -105,9 +162,50 @@ fn signalbox_test_prints_tables_for_people_and_machines() -> Result<()> {
     for word in ["frontend/web", "backend/dbsvc", "outside/database", "outside/internet", "outside/users", "open"] {
         ensure!(table.stdout.contains(word), "no {word} in\n{}", table.stdout);
     }
+    let open = lab.report()?;
     let junit = lab.test(&["-o", "junit"])?.ok()?;
     ensure!(junit.contains("<testsuites") && junit.matches("<testcase").count() == 18, "{junit}");
-    ensure!(lab.report()?.agree);
+    lab.apply_step("1-zero-trust.yaml")?;
+    lab.apply_step("2-web.yaml")?;
+    for (step, report) in [(0, open), (2, lab.report()?)] {
+        ensure!(report.agree && report.checks.len() == 18, "step {step}: {report:?}");
+        for check in &report.checks {
+            let expected = STEPS[step].is_open(&check.from, &check.to);
+            let timed = check.latency_us.is_some_and(|us| us > 0);
+            ensure!(
+                if expected { timed } else { check.latency_us.is_none() },
+                "step {step}, open: {expected}: {check:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kubeconfig_is_written_where_it_is_asked_for_and_for_nobody_else() -> Result<()> {
+    let (state, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let foreign = elsewhere.path().join("foreign");
+    std::fs::write(&foreign, "somebody's own")?;
+    let refused = Lab::start(state.path(), &["--kubeconfig", &foreign.to_string_lossy()]);
+    ensure!(
+        refused.is_err() && std::fs::read_to_string(&foreign)? == "somebody's own",
+        "a file of somebody else's is replaced"
+    );
+    let file = elsewhere.path().join("kubeconfig");
+    for start in ["there is none", "it is the last lab's, which others may read"] {
+        if start != "there is none" {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).context("the last lab's stays")?;
+        }
+        let lab = Lab::start(state.path(), &["--kubeconfig", &file.to_string_lossy()])?;
+        ensure!(lab.kubeconfig == file, "the ready line names {}", lab.kubeconfig.display());
+        let mode = std::fs::metadata(&file)?.permissions().mode() & 0o7777;
+        ensure!(mode == 0o600, "{start}: mode {mode:o}");
+        // By the variable that every client knows, without a flag.
+        let pods =
+            shell::run(Command::new("kubectl").env("KUBECONFIG", &file).args(["get", "pods", "-A"]), None)?.ok()?;
+        ensure!(pods.contains("web-") && pods.contains("Running"), "{pods}");
+        lab.end(Signal::SIGINT)?;
+    }
     Ok(())
 }
 
@@ -119,8 +217,36 @@ fn signalbox_explains_itself() -> Result<()> {
         ensure!(help.contains("Examples:"), "no examples in {arguments:?}:\n{help}");
     }
     ensure!(run(&["--version"])?.ok()?.starts_with("signalbox "));
-    ensure!(run(&["completions", "bash"])?.ok()?.contains("complete -F"));
+    completions(&run)?;
     let ran = run(&["test", "--kubeconfig", "/nonexistent"])?;
     ensure!(ran.status == Some(2) && ran.stderr.contains("/nonexistent"), "names the file: {ran:?}");
+    Ok(())
+}
+
+/// For each shell a script in its own language, which knows every command that the help names.
+fn completions(run: &impl Fn(&[&str]) -> Result<shell::Ran>) -> Result<()> {
+    let help = run(&["--help"])?.ok()?;
+    let listed = help.split_once("Commands:\n").context("the help has commands")?.1;
+    // What a description goes on with on a further line stands further to the right.
+    let named = listed.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+    let commands: Vec<&str> = named.filter_map(|line| line.split_whitespace().next()).collect();
+    for known in ["lab", "test", "serve", "why", "completions", "help"] {
+        ensure!(commands.contains(&known), "{known} is not in {commands:?}");
+    }
+    for (name, mark) in
+        [("bash", "complete -F _signalbox"), ("zsh", "#compdef signalbox"), ("fish", "complete -c signalbox")]
+    {
+        let script = run(&["completions", name])?.ok()?;
+        ensure!(script.contains(mark), "{name}: no {mark:?} in\n{script}");
+        let words: Vec<&str> = script.split(|it: char| !it.is_alphanumeric() && it != '-').collect();
+        for command in &commands {
+            ensure!(words.contains(command), "{name}: {command} is not completed");
+        }
+    }
+    // Bash is on every Debian: it reads its script, and completes.
+    let completed = "source /dev/stdin; COMP_WORDS=(signalbox comp); COMP_CWORD=1; _signalbox signalbox comp signalbox; echo ${COMPREPLY[*]}";
+    let script = run(&["completions", "bash"])?.ok()?;
+    let reply = shell::run(Command::new("bash").args(["-c", completed]), Some(&script))?.ok()?;
+    ensure!(reply.trim() == "completions", "`signalbox comp` is completed to {reply:?}");
     Ok(())
 }

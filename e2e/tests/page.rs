@@ -1,12 +1,15 @@
 //! The page in a real browser: the lesson by clicks, why, a broken policy, a lost connection. Screenshots lie in `target/e2e/`.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use fantoccini::key::Key;
 use nix::sys::signal::Signal;
+use signalbox_api::flow::Direction;
 use signalbox_e2e::browser::{Browser, run};
 use signalbox_e2e::lab::{Lab, free_port};
-use signalbox_e2e::lesson::STEPS;
+use signalbox_e2e::lesson::{self, STEPS, Step};
 
 const CELL: &str = "//td[@data-key and starts-with(@aria-label, '{}')]";
 
@@ -32,21 +35,57 @@ fn the_lesson_by_clicks_changes_cells_and_lines_without_a_reload() -> Result<()>
     run(async {
         let browser = open(&lab, 1400, 1000, "light").await?;
         browser.client.execute("window.sameDocument = true", Vec::new()).await?;
+        every_cell_shows_the_table(&browser, &STEPS[0]).await?;
         browser.screenshot("matrix-step-0-light").await?;
         for step in &STEPS[1..] {
             click_step(&browser, step.number).await?;
             browser.tally(step.open.len()).await?;
+            every_cell_shows_the_table(&browser, step).await?;
             browser.screenshot(&format!("matrix-step-{}-light", step.number)).await?;
             if step.number == 2 {
                 why_names_the_side_that_shuts(&browser).await?;
             }
         }
-        ensure!(sentence(&browser, "frontend/web to backend/dbsvc port 9000").await?.contains(": open"));
         lines_follow(&browser).await?;
         let same = browser.client.execute("return window.sameDocument === true", Vec::new()).await?;
         ensure!(same.as_bool() == Some(true), "the page was loaded anew");
         browser.close().await
     })
+}
+
+/// Waits until each of the 18 checks' cells shows what the lesson's table has: colour and sentence, and of a shut one the side.
+async fn every_cell_shows_the_table(browser: &Browser, step: &Step) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let shown = browser
+            .value("[...document.querySelectorAll('td[data-key]')].map(it => [it.getAttribute('aria-label'), it.className])")
+            .await?;
+        let shown: Vec<(String, String)> = serde_json::from_value(shown)?;
+        let wrong: Vec<String> = lesson::ALL.iter().filter_map(|check| differs(&shown, step, check)).collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "step {}, in the page:\n{}", step.number, wrong.join("\n"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a check's cells, one for each port, show and should not.
+fn differs(shown: &[(String, String)], step: &Step, (from, to): &(&str, &str)) -> Option<String> {
+    let heading = format!("{from} to {to} port ");
+    let ports = if *to == "outside/internet" { 2 } else { 1 };
+    let (lamp, words) = match step.stopped_at(from, to) {
+        None => ("lamp-open", ": open, in "),
+        Some(Direction::Egress) => ("lamp-shut", ": dropped, by egress polic"),
+        Some(Direction::Ingress) => ("lamp-shut", ": dropped, by ingress polic"),
+    };
+    let cells: Vec<_> = shown.iter().filter(|(sentence, _)| sentence.starts_with(&heading)).collect();
+    let right = |(sentence, class): &&&(String, String)| {
+        let doubted = sentence.contains("disagree") || sentence.contains("not settled");
+        class.split_whitespace().any(|it| it == lamp) && sentence.contains(words) && !doubted
+    };
+    let same = cells.len() == ports && cells.iter().all(|cell| right(&cell));
+    (!same).then(|| format!("{from} to {to}: {ports} with {lamp} and {words:?} expected, and not {cells:?}"))
 }
 
 /// After step 2 web's egress is open and the cell is still shut: by the ingress of dbsvc.

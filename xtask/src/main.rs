@@ -136,7 +136,13 @@ fn main() -> Result<()> {
         Task::Test { filters } => {
             // The tests of the page in the browser alone serve this folder.
             folder::write(&step::root().join("target/page"))?;
-            if filters.is_empty() { checks::everything() } else { checks::tests(&filters) }
+            let result = if filters.is_empty() { checks::everything() } else { checks::tests(&filters) };
+            // Also, and above all, where a test has failed.
+            let pictures = root().join("target/e2e");
+            if pictures.is_dir() {
+                step::say(&format!("what the browser tests saw: {}", pictures.display()));
+            }
+            result
         }
         Task::TestCluster { filters } => checks::on_a_cluster(&filters),
         Task::Fuzz { seconds } => fuzz::manifests(seconds),

@@ -12,6 +12,7 @@ use super::Drawing;
 use crate::browser;
 use crate::model::look::Lamp;
 use crate::model::track::{self, Curve};
+use crate::route::print_key;
 use crate::store::{Runner, Store};
 
 /// From end to end.
@@ -33,7 +34,7 @@ pub(crate) fn Runners(drawing: Memo<Arc<Drawing>>) -> impl IntoView {
                     let id = runner.id;
                     let life = journey.as_ref().map_or(0.0, |journey| journey.life_ms);
                     set_timeout(move || store.drop_runner(id), Duration::from_secs_f64(life / 1e3));
-                    journey.map(|journey| view! { <Dot journey outcome=runner.pulse.outcome /> })
+                    journey.map(|journey| view! { <Dot journey runner /> })
                 }
             </For>
         </g>
@@ -44,6 +45,8 @@ pub(crate) fn Runners(drawing: Memo<Arc<Drawing>>) -> impl IntoView {
 type Stop = (f64, f64, f64, f64);
 
 struct Journey {
+    /// The id of the pod or host at the other end of the line.
+    to: String,
     stops: Vec<Stop>,
     life_ms: f64,
 }
@@ -51,14 +54,15 @@ struct Journey {
 /// Where a runner goes. A Service's connection runs to the pod that it went to; where nobody knows, to one of them in turn.
 fn journey(store: Store, drawing: &Drawing, runner: &Runner) -> Option<Journey> {
     let key = &runner.pulse.key;
-    let curve = store.directory.with_untracked(|directory| {
+    let (to, curve) = store.directory.with_untracked(|directory| {
         let targets = track::targets(directory, key);
         let turn = usize::try_from(runner.id).unwrap_or_default().checked_rem(targets.len())?;
         // The cell came before its pulse, so it tells of this very connection.
         let entry = store.entry(key);
         let backend = entry.as_ref().and_then(|entry| entry.cell.probe.as_ref()?.backend.as_deref());
         let target = backend.filter(|backend| targets.contains(backend)).unwrap_or(targets[turn]);
-        drawing.tracks.iter().find(|track| track.from == key.from && track.to == target).map(|track| track.curve)
+        let track = drawing.tracks.iter().find(|track| track.from == key.from && track.to == target)?;
+        Some((track.to.clone(), track.curve))
     })?;
     let end = match (runner.pulse.outcome, runner.pulse.stopped_at) {
         (Outcome::Open, _) => None,
@@ -69,12 +73,12 @@ fn journey(store: Store, drawing: &Drawing, runner: &Runner) -> Option<Journey> 
     };
     Some(match end {
         // There, and the answer back: replies need no rule.
-        None => there_and_back(&curve),
-        Some(end) => halted(&curve, end),
+        None => there_and_back(to, &curve),
+        Some(end) => halted(to, &curve, end),
     })
 }
 
-fn there_and_back(curve: &Curve) -> Journey {
+fn there_and_back(to: String, curve: &Curve) -> Journey {
     let life_ms = RUN_MS * 2.0;
     let mut stops = Vec::new();
     for step in 0..=STEPS {
@@ -88,10 +92,10 @@ fn there_and_back(curve: &Curve) -> Journey {
         let point = back.at(1.0 - t);
         stops.push((point.x, point.y, 0.5 + t * 0.5, 0.6));
     }
-    Journey { stops, life_ms }
+    Journey { to, stops, life_ms }
 }
 
-fn halted(curve: &Curve, end: f64) -> Journey {
+fn halted(to: String, curve: &Curve, end: f64) -> Journey {
     let run_ms = RUN_MS * end.max(0.15);
     let life_ms = run_ms + HALT_MS;
     let mut stops = Vec::new();
@@ -103,12 +107,13 @@ fn halted(curve: &Curve, end: f64) -> Journey {
     let last = curve.at(end);
     stops.push((last.x, last.y, (run_ms + 140.0) / life_ms, 1.7));
     stops.push((last.x, last.y, 1.0, 0.9));
-    Journey { stops, life_ms }
+    Journey { to, stops, life_ms }
 }
 
 #[component]
-fn Dot(journey: Journey, outcome: Outcome) -> impl IntoView {
-    let lamp = Lamp::of(Some(outcome));
+fn Dot(journey: Journey, runner: Runner) -> impl IntoView {
+    let lamp = Lamp::of(Some(runner.pulse.outcome));
+    let check = print_key(&runner.pulse.key);
     let shape = NodeRef::<svg::Rect>::new();
     let stops = if browser::calm() { journey.stops.last().copied().into_iter().collect() } else { journey.stops };
     let life_ms = journey.life_ms;
@@ -118,7 +123,18 @@ fn Dot(journey: Journey, outcome: Outcome) -> impl IntoView {
     // Open ones are round, stopped ones square: colour is not the only sign.
     let round = if lamp == Lamp::Open { "5" } else { "1.5" };
     view! {
-        <rect node_ref=shape class=format!("runner lamp-{}", lamp.name()) x="-5" y="-5" width="10" height="10" rx=round></rect>
+        <rect
+            node_ref=shape
+            class=format!("runner lamp-{}", lamp.name())
+            data-check=check
+            data-from=runner.pulse.key.from
+            data-to=journey.to
+            x="-5"
+            y="-5"
+            width="10"
+            height="10"
+            rx=round
+        ></rect>
     }
 }
 
