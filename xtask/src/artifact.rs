@@ -101,6 +101,18 @@ pub fn lint_kernel_programs() -> Result<()> {
     Ok(())
 }
 
+/// Clippy on the page, for the browser: natively it lacks what only a browser has. It shares the build of the page's macros.
+pub fn lint_page() -> Result<()> {
+    let cargo = toolchain::browser()?;
+    step("lint the page for WASM", || {
+        run(cargo
+            .clippy()?
+            .args(["--locked", "--profile", "wasm-release", "-p", "signalbox-frontend", "--lib", "--bins"])
+            .args(["--target", "wasm32-unknown-unknown", "--target-dir", "target/ui"])
+            .args(["--", "-Dwarnings"]))
+    })
+}
+
 /// The static binary that runs in each pod.
 pub fn probe() -> Result<()> {
     let output = artifacts().join("signalbox-probe");

@@ -60,6 +60,7 @@ pub fn lints() -> Result<()> {
             .args(["--", "-Dwarnings"]))
     })?;
     artifact::lint_kernel_programs()?;
+    artifact::lint_page()?;
     for manifest in OUTSIDE {
         step(&format!("lint {manifest}"), || {
             run(command("cargo")

@@ -87,7 +87,7 @@ enum Task {
         /// Run only the tests whose name contains one of these, and none of the other checks.
         filters: Vec<String>,
     },
-    /// The lints of `test` alone: the workspace, the kernel programs for their target, and the crates outside the workspace.
+    /// The lints of `test` alone: the workspace, the kernel programs and the page for their targets, and the crates outside the workspace.
     Lint,
     /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes half an hour. Needs root.
     TestCluster {
