@@ -1,3 +1,6 @@
+use signalbox_api::cell::{Agreement, KernelFact, Outcome};
+
+use super::facts::{compare, decided, lines};
 use super::*;
 
 #[derive(Parser)]
