@@ -80,6 +80,12 @@ pub enum Error {
     /// Too many already.
     #[error("there may be 64 stand-ins at a time; wait until other runs have ended")]
     TooMany,
+    /// What stand-ins are made of is not there.
+    #[error(
+        "this cluster has no Jobs (batch/v1), and a stand-in is one; in a lab each pod has a probe, so that none is needed: run `signalbox test` without \
+         --like, which tries from every pod, or `signalbox why` without --stand-in"
+    )]
+    NoJobs,
     /// The API server refused.
     #[error("cannot {what}: {}", sentence(.source))]
     Cluster {
@@ -172,7 +178,7 @@ impl StandIns {
             let refused = |source| Error::Cluster { what: format!("create the Job {namespace}/{name}"), source };
             let job: Job = serde_json::from_value(manifest).map_err(|error| refused(kube::Error::SerdeError(error)))?;
             if let Err(source) = api.create(&PostParams::default(), &job).await {
-                let error = refused(source);
+                let error = if lacks_the_kind(&source) { Error::NoJobs } else { refused(source) };
                 let jobs = runs.remove(&wish.run).map(|run| run.jobs).unwrap_or_default();
                 drop(runs);
                 self.delete(&jobs).await;
@@ -334,6 +340,11 @@ impl StandIns {
         };
         Ok(read.into_template(&wish.namespace, kind, name))
     }
+}
+
+/// Whether there is no such kind, rather than no such namespace.
+fn lacks_the_kind(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 && !status.message.starts_with("namespaces "))
 }
 
 /// As much of a pod's template as matters.

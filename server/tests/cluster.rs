@@ -76,8 +76,9 @@ impl Bench {
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.server.local_addr()).await.expect("a connection");
+        let json = if body.starts_with('{') { "content-type: application/json\r\n" } else { "" };
         let request = format!(
-            "{method} {path} HTTP/1.0\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.0\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\n{json}content-length: {}\r\n\r\n{body}",
             self.server.local_addr(),
             body.len()
         );
@@ -260,5 +261,16 @@ async fn the_lessons_steps_go_forth_and_back() {
     bench.change("POST", "/api/v1/lesson/steps/1?only_lesson=false", "").await;
     bench.until("the lesson alone", |snapshot| snapshot.policies.len() == 2).await;
     assert_eq!(bench.ask("POST", "/api/v1/lesson/steps/5", "").await.0, 404);
+    bench.end().await;
+}
+
+/// `test --like` in a lab said "the server could not find the requested resource".
+#[tokio::test]
+async fn a_cluster_without_jobs_says_so_where_a_stand_in_is_asked_for() {
+    let bench = Bench::start().await;
+    let wish = r#"{"run": "one", "namespace": "frontend", "labels": {"app": "x"}}"#;
+    let (status, answer) = bench.ask("POST", "/api/v1/stand-ins", wish).await;
+    let error: ApiError = serde_json::from_value(answer).expect("an error");
+    assert!(status == 404 && error.message.contains("no Jobs (batch/v1)"), "{status} {error:?}");
     bench.end().await;
 }

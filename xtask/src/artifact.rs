@@ -84,6 +84,35 @@ fn kernel_object(name: &str, target: &str, flags: &[&str]) -> Result<()> {
     })
 }
 
+/// Clippy on the kernel programs, for the target that they are built for, and with each of their features.
+pub fn lint_kernel_programs() -> Result<()> {
+    let cargo = toolchain::kernel()?;
+    for features in [&[][..], &["--features", "bench"], &["--features", "other-layout"]] {
+        step(&format!("lint the kernel programs {}", features.join(" ")), || {
+            run(cargo
+                .clippy()?
+                .args(["--locked", "--release", "-p", "signalbox-enforcer-ebpf"])
+                .args(["--target", "bpfel-unknown-none", "--target-dir", "target/bpf-lint"])
+                .args(features)
+                .args(["--", "-Dwarnings"])
+                .env("CARGO_ENCODED_RUSTFLAGS", ["--cfg=bpf_target_arch=\"x86_64\"", "-Ctarget-cpu=v3"].join("\x1f")))
+        })?;
+    }
+    Ok(())
+}
+
+/// Clippy on the page, for the browser: natively it lacks what only a browser has. It shares the build of the page's macros.
+pub fn lint_page() -> Result<()> {
+    let cargo = toolchain::browser()?;
+    step("lint the page for WASM", || {
+        run(cargo
+            .clippy()?
+            .args(["--locked", "--profile", "wasm-release", "-p", "signalbox-frontend", "--lib", "--bins"])
+            .args(["--target", "wasm32-unknown-unknown", "--target-dir", "target/ui"])
+            .args(["--", "-Dwarnings"]))
+    })
+}
+
 /// The static binary that runs in each pod.
 pub fn probe() -> Result<()> {
     let output = artifacts().join("signalbox-probe");

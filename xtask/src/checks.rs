@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::step::{command, output, run, step};
-use crate::{artifact, cluster, fuzz, need_root, packages, tools};
+use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
 
 /// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
 const TESTED: &[&str] = &[
@@ -22,11 +22,15 @@ const TESTED: &[&str] = &[
     "signalbox-frontend",
 ];
 
+/// Crates that are no members of the workspace.
+const OUTSIDE: &[&str] = &["policy/fuzz/Cargo.toml", "policy/wasm-bench/Cargo.toml"];
+
 /// Formatting, lock file, licences, lints, all tests, and a bounded while of fuzzing.
 pub fn everything() -> Result<()> {
     need_root("the tests make network namespaces and load kernel programs")?;
+    toolchain::components()?;
     // The workspace's own was checked when this program was built: the alias in `.cargo/config.toml` is `--locked`.
-    for manifest in ["Cargo.toml", "policy/fuzz/Cargo.toml", "policy/wasm-bench/Cargo.toml"] {
+    for manifest in ["Cargo.toml"].iter().chain(OUTSIDE) {
         step(&format!("check the lock file of {manifest}"), || {
             run(command("cargo")
                 .args(["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest])
@@ -39,15 +43,39 @@ pub fn everything() -> Result<()> {
         // The advisory database lives on the network: a job that reaches it runs `cargo deny check advisories`.
         run(command(tools::cargo_deny()?).args(["--locked", "check", "licenses", "bans", "sources"]))
     })?;
+    lints()?;
+    tests(&[])?;
+    fuzz::manifests(fuzz::IN_CI)?;
+    crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
+    Ok(())
+}
+
+/// Clippy without a warning: on the workspace natively, and on what that does not see, for the targets that it is built for.
+pub fn lints() -> Result<()> {
+    toolchain::components()?;
     step("lint", || {
         run(command("cargo")
             .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
             .args(["--features", "signalbox-e2e/cluster"])
             .args(["--", "-Dwarnings"]))
     })?;
-    tests(&[])?;
-    fuzz::manifests(fuzz::IN_CI)?;
-    crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
+    artifact::lint_kernel_programs()?;
+    artifact::lint_page()?;
+    for manifest in OUTSIDE {
+        step(&format!("lint {manifest}"), || {
+            run(command("cargo")
+                .args([
+                    "clippy",
+                    "--locked",
+                    "--manifest-path",
+                    manifest,
+                    "--target-dir",
+                    "target/lint",
+                    "--all-targets",
+                ])
+                .args(["--", "-Dwarnings"]))
+        })?;
+    }
     Ok(())
 }
 

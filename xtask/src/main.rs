@@ -48,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask lab --listen 127.0.0.1:9090
   cargo xtask test                      everything that CI checks
   cargo xtask test lesson               only the tests with `lesson` in their name
+  cargo xtask lint                      only the lints of `test`
   cargo xtask test-cluster              the tests on a real Kubernetes
   cargo xtask build                     target/release/signalbox, page and kernel programs inside, and signalbox-enforcer
   cargo xtask images                    target/images: archives for `ctr images import` and `docker load`
@@ -86,6 +87,8 @@ enum Task {
         /// Run only the tests whose name contains one of these, and none of the other checks.
         filters: Vec<String>,
     },
+    /// The lints of `test` alone: the workspace, the kernel programs and the page for their targets, and the crates outside the workspace.
+    Lint,
     /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes half an hour. Needs root.
     TestCluster {
         /// Run only the tests whose name contains one of these.
@@ -124,6 +127,7 @@ fn main() -> Result<()> {
             step::say("everything that a build and a lab need is installed");
             Ok(())
         }
+        Task::Lint => checks::lints(),
         Task::Build => artifact::binary().map(|path| step::say(&format!("built {}", path.display()))),
         Task::Images { for_tests: true, .. } => images::for_tests(),
         Task::Images { output, .. } => images::write(&output),

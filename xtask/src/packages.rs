@@ -20,6 +20,12 @@ pub const TOOLCHAIN: &[Need] = &[
     ("/usr/bin/wasm-ld-22", "lld-22"),
 ];
 
+/// The linter of that toolchain. Debian's `rust-clippy` is of its older compiler, which cannot read this workspace.
+pub const CLIPPY: &[Need] = &[("/usr/bin/cargo-clippy", "rust-web-clippy")];
+
+/// The formatter of that toolchain, likewise.
+pub const RUSTFMT: &[Need] = &[("/usr/bin/rustfmt", "rustfmt-web")];
+
 /// To run the lab and to follow the README in it: the service proxy's `nft`, a shell inside the pods, and a client.
 pub const RUN: &[Need] =
     &[("/usr/sbin/nft", "nftables"), ("/bin/busybox", "busybox-static"), ("kubectl", "kubernetes-client")];

@@ -52,6 +52,16 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+    /// A Service of which nothing can be judged.
+    #[error("Service {service} {why}; {remedy}")]
+    Service {
+        /// `namespace/name`.
+        service: String,
+        /// What is so of it.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
     /// More than a drawing can show.
     #[error("{what}, more than a drawing can show ({max}); choose some with --namespace, or take -o csv or -o json")]
     TooMuchToDraw {

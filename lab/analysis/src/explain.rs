@@ -1,10 +1,11 @@
 //! `signalbox explain`: why a connection is open or shut.
 //!
-//! - [`ends`]: who the two ends are, as people write them.
+//! - [`ends`]: who the two ends are, as people write them; [`service`]: the pods behind a Service.
 //! - [`answer`]: what the engine says of them, with the places in the manifests; [`text`] prints it.
 
 mod answer;
 mod ends;
+mod service;
 mod text;
 
 use serde::Serialize;
@@ -14,8 +15,8 @@ use crate::error::Error;
 use crate::input::{self, Input, Live};
 use crate::source::Places;
 use crate::streams::Streams;
-use answer::Answer;
-use ends::Ends;
+use answer::{Answer, Whole};
+use ends::{Ends, Target};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,12 +24,16 @@ Examples:
   signalbox explain shop/web kube-system/coredns:53/UDP manifests/
   signalbox explain 198.51.100.7 shop/web:https manifests/     from an address outside; a port by its name
   signalbox explain shop/web [2001:db8::1]:443 manifests/      to one
+  signalbox explain shop/web shop/service/api:80 manifests/    through a Service: each pod behind it
   signalbox explain shop/web shop/db:5432 --kubeconfig ~/.kube/config -o json
 
 FROM and TO are NAMESPACE/POD, NAMESPACE/WORKLOAD (for which its first pod stands), an address, outside/HOST for the first address
 of an ExternalHost, or `node` for the node that the other end runs on. The port is the pod's own, after a Service's translation.
+TO may be a Service, NAMESPACE/service/NAME or its cluster address, at a port of its own, which may be left out where it has one
+only: each ready pod behind it is judged at the port to which that leads. A pod in a namespace that is called `service` is
+service/pod/NAME.
 
-Exit status: 0 if the connection is allowed, 1 if it is denied or unknown, 2 if something could not be read or found.";
+Exit status: 0 if the connection is allowed, to each pod behind a Service; 1 if it is denied or unknown to any, 2 if something could not be read or found.";
 
 /// Tell why a connection is open or shut
 #[derive(Debug, clap::Args)]
@@ -36,7 +41,7 @@ Exit status: 0 if the connection is allowed, 1 if it is denied or unknown, 2 if 
 pub struct Args {
     /// Who connects: NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, or `node`
     from: String,
-    /// To whom, at which port: the same, then :PORT or :PORT/PROTOCOL
+    /// To whom, at which port: the same, or NAMESPACE/service/NAME, then :PORT or :PORT/PROTOCOL
     #[arg(value_name = "TO:PORT[/PROTOCOL]")]
     to: String,
     #[command(flatten)]
@@ -67,7 +72,10 @@ struct Explanation {
     /// What else there is of these names: more pods of a workload, a Service with that port, a host's address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
-    /// One, or one for each family where they differ.
+    /// Where a Service was asked about: it, and all answers in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<answer::Service>,
+    /// One, or one for each pod behind a Service; and one for each family where they differ.
     answers: Vec<Answer>,
 }
 
@@ -77,13 +85,19 @@ pub(crate) fn run(args: &Args, live: &dyn Live, streams: &mut Streams<'_>) -> Re
     input.complain(streams);
     let ends = Ends::find(&args.from, &args.to, &input, &cluster)?;
     let route = if args.through_service { signalbox_policy::Route::Service } else { signalbox_policy::Route::Direct };
+    let answers = answer::answers(&ends, route, &Places::of(&input), &cluster);
+    let service = match &ends.to {
+        Target::End(_) => None,
+        Target::Service(behind) => Some(answer::Service { name: behind.id.to_string(), verdict: Whole::of(&answers) }),
+    };
     let explanation = Explanation {
         from: ends.from.name.clone(),
-        to: ends.to.name.clone(),
+        to: ends.to_name(),
         protocol: ends.protocol.to_string(),
         port: ends.port,
         notes: ends.notes.clone(),
-        answers: answer::answers(&ends, route, &Places::of(&input), &cluster),
+        service,
+        answers,
     };
     match args.output {
         Format::Json => {

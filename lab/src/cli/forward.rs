@@ -65,7 +65,7 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, token: Option<&str>
     Ok(Some(Remote::forwarded(pods, door, &name, authorization, (authority.as_bytes(), &from))?))
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
 }

@@ -1,9 +1,12 @@
-//! A server that runs somewhere: what it asks for, and the way to it.
+//! A server that runs somewhere: what it asks for, and the way to it. [`door`]: through the cluster's API to a port of a pod.
+
+mod door;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::uri::{Authority, Scheme};
@@ -19,6 +22,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::lab::kubeconfig::ServerEntry;
+
+use door::Door;
+
+/// How long the cluster's API and a pod behind it may take until the connection stands.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes in both directions.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -40,9 +48,7 @@ enum Way {
     /// Through the cluster's API to a port of a pod, and by TLS.
     Forwarded {
         tls: TlsConnector,
-        pods: Box<Api<Pod>>,
-        pod: String,
-        port: u16,
+        door: Door,
     },
 }
 
@@ -70,10 +76,8 @@ pub(super) enum ConnectError {
         "{url} does not prove to be the server: {source}; name a file with --server-ca whose authority has signed for the host that is asked"
     )]
     Tls { url: String, source: io::Error },
-    #[error(
-        "no connection to port {port} of {pod} through the cluster's API: {why}; this needs `create pods/portforward`"
-    )]
-    Forward { pod: String, port: u16, why: String },
+    #[error(transparent)]
+    Forward(#[from] door::Error),
     #[error("{url} has no name that a certificate could be for: {source}")]
     Name { url: String, source: InvalidDnsNameError },
 }
@@ -109,7 +113,8 @@ impl Remote {
         let url = format!("https://{name}");
         let wrong = || Error::Url(url.clone());
         let host: Authority = name.parse().map_err(|_| wrong())?;
-        let way = Way::Forwarded { tls: trusting(authority, from)?, pods: Box::new(pods), pod: pod.0, port: pod.1 };
+        let door = Door { pods: Box::new(pods), pod: pod.0, port: pod.1, wait: WAIT };
+        let way = Way::Forwarded { tls: trusting(authority, from)?, door };
         Ok(Self { url, authority: host, authorization, way })
     }
 
@@ -123,12 +128,7 @@ impl Remote {
         match &self.way {
             Way::Plain => Ok(Box::new(self.dial(80).await?)),
             Way::Tls(tls) => self.shake(tls, self.dial(443).await?).await,
-            Way::Forwarded { tls, pods, pod, port } => {
-                let failed = |why: String| ConnectError::Forward { pod: pod.clone(), port: *port, why };
-                let mut forwarder = pods.portforward(pod, &[*port]).await.map_err(|error| failed(error.to_string()))?;
-                let stream = forwarder.take_stream(*port).ok_or_else(|| failed("there is no stream".to_owned()))?;
-                self.shake(tls, stream).await
-            }
+            Way::Forwarded { tls, door } => door.open(|stream| self.shake(tls, stream)).await?,
         }
     }
 

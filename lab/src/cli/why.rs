@@ -1,17 +1,17 @@
 //! `signalbox why`: one connection of a live cluster: what the policies say, what a probe sees, what the kernel decided, since when.
+//! [`facts`] prints what a live look showed.
 
-use std::collections::BTreeSet;
+mod facts;
+
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Parser;
-use owo_colors::OwoColorize;
 use serde::Serialize;
 use serde_json::Value;
 use signalbox_analysis::Exit;
 use signalbox_analysis::streams::{Paint, Progress, Streams};
-use signalbox_api::cell::{Agreement, Cell, Evidence, KernelFact, Outcome, ProbeFact};
-use signalbox_api::flow::Decision;
+use signalbox_api::cell::Cell;
 use signalbox_api::rest::{ProbeGoal, ProbeReport, ProbeWish, StandInWish};
 use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
 
@@ -23,15 +23,18 @@ const EXAMPLES: &str = "\
 Examples:
   signalbox why frontend/web backend/dbsvc:9000           why web reaches dbsvc, or does not
   signalbox why web db:5432/TCP -n shop                   both in one namespace
+  signalbox why frontend/web backend/service/dbsvc:80     through a Service: each pod behind it, and the Service itself
+  signalbox why web service/db -n shop                    the same, at the only port that the Service has
   signalbox why frontend/web 198.51.100.20:3306           to an address outside
   signalbox why frontend/web backend/dbsvc:9000 --stand-in    try it, too, where web runs no probe
   signalbox why frontend/web backend/dbsvc:9000 --in-pod      try it from inside of web itself, through its node's enforcer
   kubectl signalbox why frontend/web backend/dbsvc:9000 -o json | jq .live
 
 FROM and TO are [NAMESPACE/]POD, [NAMESPACE/]WORKLOAD (for which its first pod stands), an address, or outside/HOST. The port is the pod's own, after a
-Service's translation.
+Service's translation. TO may be a Service, too: [NAMESPACE/]service/NAME (or svc/NAME), or its cluster address, with a port of its own; each ready pod
+behind it is judged and looked at. A pod in a namespace that is called service is service/pod/NAME.
 
-Exit status: 0 if the policies allow the connection, 1 if they deny it or that is unknown, 2 if something could not be read or found.";
+Exit status: 0 if the policies allow the connection, to each pod behind a Service, 1 if they deny it or that is unknown, 2 if something could not be read or found.";
 
 /// Tell why a connection in a live cluster is open or shut, and try it
 #[derive(Debug, clap::Args)]
@@ -89,11 +92,27 @@ struct Live {
     tried_from: Option<String>,
     /// Why nothing is known, or known of another pod only.
     notes: Vec<String>,
-    /// The matrix's cell; null where there is none.
+    /// The matrix's cell, of a Service where one was asked about; null where there is none.
     cell: Option<Cell>,
     /// What was tried from inside of the pod; null where nothing was.
     in_pod: Option<ProbeReport>,
+    /// The pods behind the Service that was asked about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backends: Vec<Backend>,
     enforcement: Enforcement,
+}
+
+/// What a live look showed of one pod behind a Service.
+#[derive(Debug, Serialize)]
+struct Backend {
+    /// `namespace/name`.
+    to: String,
+    /// The pod's own.
+    port: u16,
+    /// The matrix's cell; null where there is none.
+    cell: Option<Cell>,
+    /// What was tried from inside of the pod that connects; null where nothing was.
+    in_pod: Option<ProbeReport>,
 }
 
 /// Why there is no answer.
@@ -147,7 +166,7 @@ fn why(args: &Args) -> Result<Exit, Error> {
     };
     match args.output {
         Format::Json => println!("{}", serde_json::json!({"spec": spec, "live": live})),
-        Format::Table => print(&live, &spec),
+        Format::Table => facts::print(&live, &spec),
     }
     Ok(exit)
 }
@@ -170,7 +189,11 @@ fn full(end: &str, args: &Args) -> String {
         end.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok() || end.parse::<std::net::IpAddr>().is_ok();
     // A slash behind the port is the protocol's.
     let before_port = end.split(':').next().unwrap_or_default();
-    if is_address || before_port == "node" || before_port.contains('/') {
+    // As kubectl writes it, without a namespace.
+    let kind_first = before_port.split_once('/').is_some_and(|(kind, name)| {
+        matches!(kind, "service" | "services" | "svc") && !name.is_empty() && !name.contains('/')
+    });
+    if is_address || before_port == "node" || (before_port.contains('/') && !kind_first) {
         return end.to_owned();
     }
     let namespace = args.namespace.clone().or_else(|| context_namespace(args)).unwrap_or_else(|| "default".to_owned());
@@ -224,20 +247,63 @@ async fn look_there(args: &Args, spec: &Value, source: &Source) -> Live {
         live.notes.push("the pod runs a probe of its own, which was asked".to_owned());
         return live;
     }
-    let tried = match wish(spec) {
-        Some(wish) => source.probe(&wish, args.timeout).await.map_err(|error| error.to_string()),
-        None => Err("it takes a pod to start from, and a pod or an address to go to".to_owned()),
-    };
-    match tried {
-        Ok(report) => live.in_pod = Some(report),
-        Err(why) => live.notes.push(format!("not tried from inside of the pod: {why}")),
+    if spec["service"].is_null() {
+        let port = spec["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+        match try_in_pod(args, source, spec, spec["to"].as_str(), port).await {
+            Ok(report) => live.in_pod = Some(report),
+            Err(why) => live.notes.push(format!("not tried from inside of the pod: {why}")),
+        }
+        return live;
+    }
+    // Without a round there are no cells, and the pods can be tried all the same.
+    if live.backends.is_empty() {
+        live.backends = backends(spec);
+    }
+    for backend in live.backends.iter_mut().take(MOST_TRIED) {
+        match try_in_pod(args, source, spec, Some(&backend.to), Some(backend.port)).await {
+            Ok(report) => backend.in_pod = Some(report),
+            Err(why) => live.notes.push(format!("{} was not tried from inside of the pod: {why}", backend.to)),
+        }
+    }
+    if let Some(more) = live.backends.len().checked_sub(MOST_TRIED).filter(|more| *more > 0) {
+        live.notes.push(format!("{more} more pods behind the Service were not tried from inside of the pod"));
     }
     live
 }
 
+/// Pods behind a Service that are tried from inside of a pod: a server takes 30 such probes a minute from one user.
+const MOST_TRIED: usize = 8;
+
+/// The pods behind the Service that was asked about, of which nothing is seen yet; none where it was no Service.
+fn backends(spec: &Value) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for answer in spec["answers"].as_array().into_iter().flatten() {
+        let (Some(to), Some(port)) = (answer["to"].as_str(), answer["port"].as_u64()) else { continue };
+        let Ok(port) = u16::try_from(port) else { continue };
+        // A pod has an answer for each family where they differ.
+        if !backends.iter().any(|known| known.to == to && known.port == port) {
+            backends.push(Backend { to: to.to_owned(), port, cell: None, in_pod: None });
+        }
+    }
+    backends
+}
+
+async fn try_in_pod(
+    args: &Args,
+    source: &Source,
+    spec: &Value,
+    to: Option<&str>,
+    port: Option<u16>,
+) -> Result<ProbeReport, String> {
+    let Some(wish) = to.zip(port).and_then(|(to, port)| wish(spec, to, port)) else {
+        return Err("it takes a pod to start from, and a pod or an address to go to".to_owned());
+    };
+    source.probe(&wish, args.timeout).await.map_err(|error| error.to_string())
+}
+
 /// The same connection, as a server is asked to try it from inside of the pod; `None` where it starts or ends at something else.
-fn wish(spec: &Value) -> Option<ProbeWish> {
-    let (from, to) = (spec["from"].as_str()?, spec["to"].as_str()?);
+fn wish(spec: &Value, to: &str, port: u16) -> Option<ProbeWish> {
+    let from = spec["from"].as_str()?;
     // Not a block of addresses, which has a slash as well.
     let is_pod = |end: &str| {
         end.split_once('/').is_some_and(|(at, name)| !at.is_empty() && !at.contains(['.', ':']) && !name.is_empty())
@@ -246,7 +312,6 @@ fn wish(spec: &Value) -> Option<ProbeWish> {
         Ok(address) => address.to_string(),
         Err(_) => is_pod(to).then(|| format!("pod:{to}"))?,
     };
-    let port = u16::try_from(spec["port"].as_u64()?).ok()?;
     let protocol = serde_json::from_value(spec["protocol"].clone()).ok()?;
     is_pod(from).then(|| ProbeWish { from: from.to_owned(), to: ProbeGoal { host, port, protocol }, timeout_ms: None })
 }
@@ -298,15 +363,28 @@ async fn look_at(args: &Args, spec: &Value, source: &Source, mut snapshot: Snaps
         }
     }
     let origin = origin.unwrap_or(from);
-    let to = text("to");
-    let to = end(&snapshot, &to).map(|endpoint| endpoint.id.clone());
-    live.cell = to.and_then(|to| cell(&snapshot, &origin, &to, spec));
     if origin.vantage {
         live.tried_from = Some(called(&origin));
     }
+    let protocol = text("protocol");
+    let (name, to) = match spec["service"]["name"].as_str() {
+        Some(name) => (format!("Service {name}"), service(&snapshot, name)),
+        None => (text("to"), end(&snapshot, &text("to"))),
+    };
+    live.cell = to.and_then(|to| cell(&snapshot, &origin, &to.id, &spec["port"], &protocol));
     if live.cell.is_none() {
-        let port = format!("{}/{}", spec["port"], text("protocol"));
-        live.notes.push(format!("the matrix has no cell for it: {}", missing(&snapshot, &text("to"), &port)));
+        let port = format!("{}/{protocol}", spec["port"]);
+        live.notes.push(format!("the matrix has no cell for it: {}", missing(&snapshot, to, &name, &port)));
+    }
+    live.backends = backends(spec);
+    for backend in &mut live.backends {
+        let to = end(&snapshot, &backend.to);
+        backend.cell = to.and_then(|to| cell(&snapshot, &origin, &to.id, &backend.port.into(), &protocol));
+        if backend.cell.is_none() {
+            let port = format!("{}/{protocol}", backend.port);
+            let why = missing(&snapshot, to, &backend.to, &port);
+            live.notes.push(format!("the matrix has no cell for {}: {why}", backend.to));
+        }
     }
     live.enforcement = snapshot.enforcement;
     if let Some(run) = run
@@ -328,6 +406,15 @@ fn end<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Endpoint> {
     snapshot.endpoints.iter().find(is_it)
 }
 
+/// The Service `namespace/name`.
+fn service<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Endpoint> {
+    let is_it = |endpoint: &&Endpoint| match (endpoint.kind, &endpoint.namespace) {
+        (EndpointKind::Service, Some(namespace)) => format!("{namespace}/{}", endpoint.name) == name,
+        (EndpointKind::Service | EndpointKind::Pod | EndpointKind::Outside, _) => false,
+    };
+    snapshot.endpoints.iter().find(is_it)
+}
+
 /// A pod as `namespace/name`, a host outside as `outside/name`.
 fn called(endpoint: &Endpoint) -> String {
     match &endpoint.namespace {
@@ -337,13 +424,13 @@ fn called(endpoint: &Endpoint) -> String {
 }
 
 /// Why the matrix has no cell to this end at this port.
-fn missing(snapshot: &Snapshot, to: &str, port: &str) -> String {
-    if let Some(endpoint) = end(snapshot, to) {
+fn missing(snapshot: &Snapshot, endpoint: Option<&Endpoint>, to: &str, port: &str) -> String {
+    if let Some(endpoint) = endpoint {
         let declared = endpoint.ports.iter().any(|own| format!("{}/{}", own.port, own.protocol) == port);
         let why = if declared { "is left out, although it declares" } else { "declares no" };
         return format!("{to} {why} port {port}");
     }
-    let Some((namespace, _)) = to.split_once('/') else {
+    let Some((namespace, _)) = to.trim_start_matches("Service ").split_once('/') else {
         return format!("no ExternalHost has the address {to}");
     };
     let sees_all = snapshot.viewer.as_ref().is_none_or(|viewer| viewer.all_namespaces);
@@ -365,129 +452,14 @@ fn vantage(snapshot: &Snapshot, from: &Endpoint) -> Option<Endpoint> {
     snapshot.endpoints.iter().find(|endpoint| endpoint.vantage && endpoint.workload == stand_in).cloned()
 }
 
-fn cell(snapshot: &Snapshot, from: &Endpoint, to: &str, spec: &Value) -> Option<Cell> {
+fn cell(snapshot: &Snapshot, from: &Endpoint, to: &str, port: &Value, protocol: &str) -> Option<Cell> {
     let is_it = |cell: &&Cell| {
         cell.key.from == from.id
             && cell.key.to == to
-            && spec["port"] == cell.key.port
-            && spec["protocol"] == cell.key.protocol.as_str()
+            && *port == cell.key.port
+            && protocol == cell.key.protocol.as_str()
     };
     snapshot.cells.iter().find(is_it).cloned()
-}
-
-fn print(live: &Live, spec: &Value) {
-    anstream::println!();
-    let line = |name: &str, text: String| anstream::println!("{:10}{text}", name.bold());
-    let probe = live.cell.as_ref().and_then(|cell| cell.probe.as_ref());
-    if let Some(report) = &live.in_pod {
-        line("in pod", seen(&report.probe, &format!(" from inside the network namespace of {}", report.from)));
-    }
-    match probe {
-        Some(probe) => {
-            let from = live.tried_from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
-            line("probe", seen(probe, &from));
-        }
-        None if live.in_pod.is_some() => {}
-        None => line("probe", "nothing was tried".yellow().to_string()),
-    }
-    let kernel = live.cell.as_ref().and_then(|cell| cell.kernel.as_ref());
-    let inside = live.in_pod.iter().flat_map(|report| &report.kernels);
-    for fact in inside.clone() {
-        let node = fact.nodes.first().map_or("", |node| node.node.as_str());
-        let (word, rest) = decided(fact);
-        line("kernel", format!("{}{rest} on {node}, of what was tried in the pod", word.bold()));
-    }
-    match kernel {
-        Some(kernel) => {
-            let (word, rest) = decided(kernel);
-            line("kernel", format!("{}{rest}", word.bold()));
-        }
-        None if inside.count() > 0 => {}
-        None => line("kernel", kernel_is_silent(live.enforcement).to_owned()),
-    }
-    if let Some(cell) = &live.cell {
-        line("since", ago(cell.since_ms));
-    }
-    let agreement = match &live.in_pod {
-        Some(report) => Some(compare(spec, report.probe.outcome)),
-        None => live.cell.as_ref().map(|cell| cell.agreement),
-    };
-    if let Some(agreement) = agreement {
-        let (word, style) = match agreement {
-            Agreement::Agree => ("all that is known says the same", owo_colors::Style::new().green()),
-            Agreement::Disagree => ("what is known contradicts itself", owo_colors::Style::new().red()),
-            Agreement::Unsettled => ("too little is known to compare", owo_colors::Style::new().yellow()),
-        };
-        line("facts", word.style(style).to_string());
-    }
-    for note in &live.notes {
-        line("note", note.clone());
-    }
-}
-
-/// Whether what was tried is as the policies say.
-fn compare(spec: &Value, outcome: Outcome) -> Agreement {
-    let verdicts: BTreeSet<&str> =
-        spec["answers"].as_array().into_iter().flatten().filter_map(|answer| answer["verdict"].as_str()).collect();
-    let said = match verdicts.into_iter().collect::<Vec<_>>().as_slice() {
-        ["allowed"] => Some(Decision::Allowed),
-        ["denied"] => Some(Decision::Denied),
-        _ => None,
-    };
-    match (said, outcome.decision()) {
-        (Some(said), Some(seen)) if said == seen => Agreement::Agree,
-        (Some(_), Some(_)) => Agreement::Disagree,
-        (None, _) | (_, None) => Agreement::Unsettled,
-    }
-}
-
-/// What a probe saw, and how that is known.
-fn seen(probe: &ProbeFact, from: &str) -> String {
-    let how = match probe.evidence {
-        Evidence::Answer => "by the peer's answer",
-        Evidence::KernelEvent => "by the kernel's event for this packet",
-        Evidence::Timeout => "no answer in time, weaker evidence",
-    };
-    let latency = probe.latency_us.map_or(String::new(), |us| format!(", {us} us"));
-    let detail = probe.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
-    format!("{}{from} ({how}{latency}){detail}", probe.outcome.to_string().bold())
-}
-
-/// What the kernel decided, in a word; and where, by what, and how the policies stood.
-fn decided(kernel: &KernelFact) -> (&'static str, String) {
-    let word = match kernel.decision {
-        Decision::Allowed => "allowed",
-        Decision::Denied => "denied",
-    };
-    let mut rest = kernel.direction.map_or(String::new(), |direction| format!(" on the {direction} side"));
-    if let Some(rule) = &kernel.rule {
-        rest.push_str(&format!(" by {rule}"));
-    }
-    if !kernel.isolated_by.is_empty() && kernel.rule.is_none() {
-        let names: Vec<String> = kernel.isolated_by.iter().map(ToString::to_string).collect();
-        rest.push_str(&format!(", isolated by {}", names.join(", ")));
-    }
-    rest.push_str(&format!(", generation {}", kernel.generation));
-    (word, rest)
-}
-
-fn kernel_is_silent(enforcement: Enforcement) -> &'static str {
-    match enforcement {
-        Enforcement::Signalbox => "no packet of this connection was judged yet",
-        Enforcement::Nobody => "policies exist, nothing enforces them",
-        Enforcement::Other => "no enforcer of Signalbox tells; the network plugin enforces",
-        Enforcement::Unknown => "no enforcer of Signalbox tells",
-    }
-}
-
-fn ago(at_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let seconds = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(at_ms) / 1_000;
-    match seconds {
-        0..120 => format!("{seconds} s ago, as far as this server has seen"),
-        120..7_200 => format!("{} min ago, as far as this server has seen", seconds / 60),
-        _ => format!("{} h ago, as far as this server has seen", seconds / 3_600),
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 
 use futures::{SinkExt, StreamExt};
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use signalbox_api::cell::{Evidence, Outcome};
 use signalbox_api::flow::{Decision, Direction, PolicyRef, Protocol, RuleRef};
@@ -105,13 +105,20 @@ async fn why(cluster: &Cluster, server: &Running, more: &[&str]) -> String {
 }
 
 async fn why_at(cluster: &Cluster, server: &str, more: &[&str]) -> String {
+    let (code, out, err) = ask(cluster, server, "shop/db:5432", more).await;
+    assert_eq!(code, Some(0), "no policy is there, so it is allowed: {out}{err}");
+    out
+}
+
+/// Runs `signalbox why shop/web TO`: exit status, standard output and standard error.
+async fn ask(cluster: &Cluster, server: &str, to: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let file = |name: &str, text: &str| {
         let path = cluster.folder.path().join(name);
         std::fs::write(&path, text).expect("written");
         path
     };
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_signalbox"))
-        .args(["why", "shop/web", "shop/db:5432", "--kubeconfig"])
+        .args(["why", "shop/web", to, "--kubeconfig"])
         .arg(file("kubeconfig", &cluster.api.kubeconfig(None)))
         .args(["--server", server, "--token-file"])
         .arg(file("server-token", TOKEN))
@@ -121,9 +128,62 @@ async fn why_at(cluster: &Cluster, server: &str, more: &[&str]) -> String {
         .await
         .expect("the binary runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("$ signalbox why … {more:?}\n{out}{err}");
-    assert_eq!(output.status.code(), Some(0), "no policy is there, so it is allowed: {out}{err}");
-    out.into_owned()
+    println!("$ signalbox why … {to} {more:?}\n{out}{err}");
+    (output.status.code(), out.into_owned(), err.into_owned())
+}
+
+/// Through a Service the pods behind it are judged and tried; its own address was judged as one outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_asks_about_the_pods_behind_a_service() {
+    let cluster = Cluster::start().await;
+    furnish(&cluster).await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "shop");
+    let labels = json!({"metadata": {"labels": {"app": "db"}}});
+    pods.patch("db", &PatchParams::default(), &Patch::Merge(&labels)).await.expect("a label");
+    let services: Api<Service> = Api::namespaced(cluster.client.clone(), "shop");
+    for (name, app) in [("sql", "db"), ("none", "nobody")] {
+        let ports = json!([{"name": "sql", "port": 80, "targetPort": 5432}]);
+        let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": app}, "ports": ports}});
+        let service = serde_json::from_value(service).expect("a Service");
+        services.create(&PostParams::default(), &service).await.expect("it is created");
+    }
+    let address = services.get("sql").await.expect("the Service").spec.and_then(|spec| spec.cluster_ip);
+    let by_address = format!("{}:80", address.expect("an address of the cluster"));
+    let server = cluster
+        .serve_with(|config| {
+            config.vantages = Vantages::Labelled;
+            config.allow_real_pods = true;
+        })
+        .await;
+    let token = cluster.enforcer_on("n1").await;
+    let (socket, _token) = dial(&cluster.door(token), Some(&cluster.client)).await.expect("a stream");
+    let playing = tokio::spawn(enforce(socket));
+    server.until("the enforcer", |snapshot| snapshot.enforcers.iter().any(|one| one.node == "n1")).await;
+    let url = format!("http://{}", server.server.local_addr());
+    for to in [by_address.as_str(), "shop/service/sql:80", "svc/sql"] {
+        let (code, out, err) = ask(&cluster, &url, to, &["--in-pod", "-n", "shop", "-o", "json"]).await;
+        assert_eq!(code, Some(0), "{to}: {out}{err}");
+        let value: Value = serde_json::from_str(&out).expect("JSON");
+        let spec = &value["spec"];
+        assert_eq!(spec["service"], json!({"name": "shop/sql", "verdict": "allowed"}), "{to}: {spec:#}");
+        assert_eq!((&spec["answers"][0]["to"], &spec["answers"][0]["port"]), (&json!("shop/db"), &json!(5432)));
+        let backends = value["live"]["backends"].as_array().expect("a list");
+        assert_eq!(backends.len(), 1, "{to}: {backends:#?}");
+        let report = &backends[0]["in_pod"];
+        assert_eq!((&report["to"]["host"], &report["to"]["port"]), (&json!("pod:shop/db"), &json!(5432)), "{report:#}");
+        assert_eq!(
+            (&report["probe"]["outcome"], &report["kernels"][0]["decision"]),
+            (&json!("dropped"), &json!("denied"))
+        );
+    }
+    let (_, out, _) = ask(&cluster, &url, "shop/service/sql:80", &["--in-pod"]).await;
+    for part in ["backend   shop/db port 5432: the policies say allowed", "kernel    denied", "contradicts itself"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (code, out, err) = ask(&cluster, &url, "shop/service/none:80", &[]).await;
+    assert!(code == Some(2) && out.is_empty() && err.contains("Service shop/none selects no ready pod"), "{out}{err}");
+    playing.abort();
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
             Error::Wish(_) => Self::BadRequest(error.to_string()),
-            Error::NoModel { .. } => Self::NotFound(error.to_string()),
+            Error::NoModel { .. } | Error::NoJobs => Self::NotFound(error.to_string()),
             Error::NotAlike { .. } => Self::Conflict(error.to_string()),
             Error::TooMany => Self::Busy("there may be 64 stand-ins at a time; wait until other runs have ended"),
             Error::Cluster { source: kube::Error::Api(status), what } => Self::Cluster {

@@ -3,15 +3,21 @@
 use serde::Serialize;
 use signalbox_policy::patch;
 use signalbox_policy::verdict::NearestMiss;
-use signalbox_policy::{Cluster, Connection, Direction, Family, PolicyRef, Route, RuleRef, Side, Verdict};
+use signalbox_policy::{
+    Cluster, Connection, Direction, Family, Party, PolicyRef, Protocol, Route, RuleRef, Side, Verdict,
+};
 
-use super::ends::Ends;
+use super::ends::{Ends, Target};
+use super::service::Backend;
 use crate::analyze::Ports;
 use crate::source::{Location, Places};
 
 /// The engine's answer for all families, or for one.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Answer {
+    /// The pod behind the Service that was asked about, and its port.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<At>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<&'static str>,
     pub verdict: Word,
@@ -20,6 +26,47 @@ pub(super) struct Answer {
     pub unknown: Vec<String>,
     /// How to open it, where it is denied for certain.
     pub remedy: Option<Remedy>,
+}
+
+/// A pod behind a Service, and its port.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct At {
+    pub to: String,
+    pub port: u16,
+}
+
+/// A Service, and what is so of the connection whichever of its pods it comes to.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Service {
+    pub name: String,
+    pub verdict: Whole,
+}
+
+/// All answers in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Whole {
+    Allowed,
+    Denied,
+    /// Some of it is.
+    Unknown,
+    /// Some pods can be reached and some cannot.
+    Differs,
+}
+
+impl Whole {
+    /// Of all pods together: what is unknown of one is unknown of all.
+    pub(super) fn of(answers: &[Answer]) -> Self {
+        let all = |word: Word| !answers.is_empty() && answers.iter().all(|answer| answer.verdict == word);
+        if all(Word::Allowed) {
+            return Self::Allowed;
+        }
+        if all(Word::Denied) {
+            return Self::Denied;
+        }
+        let any = |word: Word| answers.iter().any(|answer| answer.verdict == word);
+        if any(Word::Allowed) && any(Word::Denied) { Self::Differs } else { Self::Unknown }
+    }
 }
 
 /// What to apply, and what that opens besides.
@@ -113,26 +160,67 @@ pub(super) struct Nearest {
     pub difference: String,
 }
 
-/// One answer, or one for each family where they differ.
+/// One answer, or one for each pod behind a Service; and one for each family where they differ.
 pub(super) fn answers(ends: &Ends, route: Route, places: &Places<'_>, cluster: &Cluster) -> Vec<Answer> {
-    let ask = |family: Option<Family>| {
-        let (from, to) = (&ends.from.party, &ends.to.party);
-        let connection = Connection { from, to, protocol: ends.protocol, port: ends.port, route, family };
-        answer(&cluster.judge(&connection), cluster.remedy(&connection).as_ref(), places)
-    };
-    let families = cluster.families_between(&ends.from.party, &ends.to.party);
-    if families.len() < 2 {
-        return vec![ask(None)];
-    }
-    let mut answers: Vec<Answer> = families.iter().map(|family| ask(Some(*family))).collect();
-    if answers.windows(2).all(|pair| pair[0] == pair[1]) {
-        answers.truncate(1);
-    } else {
-        for (answer, family) in answers.iter_mut().zip(families) {
-            answer.family = Some(family.as_str());
+    let engine = Engine { places, cluster, protocol: ends.protocol };
+    match &ends.to {
+        Target::End(to) => engine.answers(&ends.from.party, (&to.party, ends.port), route, &[]),
+        Target::Service(behind) => {
+            let of = |backend: &Backend| {
+                let to = Party::Pod(backend.pod.clone());
+                let route = Route::Service;
+                let mut answers = engine.answers(&ends.from.party, (&to, backend.port), route, &behind.families);
+                for answer in &mut answers {
+                    answer.backend = Some(At { to: backend.pod.to_string(), port: backend.port });
+                }
+                answers
+            };
+            behind.backends.iter().flat_map(of).collect()
         }
     }
-    answers
+}
+
+/// What is the same for all answers.
+struct Engine<'a> {
+    places: &'a Places<'a>,
+    cluster: &'a Cluster,
+    protocol: Protocol,
+}
+
+impl Engine<'_> {
+    /// `only`: the families that the connection can have; empty: any.
+    fn answers(&self, from: &Party, (to, port): (&Party, u16), route: Route, only: &[Family]) -> Vec<Answer> {
+        let ask = |family: Option<Family>| {
+            let connection = Connection { from, to, protocol: self.protocol, port, route, family };
+            answer(&self.cluster.judge(&connection), self.cluster.remedy(&connection).as_ref(), self.places)
+        };
+        let common = self.cluster.families_between(from, to);
+        let families: Vec<Family> =
+            common.iter().copied().filter(|family| only.is_empty() || only.contains(family)).collect();
+        match (common.as_slice(), families.as_slice()) {
+            // The ends have addresses in common, and none of the Service's family.
+            ([_, ..], []) => return vec![impassable(only)],
+            ([_, _, ..], [family]) => return vec![ask(Some(*family))],
+            (_, [] | [_]) => return vec![ask(None)],
+            (_, [_, _, ..]) => {}
+        }
+        let mut answers: Vec<Answer> = families.iter().map(|family| ask(Some(*family))).collect();
+        if answers.windows(2).all(|pair| pair[0] == pair[1]) {
+            answers.truncate(1);
+        } else {
+            for (answer, family) in answers.iter_mut().zip(families) {
+                answer.family = Some(family.as_str());
+            }
+        }
+        answers
+    }
+}
+
+/// Nothing is judged.
+fn impassable(only: &[Family]) -> Answer {
+    let names = only.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(" or ");
+    let unknown = vec![format!("the Service has addresses of {names} only, by which the two ends cannot connect")];
+    Answer { backend: None, family: None, verdict: Word::Unknown, egress: None, ingress: None, unknown, remedy: None }
 }
 
 fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>) -> Answer {
@@ -143,6 +231,7 @@ fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>
     };
     let side = |side: &Option<Side>| side.as_ref().map(|side| side_answer(side, places));
     Answer {
+        backend: None,
         family: None,
         verdict: word,
         egress: side(&verdict.egress),

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
-use signalbox_policy::{Cluster, Party, PodRef, Protocol};
+use signalbox_policy::{Cluster, Family, Party, PodRef, Protocol};
 
+use super::service::{self, Behind, Selected};
 use crate::error::Error;
 use crate::input::Input;
 use crate::source::Origin;
 
-const HOW_TO_NAME: &str = "write NAMESPACE/POD, NAMESPACE/WORKLOAD, an address, outside/HOST, or `node`";
+const HOW_TO_NAME: &str = "write NAMESPACE/POD, NAMESPACE/WORKLOAD, NAMESPACE/service/NAME as a destination, an address, outside/HOST, or `node`";
 const HOW_TO_PORT: &str = "write a port behind the name, as in shop/db:5432, shop/dns:53/UDP or [2001:db8::1]:443";
 
 /// Kinds that have a template for pods.
@@ -28,23 +29,61 @@ pub(super) struct End {
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
     pub from: End,
-    pub to: End,
+    pub to: Target,
     pub protocol: Protocol,
+    /// As it was asked for: a Service's own.
     pub port: u16,
     pub notes: Vec<String>,
+}
+
+/// What is connected to.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    End(End),
+    Service(Behind),
 }
 
 impl Ends {
     pub(super) fn find(from: &str, to: &str, input: &Input, cluster: &Cluster) -> Result<Self, Error> {
         let mut notes = Vec::new();
+        if let Some(id) = service::named(from) {
+            let why = "starts no connection".to_owned();
+            let remedy = "name the pod or the workload that does".to_owned();
+            return Err(Error::Service { service: id.to_string(), why, remedy });
+        }
         let from = end(from, input, cluster, &mut notes)?;
+        // A Service may be asked about without a port, where it has one only.
+        let (name, port) = split_port(to).map_or((to, None), |(name, port)| (name, Some(port)));
+        if let Some(id) = service::named(name) {
+            return Ok(Self::behind(from, Behind::find(id, port, input, cluster, &mut notes)?, notes));
+        }
         let (to_text, port) = split_port(to)?;
+        if let Ok(address) = without_brackets(to_text).parse::<IpAddr>()
+            && let Some(id) = service::at(address, input)?
+        {
+            notes.push(format!("{address} is the address of Service {id}: policies are judged on the pods behind it"));
+            let mut behind = Behind::find(id, Some(port), input, cluster, &mut notes)?;
+            behind.families = vec![Family::of(address)];
+            return Ok(Self::behind(from, behind, notes));
+        }
         let to = end(to_text, input, cluster, &mut notes)?;
         let (protocol, port) = self::port(port, &to, input)?;
         if let Party::Pod(pod) = &to.party {
-            notes.extend(service_note(to_text, protocol, port, pod, input));
+            notes.extend(service_note(to_text, protocol, port, pod, input, cluster));
         }
-        Ok(Self { from, to, protocol, port, notes })
+        Ok(Self { from, to: Target::End(to), protocol, port, notes })
+    }
+
+    fn behind(from: End, behind: Behind, notes: Vec<String>) -> Self {
+        Self { from, protocol: behind.protocol, port: behind.port, to: Target::Service(behind), notes }
+    }
+
+    /// How to call what is connected to.
+    pub(super) fn to_name(&self) -> String {
+        match &self.to {
+            Target::End(end) => end.name.clone(),
+            Target::Service(behind) => service::end(&behind.id),
+        }
     }
 }
 
@@ -59,17 +98,22 @@ fn split_port(text: &str) -> Result<(&str, &str), Error> {
     Ok((name, port))
 }
 
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
+}
+
 fn end(text: &str, input: &Input, cluster: &Cluster, notes: &mut Vec<String>) -> Result<End, Error> {
     if text == "node" {
         return Ok(End { party: Party::LocalNode, name: "its node".to_owned() });
     }
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
+    if let Ok(address) = without_brackets(text).parse::<IpAddr>() {
         return Ok(End { party: Party::Address(address), name: address.to_string() });
     }
     let Some((namespace, name)) = text.split_once('/') else {
         return Err(Error::Usage(format!("{text:?} is no end of a connection; {HOW_TO_NAME}")));
     };
+    // A namespace may be called `service`: `service/pod/web` is a pod of it.
+    let name = name.strip_prefix("pod/").unwrap_or(name);
     let wanted = PodRef { namespace: namespace.to_owned(), name: name.to_owned() };
     // A pod that has ended is one all the same: the engine says so.
     let is_pod = cluster.pods().any(|pod| *pod == wanted) || object(input, &["Pod"], &wanted).is_some();
@@ -108,7 +152,7 @@ fn host(name: &str, input: &Input) -> Result<Option<IpAddr>, Error> {
 }
 
 /// A pod's labels, or those that a workload gives its pods.
-fn pod_labels<'i>(pod: &PodRef, input: &'i Input) -> Option<&'i Value> {
+pub(super) fn pod_labels<'i>(pod: &PodRef, input: &'i Input) -> Option<&'i Value> {
     if let Some(pod) = object(input, &["Pod"], pod) {
         return pod.pointer("/metadata/labels");
     }
@@ -118,41 +162,52 @@ fn pod_labels<'i>(pod: &PodRef, input: &'i Input) -> Option<&'i Value> {
 }
 
 /// Where a Service of the destination's name has that port, too, and leads elsewhere: what was asked is not about it.
-fn service_note(text: &str, protocol: Protocol, port: u16, pod: &PodRef, input: &Input) -> Option<String> {
+fn service_note(
+    text: &str,
+    protocol: Protocol,
+    port: u16,
+    pod: &PodRef,
+    input: &Input,
+    cluster: &Cluster,
+) -> Option<String> {
     let (namespace, name) = text.split_once('/')?;
     let id = PodRef { namespace: namespace.to_owned(), name: name.to_owned() };
     let service = object(input, &["Service"], &id)?;
-    let spec = service.get("spec")?;
     // Without an address of its own it translates nothing.
-    if spec.get("clusterIP").and_then(Value::as_str) == Some("None") {
+    if service.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") {
         return None;
     }
-    let entry = spec.get("ports")?.as_array()?.iter().find(|entry| {
-        let own = entry.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
-        entry.get("port").and_then(Value::as_u64) == Some(port.into()) && own == protocol.to_string()
-    })?;
-    let about = format!("Service {id} has port {port}/{protocol}, too, and leads");
-    let labels = pod_labels(pod, input);
-    let has = |(key, value): (&String, &Value)| labels.and_then(|labels| labels.get(key)) == Some(value);
-    let selector = spec.get("selector").and_then(Value::as_object).filter(|selector| !selector.is_empty());
-    if !selector.is_some_and(|selector| selector.iter().all(has)) {
-        return Some(format!("{about} to others than {pod}: this answer is not about it; ask about one of its pods"));
+    let (_, _, entry) = service::ports(service).find(|(number, own, _)| (*number, *own) == (port, protocol))?;
+    let about = format!("Service {id} has port {port}/{protocol}, too, and");
+    if !service::selects(service) {
+        return Some(format!("{about} no selector, so that where it leads is not known: this answer is not about it"));
     }
-    let target = match entry.get("targetPort") {
-        None | Some(Value::Null) => Some(port),
-        Some(Value::String(name)) => named_port(name, Some(protocol), pod, input).map(|(_, number)| number),
-        Some(number) => number.as_u64().and_then(|number| number.try_into().ok()),
-    };
-    let protocol = if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") };
-    match target {
+    let selected = Selected::of(service, &id, input, cluster);
+    if selected.ready.is_empty() {
+        return Some(format!("{about} {}: this answer is not about it", selected.nobody()));
+    }
+    if !selected.ready.contains(pod) {
+        return Some(format!(
+            "{about} leads to others than {pod}: this answer is not about it; ask about {}:{port}{}",
+            service::end(&id),
+            suffix(protocol)
+        ));
+    }
+    match service::target_port(entry, protocol, port, pod, input) {
         Some(target) if target == port => None,
         Some(target) => Some(format!(
-            "{about} to its pods' port {target}: this answer is not about it; ask about {text}:{target}{protocol}"
+            "{about} leads to its pods' port {target}: this answer is not about it; ask about {text}:{target}{}",
+            suffix(protocol)
         )),
         None => Some(format!(
-            "{about} to a port that {pod} does not declare: this answer is not about it; ask about the port that its pods listen on"
+            "{about} leads to a port that {pod} does not declare: this answer is not about it; ask about the port that its pods listen on"
         )),
     }
+}
+
+/// A protocol behind a port, where it has to be named.
+fn suffix(protocol: Protocol) -> String {
+    if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") }
 }
 
 fn pod(id: PodRef) -> End {
@@ -188,10 +243,9 @@ fn not_found(wanted: &PodRef, input: &Input, cluster: &Cluster) -> Error {
         "check the namespace and the name, or give more files"
     };
     if object(input, &["Service"], wanted).is_some() {
-        let what = format!("a pod or workload {wanted}");
-        let hint =
-            Some(format!("a Service of that name; policies are judged behind it: name a pod of it, since {wanted}"));
-        return Error::NotFound { what, hint, remedy: "name one of its pods and the pod's own port" };
+        let why = "is no pod or workload, and policies are judged on the pods behind it".to_owned();
+        let remedy = format!("as a destination write {}", service::end(wanted));
+        return Error::Service { service: wanted.to_string(), why, remedy };
     }
     let by_name = cluster.pods().find(|pod| pod.name == wanted.name);
     let near = || cluster.pods().find(|pod| pod.namespace == wanted.namespace && pod.name.starts_with(&wanted.name));
@@ -200,7 +254,7 @@ fn not_found(wanted: &PodRef, input: &Input, cluster: &Cluster) -> Error {
 }
 
 /// The object of one of these kinds with that name; of several the last.
-fn object<'i>(input: &'i Input, kinds: &[&str], id: &PodRef) -> Option<&'i Value> {
+pub(super) fn object<'i>(input: &'i Input, kinds: &[&str], id: &PodRef) -> Option<&'i Value> {
     let text = |object: &'i Value, field: &str| object.pointer(field).and_then(Value::as_str);
     input.objects.iter().rev().find(|object| {
         text(object, "/kind").is_some_and(|kind| kinds.contains(&kind))
@@ -215,13 +269,7 @@ fn port(text: &str, to: &End, input: &Input) -> Result<(Protocol, u16), Error> {
         Some((number, protocol)) => (number, Some(protocol)),
         None => (text, None),
     };
-    let protocol = match protocol.map(str::to_uppercase).as_deref() {
-        None => None,
-        Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some("SCTP") => Some(Protocol::Sctp),
-        Some(other) => return Err(Error::Usage(format!("{other:?} is no protocol; write TCP, UDP or SCTP"))),
-    };
+    let protocol = protocol.map(self::protocol).transpose()?;
     if number.chars().all(|c| c.is_ascii_digit()) {
         let port = number.parse::<u16>().ok().filter(|port| *port >= 1);
         let port =
@@ -238,7 +286,22 @@ fn port(text: &str, to: &End, input: &Input) -> Result<(Protocol, u16), Error> {
     })
 }
 
-fn named_port(name: &str, protocol: Option<Protocol>, pod: &PodRef, input: &Input) -> Option<(Protocol, u16)> {
+/// By its name, in whatever case.
+pub(super) fn protocol(text: &str) -> Result<Protocol, Error> {
+    match text.to_uppercase().as_str() {
+        "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(Error::Usage(format!("{other:?} is no protocol; write TCP, UDP or SCTP"))),
+    }
+}
+
+pub(super) fn named_port(
+    name: &str,
+    protocol: Option<Protocol>,
+    pod: &PodRef,
+    input: &Input,
+) -> Option<(Protocol, u16)> {
     let kinds: Vec<&str> = std::iter::once("Pod").chain(WORKLOADS).collect();
     let object = object(input, &kinds, pod)?;
     let specs = ["/spec", "/spec/template/spec", "/spec/jobTemplate/spec/template/spec"];

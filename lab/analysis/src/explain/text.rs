@@ -1,7 +1,9 @@
 //! The explanation for people.
 
+use std::collections::BTreeSet;
+
 use super::Explanation;
-use super::answer::{Answer, Place, Policy, Remedy, SideAnswer, Word};
+use super::answer::{Answer, At, Place, Policy, Remedy, Service, SideAnswer, Whole, Word};
 use crate::error::Error;
 use crate::streams::{Paint, Streams};
 
@@ -10,8 +12,16 @@ pub(super) fn print(explanation: &Explanation, streams: &mut Streams<'_>) -> Res
     for note in &explanation.notes {
         writeln!(streams.out, "{}", paint.dim(note))?;
     }
+    let Explanation { from, protocol, .. } = explanation;
+    if let Some(service) = &explanation.service {
+        let title = paint.bold(&format!("{from} -> Service {} {protocol} {}:", service.name, explanation.port));
+        writeln!(streams.out, "{title} {}", whole(service, &explanation.answers, paint))?;
+    }
     for answer in &explanation.answers {
-        let Explanation { from, to, protocol, port, .. } = explanation;
+        let (to, port) = match &answer.backend {
+            Some(At { to, port }) => (to, *port),
+            None => (&explanation.to, explanation.port),
+        };
         let family = answer.family.map_or(String::new(), |family| format!(" over {family}"));
         let title = paint.bold(&format!("{from} -> {to} {protocol} {port}{family}:"));
         writeln!(streams.out, "{title} {}", word(answer.verdict, paint))?;
@@ -20,6 +30,31 @@ pub(super) fn print(explanation: &Explanation, streams: &mut Streams<'_>) -> Res
         }
     }
     Ok(())
+}
+
+/// What is so of all pods behind a Service.
+fn whole(service: &Service, answers: &[Answer], paint: Paint) -> String {
+    let pods = |word: Option<Word>| {
+        let of_word = answers.iter().filter(|answer| word.is_none_or(|word| answer.verdict == word));
+        of_word.filter_map(|answer| Some(&answer.backend.as_ref()?.to)).collect::<BTreeSet<_>>().len()
+    };
+    let all = match pods(None) {
+        1 => "the pod behind it".to_owned(),
+        count => format!("all {count} pods behind it"),
+    };
+    match service.verdict {
+        Whole::Allowed => format!("{}, to {all}", word(Word::Allowed, paint)),
+        Whole::Denied => format!("{}, to {all}", word(Word::Denied, paint)),
+        Whole::Unknown => {
+            format!("{}, since it is to {} of {all}", word(Word::Unknown, paint), pods(Some(Word::Unknown)))
+        }
+        Whole::Differs => {
+            let words = [(Word::Allowed, "allowed"), (Word::Denied, "denied"), (Word::Unknown, "unknown")];
+            let counted = words.iter().map(|(word, name)| (pods(Some(*word)), name)).filter(|(count, _)| *count > 0);
+            let counted = counted.map(|(count, name)| format!("{name} to {count}")).collect::<Vec<_>>().join(", ");
+            paint.doubtful(&format!("backends differ: {counted}"))
+        }
+    }
 }
 
 fn lines(answer: &Answer, paint: Paint) -> Vec<String> {

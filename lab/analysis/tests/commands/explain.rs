@@ -283,3 +283,229 @@ fn a_name_that_a_cluster_lacks_is_met_with_how_the_outside_is_asked_for() {
     assert!(outcome.err.contains("by its address, or as outside/NAME"), "{outcome:#?}");
     assert!(!outcome.err.contains("more files"), "{outcome:#?}");
 }
+
+/// Two pods of an API that differ in a label, one that is not ready, a policy that lets web reach one of them; and Services of all sorts.
+const SERVICES: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {containers: []}
+status: {phase: Running, podIPs: [{ip: 10.0.0.1}], conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api-1, namespace: shop, labels: {app: api, track: stable}}
+spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.0.0.2}], conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api-2, namespace: shop, labels: {app: api, track: canary}}
+spec: {containers: [{name: c, ports: [{name: http, containerPort: 9090}]}]}
+status: {phase: Running, podIPs: [{ip: 10.0.0.3}], conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: api-3, namespace: shop, labels: {app: api, track: late}}
+spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIPs: [{ip: 10.0.0.4}], conditions: [{type: Ready, status: 'False'}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: canary, namespace: shop}
+spec: {podSelector: {matchLabels: {track: canary}}, ingress: []}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: outward, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress: [{to: [{podSelector: {}}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec: {clusterIP: 10.96.0.10, selector: {app: api}, ports: [{name: http, port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: stable, namespace: shop}
+spec:
+  clusterIP: 10.96.0.11
+  selector: {app: api, track: stable}
+  ports: [{name: web, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: canary, namespace: shop}
+spec: {clusterIP: 10.96.0.12, selector: {track: canary}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: late, namespace: shop}
+spec: {clusterIP: 10.96.0.13, selector: {track: late}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.96.0.14, selector: {app: nobody}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: bare, namespace: shop}
+spec: {clusterIP: None, selector: {track: stable}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: shop}
+spec: {type: ExternalName, externalName: db.example.com, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hand, namespace: shop}
+spec: {clusterIP: 10.96.0.15, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: odd, namespace: shop}
+spec: {clusterIP: 10.96.0.16, selector: {track: stable}, ports: [{port: 80, targetPort: nosuch}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {clusterIP: 10.96.0.17, selector: {track: stable}, externalIPs: [198.51.100.9], ports: [{port: 80, targetPort: 8080}]}
+status: {loadBalancer: {ingress: [{ip: 198.51.100.10}]}}
+";
+
+fn services(to: &str) -> (Outcome, Value) {
+    let outcome = signalbox_with(&["explain", "shop/web", to, "-", "-o", "json"], SERVICES);
+    let value = outcome.json();
+    schema::check("explain", &value);
+    (outcome, value)
+}
+
+/// `why shop/web 10.96.0.10:80` judged the address of a Service as one outside, where policies decide on the pods behind it.
+#[test]
+fn a_service_is_judged_on_each_ready_pod_behind_it_at_its_target_port() {
+    for to in
+        ["10.96.0.10:80", "shop/service/api:80", "shop/svc/api:http", "shop/service/api", "shop/service/api:80/TCP"]
+    {
+        let (outcome, value) = services(to);
+        let answers: Vec<_> = value["answers"].as_array().unwrap().iter().collect();
+        let told: Vec<_> = answers.iter().map(|one| (&one["to"], &one["port"], &one["verdict"])).collect();
+        let expected = [
+            (&"shop/api-1".into(), &8080.into(), &"allowed".into()),
+            (&"shop/api-2".into(), &9090.into(), &"denied".into()),
+        ];
+        assert_eq!(told, expected, "{to}: {value:#}");
+        assert_eq!(value["service"], serde_json::json!({"name": "shop/api", "verdict": "differs"}));
+        assert_eq!((outcome.code, &value["to"], &value["port"]), (1, &"shop/service/api".into(), &80.into()));
+        let notes = value["notes"].to_string();
+        assert!(notes.contains("not ready") && notes.contains("shop/api-3"), "{notes}");
+    }
+    let (_, value) = services("10.96.0.10:80");
+    assert!(value["notes"].to_string().contains("10.96.0.10 is the address of Service shop/api"), "{value:#}");
+    for (to, verdict, code) in [("10.96.0.11:80", "allowed", 0), ("10.96.0.12:80", "denied", 1)] {
+        let (outcome, value) = services(to);
+        assert_eq!((outcome.code, &value["service"]["verdict"]), (code, &verdict.into()), "{to}: {value:#}");
+        let egress = &value["answers"][0]["egress"];
+        assert_eq!(egress["rule"]["policy"]["name"], "outward", "a rule for pods lets it out: {value:#}");
+    }
+    let table = signalbox_with(&["explain", "shop/web", "shop/service/api:80", "-"], SERVICES).out;
+    for part in [
+        "shop/web -> Service shop/api TCP 80: backends differ: allowed to 1, denied to 1",
+        "shop/web -> shop/api-1 TCP 8080: allowed",
+        "shop/web -> shop/api-2 TCP 9090: denied",
+    ] {
+        assert!(table.contains(part), "{part}:\n{table}");
+    }
+    let table = signalbox_with(&["explain", "shop/web", "shop/service/stable:web", "-"], SERVICES).out;
+    assert!(table.contains("Service shop/stable TCP 80: allowed, to the pod behind it"), "{table}");
+    // Through its own Service a pod is subject to policy (SEMANTICS 15).
+    let own = signalbox_with(&["explain", "shop/api-2", "shop/service/canary:80", "-"], SERVICES);
+    assert_eq!(own.code, 1, "{own:#?}");
+    let other = signalbox_with(&["explain", "198.51.100.7", "10.96.0.99:80", "-"], SERVICES);
+    assert!(!other.out.contains("Service"), "{other:#?}");
+}
+
+#[test]
+fn a_service_behind_which_nothing_can_be_judged_is_told_with_what_to_do() {
+    for (to, expected) in [
+        ("shop/service/nosuch:80", "Service shop/nosuch is not among the objects; the namespace shop has "),
+        ("shops/service/api:80", "there is shop/api: write shop/service/api"),
+        ("shop/service/stable:81", "Service shop/stable has no port 81/TCP; it has 80/TCP (web), 53/UDP (dns)"),
+        ("shop/service/stable:53", "has no port 53/TCP"),
+        ("shop/service/stable:https", "has no port https; it has 80/TCP (web)"),
+        ("10.96.0.11:81", "Service shop/stable has no port 81/TCP"),
+        ("shop/service/stable", "none is named; it has 80/TCP (web), 53/UDP (dns)"),
+        ("shop/service/late:80", "Service shop/late selects no ready pod: shop/api-3 is not ready; see why with"),
+        ("shop/service/web:80", "selects no ready pod: no pod has the labels of its selector; compare its selector"),
+        ("10.96.0.14:80", "Service shop/web selects no ready pod"),
+        ("shop/service/bare:80", "is headless: its name leads to its pods' own addresses"),
+        ("shop/service/bare:80", "as in shop/api-1:80"),
+        ("shop/service/far:80", "is an ExternalName: it stands for the name db.example.com"),
+        ("shop/service/hand:80", "has no selector"),
+        ("shop/service/odd:80", "\"nosuch\", which none of its pods declares: shop/api-1"),
+        ("198.51.100.9:80", "Service shop/front has 198.51.100.9 as an address for others"),
+        ("198.51.100.10:80", "ask about shop/service/front"),
+        ("shop/stable:80", "as a destination write shop/service/stable"),
+        ("shop/service/api:80/ICMP", "write TCP, UDP or SCTP"),
+    ] {
+        let outcome = signalbox_with(&["explain", "shop/web", to, "-"], SERVICES);
+        assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{to}: {outcome:#?}");
+        assert!(outcome.err.contains(expected), "{to}: {}", outcome.err);
+    }
+    let outcome = signalbox_with(&["explain", "shop/service/api", "shop/web:80", "-"], SERVICES);
+    assert!(outcome.code == 2 && outcome.err.contains("starts no connection"), "{outcome:#?}");
+}
+
+/// Of a Service that selects nobody the note said "leads to others than".
+#[test]
+fn a_service_of_a_pods_name_that_selects_nobody_is_told_as_such() {
+    let (outcome, value) = services("shop/web:80");
+    let notes = value["notes"].to_string();
+    assert_eq!(outcome.code, 0);
+    assert!(notes.contains("Service shop/web has port 80/TCP, too, and selects no ready pod"), "{notes}");
+    assert!(notes.contains("this answer is not about it") && !notes.contains("others than"), "{notes}");
+}
+
+/// A Service of one family is not reached by addresses of the other one.
+#[test]
+fn a_service_is_judged_by_its_own_families() {
+    let text = |families: &str| {
+        format!(
+            "\
+{{apiVersion: v1, kind: Pod, metadata: {{name: a, namespace: x}}, status: {{podIPs: [{{ip: 10.0.0.1}}, {{ip: 'fd00::1'}}]}}}}
+---
+{{apiVersion: v1, kind: Pod, metadata: {{name: b, namespace: x, labels: {{app: b}}}}, status: {{podIPs: [{{ip: 10.0.0.2}}, {{ip: 'fd00::2'}}]}}}}
+---
+{{apiVersion: v1, kind: Pod, metadata: {{name: six, namespace: x}}, status: {{podIPs: [{{ip: 'fd00::3'}}]}}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: p, namespace: x}}
+spec: {{podSelector: {{matchLabels: {{app: b}}}}, ingress: [{{from: [{{ipBlock: {{cidr: 10.0.0.0/24}}}}]}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: b, namespace: x}}
+spec: {{clusterIPs: {families}, selector: {{app: b}}, ports: [{{port: 80}}]}}
+"
+        )
+    };
+    for (families, from, to, expected) in [
+        ("[10.96.0.1]", "x/a", "x/service/b:80", &["allowed"][..]),
+        ("['fd96::1']", "x/a", "x/service/b:80", &["denied"]),
+        ("['fd96::1', 10.96.0.1]", "x/a", "x/service/b:80", &["allowed", "denied"]),
+        ("['fd96::1', 10.96.0.1]", "x/a", "10.96.0.1:80", &["allowed"]),
+        ("['fd96::1', 10.96.0.1]", "x/a", "[fd96::1]:80", &["denied"]),
+        ("[10.96.0.1]", "x/six", "x/service/b:80", &["unknown"]),
+    ] {
+        let outcome = signalbox_with(&["explain", from, to, "-", "-o", "json"], &text(families));
+        let value = outcome.json();
+        schema::check("explain", &value);
+        let verdicts: Vec<_> = value["answers"].as_array().unwrap().iter().map(|it| &it["verdict"]).collect();
+        assert_eq!(verdicts, expected, "{families} {from} {to}: {value:#}");
+    }
+}

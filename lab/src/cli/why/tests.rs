@@ -1,3 +1,6 @@
+use signalbox_api::cell::{Agreement, KernelFact, Outcome};
+
+use super::facts::{compare, decided, lines};
 use super::*;
 
 #[derive(Parser)]
@@ -19,6 +22,11 @@ fn ends_get_the_namespace_that_they_do_not_name() {
         ("[2001:db8::1]:443", "[2001:db8::1]:443"),
         ("2001:db8::1", "2001:db8::1"),
         ("node", "node"),
+        // As kubectl writes a Service.
+        ("service/db:80", "shop/service/db:80"),
+        ("svc/db", "shop/svc/db"),
+        ("a/service/db:80/UDP", "a/service/db:80/UDP"),
+        ("service/pod/db:80", "service/pod/db:80"),
     ] {
         assert_eq!(full(end, &line.args), expected, "{end}");
     }
@@ -26,10 +34,6 @@ fn ends_get_the_namespace_that_they_do_not_name() {
 
 #[test]
 fn what_was_tried_is_held_against_the_policies() {
-    let spec = |verdicts: &[&str]| {
-        let answers: Vec<Value> = verdicts.iter().map(|verdict| serde_json::json!({"verdict": verdict})).collect();
-        serde_json::json!({"answers": answers})
-    };
     for (verdicts, outcome, expected) in [
         (&["allowed"][..], Outcome::Open, Agreement::Agree),
         (&["allowed"], Outcome::Refused, Agreement::Agree),
@@ -42,13 +46,13 @@ fn what_was_tried_is_held_against_the_policies() {
         (&["denied"], Outcome::DnsFailed, Agreement::Unsettled),
         (&[], Outcome::Open, Agreement::Unsettled),
     ] {
-        assert_eq!(compare(&spec(verdicts), outcome), expected, "{verdicts:?} {outcome}");
+        assert_eq!(compare(&verdicts.iter().copied().collect(), outcome), expected, "{verdicts:?} {outcome}");
     }
 }
 
 #[test]
 fn what_explain_names_is_what_the_server_is_asked_to_try() {
-    let spec = |from: &str, to: &str| serde_json::json!({"from": from, "to": to, "port": 9000, "protocol": "UDP"});
+    let spec = |from: &str| serde_json::json!({"from": from, "protocol": "UDP"});
     for (from, to, host) in [
         ("a/x", "b/y", Some("pod:b/y")),
         ("a/x", "198.51.100.20", Some("198.51.100.20")),
@@ -57,7 +61,7 @@ fn what_explain_names_is_what_the_server_is_asked_to_try() {
         ("198.51.100.20", "b/y", None),
         ("a/x", "node", None),
     ] {
-        let wish = wish(&spec(from, to));
+        let wish = wish(&spec(from), to, 9000);
         assert_eq!(wish.as_ref().map(|wish| wish.to.host.as_str()), host, "{from} {to}");
         let Some(wish) = wish else { continue };
         assert_eq!((wish.to.port, wish.to.protocol), (9000, signalbox_api::flow::Protocol::Udp));
@@ -106,11 +110,48 @@ fn a_cell_that_is_not_there_is_told_by_its_cause() {
         ("shop/gone", "80/TCP", "shop/gone is not in it"),
         ("192.0.2.9", "80/TCP", "no ExternalHost has the address 192.0.2.9"),
     ] {
-        assert_eq!(missing(&snapshot, to, port), expected);
+        assert_eq!(missing(&snapshot, end(&snapshot, to), to, port), expected);
     }
     assert_eq!(snapshot.endpoints.iter().map(called).collect::<Vec<_>>(), ["shop/web", "outside/users"]);
     let viewer = serde_json::json!({"name": "ann", "via": "token", "all_namespaces": false});
     snapshot.viewer = serde_json::from_value(viewer).ok();
     assert!(snapshot.viewer.is_some());
-    assert!(missing(&snapshot, "data/db", "80/TCP").contains("or none that you may see"));
+    assert!(missing(&snapshot, None, "data/db", "80/TCP").contains("or none that you may see"));
+}
+
+/// Each pod behind a Service has its own three facts, and those of the Service's address are not taken for theirs.
+#[test]
+fn each_pod_behind_a_service_has_facts_of_its_own() {
+    let answer = |to: &str, port: u16, verdict: &str| serde_json::json!({"to": to, "port": port, "verdict": verdict});
+    let spec = serde_json::json!({
+        "from": "shop/web", "to": "shop/service/api", "port": 80, "protocol": "TCP",
+        "service": {"name": "shop/api", "verdict": "differs"},
+        "answers": [answer("shop/api-1", 8080, "allowed"), answer("shop/api-2", 9090, "denied")],
+    });
+    let mut backends = backends(&spec);
+    assert_eq!(
+        backends.iter().map(|one| (one.to.as_str(), one.port)).collect::<Vec<_>>(),
+        [("shop/api-1", 8080), ("shop/api-2", 9090)]
+    );
+    backends[1].in_pod = serde_json::from_value(serde_json::json!({
+        "from": "shop/web", "node": "n1", "to": {"host": "pod:shop/api-2", "port": 9090, "protocol": "TCP"}, "remote": null,
+        "probe": {"outcome": "dropped", "evidence": "timeout", "latency_us": null, "detail": null, "at_ms": 1},
+        "kernels": [], "elapsed_us": 1,
+    }))
+    .unwrap();
+    let live = Live { backends, ..Live::default() };
+    let told: Vec<String> = lines(&live, &spec)
+        .into_iter()
+        .map(|(word, text)| anstream::adapter::strip_str(&format!("{word}: {text}")).to_string())
+        .collect();
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(told[0], "service: shop/api port 80, by its own address");
+    assert_eq!(told[1], "probe: nothing was tried");
+    let of = |name: &str| told.iter().position(|line| line.starts_with(&format!("backend: {name} "))).unwrap();
+    let (first, second) = (of("shop/api-1"), of("shop/api-2"));
+    assert_eq!(told[first], "backend: shop/api-1 port 8080: the policies say allowed");
+    assert!(told[first..second].contains(&"probe: nothing was tried"), "{told:#?}");
+    assert!(told[second..].iter().any(|line| line.starts_with("in pod: dropped")), "{told:#?}");
+    assert!(told[second..].contains(&"facts: all that is known says the same"), "{told:#?}");
+    assert!(!told[..second].iter().any(|line| line.contains("says the same")), "{told:#?}");
 }
