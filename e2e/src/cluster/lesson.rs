@@ -200,6 +200,16 @@ pub fn check(cluster: &Cluster, outside: &Outside, pods: &[Pod], step: &Step) ->
     Ok(last)
 }
 
+/// Waits until every connection is open, but for those to hosts by name: the names of hosts outside go with the kind that holds them.
+pub fn all_open_to_addresses(cluster: &Cluster, outside: &Outside, pods: &[Pod]) -> Result<()> {
+    cluster.wait(APPLIED_WITHIN, "all is open after the uninstallation", || {
+        let tried = round(cluster, outside, pods)?;
+        let is_nameless = |one: &Tried| one.cell.1 == "outside/internet" && one.said.contains("NXDOMAIN");
+        let shut: Vec<_> = tried.iter().filter(|one| !one.open && !is_nameless(one)).collect();
+        Ok(if shut.is_empty() { Ok(()) } else { Err(format!("{shut:#?}")) })
+    })
+}
+
 /// Whether the lesson has it open after a step.
 pub fn is_open(step: &Step, tried: &Tried) -> bool {
     step.open.iter().any(|(from, to)| *from == tried.cell.0 && *to == tried.cell.1)

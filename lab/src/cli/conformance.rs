@@ -15,7 +15,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use signalbox_api::cell::{Cell, Outcome};
-use signalbox_api::state::Snapshot;
+use signalbox_api::state::{Endpoint, Snapshot};
 use signalbox_server::{Handle, ServiceHost, Vantages};
 use tokio_util::sync::CancellationToken;
 
@@ -199,7 +199,7 @@ impl Run {
         let begin = Instant::now();
         let snapshot = loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let Some(why) = unready(&snapshot) else { break snapshot };
+            let Some(why) = self.unready(&snapshot) else { break snapshot };
             if begin.elapsed() > args.timeout {
                 return Err(Error::Late { after: args.timeout, why });
             }
@@ -246,7 +246,7 @@ impl Run {
         let tried = loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
             let known = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id)).count();
-            let tried = judge(case, &snapshot, begin.elapsed());
+            let tried = self.judge(case, &snapshot, begin.elapsed());
             if known == applied.len() && (tried.verdict == Verdict::Passed || begin.elapsed() > args.settle) {
                 break tried;
             }
@@ -289,6 +289,64 @@ impl Run {
             }
         }
     }
+
+    /// Whether an endpoint is one of this run's: hosts outside and their agents may be there or not.
+    fn is_own(&self, id: &str) -> bool {
+        id.split_once('/').is_some_and(|(before, _)| before.ends_with(&format!("-{}", self.id)))
+    }
+
+    fn endpoints<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Endpoint> {
+        snapshot.endpoints.iter().filter(|endpoint| self.is_own(&endpoint.id))
+    }
+
+    /// The cells that count.
+    fn cells<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Cell> {
+        let is_own = |cell: &Cell| self.is_own(&cell.key.from) && self.is_own(&cell.key.to);
+        snapshot.cells.iter().filter(move |cell| is_own(cell) && counts(cell))
+    }
+
+    /// Why not all pods are in the picture, and reach each other.
+    fn unready(&self, snapshot: &Snapshot) -> Option<String> {
+        let vantages = self.endpoints(snapshot).filter(|endpoint| endpoint.vantage).count();
+        let pods = NAMESPACES.len() * PODS.len();
+        if vantages < pods {
+            return Some(format!("{vantages} of {pods} pods are there"));
+        }
+        let problem =
+            self.endpoints(snapshot).find_map(|endpoint| endpoint.problem.clone().map(|why| (&endpoint.id, why)));
+        if let Some((id, why)) = problem {
+            return Some(format!("{id}: {why}"));
+        }
+        let is_open = |cell: &Cell| cell.probe.as_ref().is_some_and(|probe| probe.outcome == Outcome::Open);
+        let shut = self.cells(snapshot).find(|cell| !is_open(cell))?;
+        let saw = shut.probe.as_ref().map_or("not tried", |probe| probe.outcome.as_str());
+        Some(format!(
+            "without any policy of this run {} to {} {}/{} is {saw}",
+            shut.key.from, shut.key.to, shut.key.protocol, shut.key.port
+        ))
+    }
+
+    /// What became of a case.
+    fn judge(&self, case: &Case, snapshot: &Snapshot, took: Duration) -> Tried {
+        let (mut agree, mut unknown) = (0, 0);
+        let mut wrong = Vec::new();
+        for cell in self.cells(snapshot) {
+            let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
+            let probe = cell.probe.as_ref().and_then(|probe| probe.outcome.decision());
+            match (spec, probe) {
+                (Some(spec), Some(probe)) if spec == probe => agree += 1,
+                (Some(_), Some(_)) => wrong.push(report::mismatch(cell)),
+                (Some(_) | None, _) => unknown += 1,
+            }
+        }
+        let verdict = match (wrong.is_empty(), unknown) {
+            (false, _) => Verdict::Failed,
+            (true, 0) if agree > 0 => Verdict::Passed,
+            (true, _) => Verdict::Unknown,
+        };
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, millis }
+    }
 }
 
 async fn create<T>(api: &Api<T>, name: &str, value: Value) -> Result<(), Error>
@@ -300,7 +358,8 @@ where
     api.create(&PostParams::default(), &object).await.map(drop).map_err(failed)
 }
 
-/// Low ports need the one capability that the baseline standard lets pods have.
+/// Low ports need the one capability that the baseline standard lets pods have. Container runtimes give it to root alone: another user's
+/// process would have it in its bounding set only.
 fn pod(letter: &str, name: &str, image: &str) -> Value {
     let mut ports = Vec::new();
     let mut arguments = vec!["serve".to_owned(), "--name".to_owned(), name.to_owned()];
@@ -326,6 +385,7 @@ fn pod(letter: &str, name: &str, image: &str) -> Value {
                 "ports": ports,
                 "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
                 "securityContext": {
+                    "runAsUser": 0,
                     "allowPrivilegeEscalation": false,
                     "readOnlyRootFilesystem": true,
                     "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
@@ -335,50 +395,7 @@ fn pod(letter: &str, name: &str, image: &str) -> Value {
     })
 }
 
-/// Why not all pods are in the picture, and reach each other.
-fn unready(snapshot: &Snapshot) -> Option<String> {
-    let vantages = snapshot.endpoints.iter().filter(|endpoint| endpoint.vantage).count();
-    let pods = NAMESPACES.len() * PODS.len();
-    if vantages < pods {
-        return Some(format!("{vantages} of {pods} pods are there"));
-    }
-    let problem =
-        snapshot.endpoints.iter().find_map(|endpoint| endpoint.problem.clone().map(|why| (&endpoint.id, why)));
-    if let Some((id, why)) = problem {
-        return Some(format!("{id}: {why}"));
-    }
-    let is_open = |cell: &Cell| cell.probe.as_ref().is_some_and(|probe| probe.outcome == Outcome::Open);
-    let shut = snapshot.cells.iter().find(|cell| counts(cell) && !is_open(cell))?;
-    let saw = shut.probe.as_ref().map_or("not tried", |probe| probe.outcome.as_str());
-    Some(format!(
-        "without any policy of this run {} to {} {}/{} is {saw}",
-        shut.key.from, shut.key.to, shut.key.protocol, shut.key.port
-    ))
-}
-
 /// A pod that calls itself through its own Service depends on more than policies: not every network has a way back for it.
 fn counts(cell: &Cell) -> bool {
     cell.key.from.strip_prefix("pod:") != cell.key.to.strip_prefix("service:")
-}
-
-/// What became of a case.
-fn judge(case: &Case, snapshot: &Snapshot, took: Duration) -> Tried {
-    let (mut agree, mut unknown) = (0, 0);
-    let mut wrong = Vec::new();
-    for cell in snapshot.cells.iter().filter(|cell| counts(cell)) {
-        let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
-        let probe = cell.probe.as_ref().and_then(|probe| probe.outcome.decision());
-        match (spec, probe) {
-            (Some(spec), Some(probe)) if spec == probe => agree += 1,
-            (Some(_), Some(_)) => wrong.push(report::mismatch(cell)),
-            (Some(_) | None, _) => unknown += 1,
-        }
-    }
-    let verdict = match (wrong.is_empty(), unknown) {
-        (false, _) => Verdict::Failed,
-        (true, 0) if agree > 0 => Verdict::Passed,
-        (true, _) => Verdict::Unknown,
-    };
-    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, millis }
 }
