@@ -40,6 +40,8 @@ const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const PODS: [&str; 3] = ["a", "b", "c"];
 /// The ports that each pod listens on, by TCP and UDP.
 const PORTS: [u16; 2] = [80, 81];
+/// Policies are left so long to arrive at the nodes before the first look: one that comes too early costs another round of time-outs.
+const ARRIVAL: Duration = Duration::from_millis(150);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,6 +57,9 @@ pub(super) struct Args {
     /// How long whoever enforces may take for a change
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
     settle: Duration,
+    /// After how long without an answer a connection counts as shut: each case with something shut takes at least so long
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration::parse)]
+    probe_timeout: Duration,
     /// How long the pods may take to be ready
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
     timeout: Duration,
@@ -125,6 +130,7 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
             max_cells: 0,
             skip_namespaces: run.other_namespaces().await?,
             settle: Duration::from_millis(200),
+            probe_timeout: args.probe_timeout,
             interval: Duration::from_secs(3_600),
             first_round_wait: args.timeout,
             ..signalbox_server::Config::default()
@@ -243,6 +249,7 @@ impl Run {
             applied.push((api, name));
         }
         let begin = Instant::now();
+        tokio::time::sleep(ARRIVAL).await;
         let tried = loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
             let known = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id)).count();

@@ -114,7 +114,8 @@ impl Flights {
         newest.or_else(|| self.whose_return(event))
     }
 
-    /// The one that comes back to its pod, of those in flight. Where several may be it, it is none: they may go to different pods.
+    /// The one that comes back to its pod, of those in flight to Services: what a pod sends to its own address no kernel's hook sees. Where
+    /// several may be it, it is none: they may go to different pods.
     fn whose_return(&self, event: &FlowEvent) -> Option<ProbeId> {
         if event.source_pod.is_none() || event.source_pod != event.destination_pod {
             return None;
@@ -123,6 +124,7 @@ impl Flights {
         let mut may_be = self.flights.iter().filter(|(_, flight)| {
             flight.ended.is_none()
                 && flight.started.is_some()
+                && flight.cell.to.starts_with("service:")
                 && flight.pod == event.source_pod
                 && Some(flight.cell.protocol) == event.protocol.transport()
                 && flight.destinations.iter().any(|known| canonical(*known) == destination)
@@ -270,6 +272,10 @@ mod tests {
         let mut flights = Flights::default();
         flights.sent(ProbeId(1), flight("pod:a/x", Some("a/x"), &[BACKEND, own]));
         flights.sent(ProbeId(2), flight("pod:a/x", Some("a/x"), &[BACKEND]));
+        let mut to_itself = flight("pod:a/x", Some("a/x"), &[own]);
+        to_itself.cell.to = "pod:a/x".to_owned();
+        flights.sent(ProbeId(4), to_itself);
+        start(&mut flights, 4);
         // Whatever is first, the event or the line that tells of the probe.
         assert_eq!(flights.event(returned(Decision::Denied), 10), None);
         assert!(!start(&mut flights, 2), "it does not go there");
