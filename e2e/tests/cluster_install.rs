@@ -71,7 +71,7 @@ fn walk(cni: Cni) -> Result<()> {
     lesson::all_open_to_addresses(&cluster, &outside, &pods)?;
     nobody_enforces(&cluster, &outside, &pods)?;
     // What the lesson put in is not ours to take away.
-    cluster.kubectl(&["delete", "namespace", "frontend", "backend", "--timeout=60s"])?;
+    remove_the_lesson(&cluster)?;
     let left: BTreeSet<String> = objects(&cluster)?.difference(&before).cloned().collect();
     ensure!(left.is_empty(), "left in the cluster: {left:#?}");
     let again = uninstall(&cluster)?.ok()?;
@@ -195,6 +195,18 @@ fn others_see_their_namespaces(dashboard: &Dashboard<'_>) -> Result<()> {
         ensure!(answer.status == 401, "{head:?}: {} {}", answer.status, answer.body);
     }
     Ok(())
+}
+
+/// By force: this kubelet now and then keeps a pod whose containers have ended, for minutes.
+fn remove_the_lesson(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["delete", "namespace", "frontend", "backend", "--wait=false"])?;
+    for namespace in ["frontend", "backend"] {
+        cluster.kubectl(&["-n", namespace, "delete", "pods", "--all", "--grace-period=0", "--force"])?;
+    }
+    cluster
+        .kubectl(&["wait", "--for=delete", "namespace/frontend", "namespace/backend", "--timeout=60s"])
+        .map(drop)
+        .or_else(|error| if format!("{error:#}").contains("not found") { Ok(()) } else { Err(error) })
 }
 
 fn uninstall(cluster: &Cluster) -> Result<shell::Ran> {
