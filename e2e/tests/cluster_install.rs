@@ -197,16 +197,22 @@ fn others_see_their_namespaces(dashboard: &Dashboard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// By force: this kubelet now and then keeps a pod whose containers have ended, for minutes.
+/// By force, and the namespaces too that `conformance` has deleted before: this kubelet now and then keeps a pod whose containers have
+/// ended, for minutes.
 fn remove_the_lesson(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["delete", "namespace", "frontend", "backend", "--wait=false"])?;
-    for namespace in ["frontend", "backend"] {
-        cluster.kubectl(&["-n", namespace, "delete", "pods", "--all", "--grace-period=0", "--force"])?;
-    }
-    cluster
-        .kubectl(&["wait", "--for=delete", "namespace/frontend", "namespace/backend", "--timeout=60s"])
-        .map(drop)
-        .or_else(|error| if format!("{error:#}").contains("not found") { Ok(()) } else { Err(error) })
+    let ending = "jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name}{\"\\n\"}{end}";
+    cluster.wait(Duration::from_secs(60), "namespaces that end", || {
+        let left = cluster.kubectl(&["get", "namespaces", "-o", ending])?;
+        for namespace in left.lines() {
+            // It may be gone by now.
+            cluster.kubectl_raw(
+                &["-n", namespace, "delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"],
+                None,
+            )?;
+        }
+        Ok(if left.is_empty() { Ok(()) } else { Err(left) })
+    })
 }
 
 fn uninstall(cluster: &Cluster) -> Result<shell::Ran> {
