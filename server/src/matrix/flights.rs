@@ -72,18 +72,21 @@ impl Flights {
         let Some(flight) = self.flights.get_mut(&id) else { return false };
         flight.started = Some((local, remote));
         self.by_port.entry((flight.cell.protocol, local.port())).or_default().push(id);
-        let early = std::mem::take(&mut self.early);
-        let mut found = false;
-        for (at, event) in early {
-            let is_ours = self.flights.get(&id).is_some_and(|flight| belongs(flight, &event) || at >= flight.sent)
-                && self.whose(&event) == Some(id);
-            match self.flights.get_mut(&id) {
-                Some(flight) if is_ours => {
-                    take(flight, event);
-                    found = true;
-                }
-                _ => self.early.push_back((at, event)),
+        let sent = flight.sent;
+        let mut early = std::mem::take(&mut self.early);
+        let mut ours = Vec::new();
+        early.retain(|(at, event)| {
+            let may_be = self.flights.get(&id).is_some_and(|flight| belongs(flight, event));
+            let is_ours = (may_be || is_return(event) && *at >= sent) && self.whose(event) == Some(id);
+            if is_ours {
+                ours.push(event.clone());
             }
+            !is_ours
+        });
+        self.early = early;
+        let found = !ours.is_empty();
+        if let Some(flight) = self.flights.get_mut(&id) {
+            ours.into_iter().for_each(|event| take(flight, event));
         }
         found
     }
@@ -117,7 +120,7 @@ impl Flights {
     /// The one that comes back to its pod, of those in flight to Services: what a pod sends to its own address no kernel's hook sees. Where
     /// several may be it, it is none: they may go to different pods.
     fn whose_return(&self, event: &FlowEvent) -> Option<ProbeId> {
-        if event.source_pod.is_none() || event.source_pod != event.destination_pod {
+        if !is_return(event) {
             return None;
         }
         let destination = canonical(event.destination);
@@ -185,6 +188,11 @@ fn belongs(flight: &Flight, event: &FlowEvent) -> bool {
     };
     let to = canonical(event.destination);
     same_source && (to == canonical(remote) || flight.destinations.iter().any(|known| canonical(*known) == to))
+}
+
+/// Whether a pod comes back to itself.
+fn is_return(event: &FlowEvent) -> bool {
+    event.source_pod.is_some() && event.source_pod == event.destination_pod
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
