@@ -37,7 +37,12 @@ pub fn everything() -> Result<()> {
                 .stdout(std::process::Stdio::null()))
         })?;
     }
-    step("check the formatting", || run(command("cargo").args(["fmt", "--all", "--check"])))?;
+    step("check the formatting", || {
+        run(command("cargo").args(["fmt", "--all", "--check"]))?;
+        OUTSIDE
+            .iter()
+            .try_for_each(|manifest| run(command("cargo").args(["fmt", "--manifest-path", manifest, "--check"])))
+    })?;
     let binary = artifact::binary()?;
     step("check licences, bans and sources", || {
         // Advisories are left out: their database lives on the network. See CONTRIBUTING.md.

@@ -140,9 +140,13 @@ fn main() -> Result<()> {
         Task::Test { filters } => {
             // The tests of the page in the browser alone serve this folder.
             folder::write(&step::root().join("target/page"))?;
+            let pictures = root().join("target/e2e");
+            // Those of a run before would pass for what this one saw.
+            if pictures.exists() {
+                std::fs::remove_dir_all(&pictures).with_context(|| format!("cannot remove {}", pictures.display()))?;
+            }
             let result = if filters.is_empty() { checks::everything() } else { checks::tests(&filters) };
             // Also, and above all, where a test has failed.
-            let pictures = root().join("target/e2e");
             if pictures.is_dir() {
                 step::say(&format!("what the browser tests saw: {}", pictures.display()));
             }

@@ -26,7 +26,7 @@ use crate::selector::Selector;
 use crate::status::Status;
 use crate::store::{Key, Store};
 use crate::table::Headers;
-use crate::watch::{self, Start, Watch};
+use crate::watch::{self, BOOKMARK, Start, Watch};
 use crate::write::{self, Change, Part, Written};
 use crate::{discovery, openapi};
 
@@ -334,7 +334,7 @@ fn start_watch(
         name,
         selector: call.selector(resource)?,
         start,
-        bookmarks: call.flag("allowWatchBookmarks"),
+        bookmarks: call.flag("allowWatchBookmarks").then_some(BOOKMARK),
         timeout: call
             .parameter("timeoutSeconds")
             .and_then(|seconds| seconds.parse().ok())

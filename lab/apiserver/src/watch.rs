@@ -14,7 +14,7 @@ use http::{HeaderValue, header};
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,8 @@ use crate::status::Status;
 use crate::store::{Change, Store};
 use crate::table::Headers;
 
-/// How often an idle watch says how far it is.
-const BOOKMARK: Duration = Duration::from_secs(30);
+/// How often a watch that asked for bookmarks says how far it is.
+pub(crate) const BOOKMARK: Duration = Duration::from_secs(30);
 
 /// What is watched, and from when on.
 pub(crate) struct Watch {
@@ -36,7 +36,8 @@ pub(crate) struct Watch {
     pub(crate) name: Option<String>,
     pub(crate) selector: Selector,
     pub(crate) start: Start,
-    pub(crate) bookmarks: bool,
+    /// How often it is told how far it is, if it asked for that.
+    pub(crate) bookmarks: Option<Duration>,
     pub(crate) timeout: Option<u64>,
     pub(crate) accepted: Accepted,
 }
@@ -76,6 +77,14 @@ pub(crate) fn respond(
     response
 }
 
+/// The next tick; never, without an interval.
+async fn next(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The client has hung up.
 struct Gone;
 
@@ -94,7 +103,8 @@ impl Stream {
             Start::Initial | Start::InitialWithEnd => self.initial().await?,
         };
         let sender = self.sender.clone();
-        let mut bookmarks = interval_at(Instant::now() + BOOKMARK, BOOKMARK);
+        let every = self.watch.bookmarks;
+        let mut bookmarks = every.map(|every| interval_at(Instant::now() + every, every));
         loop {
             wake.borrow_and_update();
             let Some((revision, changes)) = self.store.changes(self.watch.resource, since) else {
@@ -110,7 +120,7 @@ impl Stream {
             tokio::select! {
                 changed = wake.changed() => changed.map_err(|_| Gone)?,
                 () = sender.closed() => return Err(Gone),
-                _ = bookmarks.tick(), if self.watch.bookmarks => {
+                () = next(&mut bookmarks) => {
                     self.bookmark(since, json!({})).await?;
                 }
             }
@@ -179,5 +189,62 @@ impl Stream {
         let mut bytes = serde_json::to_vec(&event).expect("a JSON value has only text keys");
         bytes.push(b'\n');
         self.sender.send(Ok(bytes.into())).await.map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::journal::{Journal, Remembered};
+    use crate::kinds::core_kind;
+    use crate::store::Key;
+
+    #[tokio::test]
+    async fn an_idle_watch_is_told_again_and_again_how_far_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (journal, _) = Journal::open(folder.path(), true).expect("a journal");
+        let store = Arc::new(Store::new(journal, Remembered::default()));
+        let resource = core_kind("Pod");
+        let watch = Watch {
+            resource,
+            namespace: None,
+            name: None,
+            selector: Selector::parse(resource, None, None).expect("everything"),
+            start: Start::After(1),
+            bookmarks: Some(Duration::from_millis(10)),
+            timeout: None,
+            accepted: Accepted::json(),
+        };
+        let slot = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a slot");
+        let answer = respond(watch, store.clone(), slot, CancellationToken::new());
+        let mut lines = answer.into_body().into_data_stream();
+        let mut event = async || -> Value {
+            serde_json::from_slice(&lines.next().await.expect("a line").expect("no error")).expect("JSON")
+        };
+        let bookmark = |revision: &str| {
+            json!({"type": "BOOKMARK", "object": {
+                "kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": revision, "creationTimestamp": null},
+            }})
+        };
+        assert_eq!([event().await, event().await], [bookmark("1"), bookmark("1")]);
+        // What changes is of another kind: nothing is told of it, but how far the watch is.
+        let put = |resource, name: &str| {
+            let key = Key::new(resource, "n", name);
+            let written = store.write(false, |open| Ok(open.put(&key, json!({"metadata": {"name": name}}))));
+            written.expect("written");
+        };
+        put(core_kind("Service"), "s");
+        while event().await == bookmark("1") {}
+        assert_eq!(event().await, bookmark("2"));
+        put(resource, "p");
+        let mut seen = event().await;
+        while seen == bookmark("2") {
+            seen = event().await;
+        }
+        assert_eq!((&seen["type"], &seen["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("p")));
+        assert_eq!(event().await, bookmark("3"));
     }
 }

@@ -185,6 +185,48 @@ async fn watches_see_every_change_of_what_they_select() {
 }
 
 #[tokio::test]
+async fn field_selectors_choose_what_is_listed_and_watched() {
+    let lab = Lab::start().await;
+    let pods: Api<Pod> = Api::default_namespaced(lab.client().await);
+    for name in ["a", "b"] {
+        pods.create(&PostParams::default(), &pod(name)).await.unwrap();
+    }
+    let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
+    pods.patch_status("a", &PatchParams::default(), &running).await.unwrap();
+    for (fields, expected) in [
+        ("metadata.name=a", &["a"][..]),
+        ("metadata.name!=a", &["b"]),
+        ("status.phase=Running", &["a"]),
+        ("status.phase=Pending", &["b"]),
+        ("status.phase!=Running,metadata.name=a", &[]),
+        ("status.phase=Failed", &[]),
+        ("spec.nodeName=", &["a", "b"]),
+        ("spec.nodeName=lab", &[]),
+    ] {
+        let found = pods.list(&ListParams::default().fields(fields)).await.unwrap();
+        let names: Vec<_> = found.items.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        assert_eq!(names, expected, "{fields}");
+    }
+    for (fields, says) in [
+        ("spec.color=red", "field label not supported: spec.color"),
+        ("metadata.name", "metadata.name"),
+        ("status.phase>Running", "status.phase>Running"),
+    ] {
+        let error = pods.list(&ListParams::default().fields(fields)).await.unwrap_err();
+        let kube::Error::Api(status) = error else { panic!("{fields}: not an answer of the API: {error}") };
+        assert!(status.code == 400 && status.message.contains(says), "{fields}: {status:?}");
+    }
+
+    // Whoever leaves what is selected is gone for the watch, as with labels.
+    let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let selected = WatchParams::default().fields("status.phase=Pending");
+    let mut events = pods.watch(&selected, &version).await.unwrap().boxed();
+    pods.patch_status("b", &PatchParams::default(), &running).await.unwrap();
+    let Some(WatchEvent::Deleted(gone)) = events.try_next().await.unwrap() else { panic!("no deletion") };
+    assert_eq!(gone.metadata.name.as_deref(), Some("b"));
+}
+
+#[tokio::test]
 async fn kube_runtime_watches_by_list_and_by_streaming_list() {
     let lab = Lab::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(lab.client().await);

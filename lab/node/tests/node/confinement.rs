@@ -58,6 +58,8 @@ async fn confined() {
         let (exit, output) = shell(&node, pod("web"), script).await;
         assert_eq!(exit == ExitStatus::Code(0), *may, "{script}: {exit:?} {output}");
         assert!(output.contains(text), "{script}: {output}");
+        // A command that is not there refuses nothing.
+        assert!(exit != ExitStatus::Code(127) && !output.contains("not found"), "{script} was not tried: {output}");
     }
 
     let (_, processes) = shell(&node, pod("web"), "ls -d /proc/[0-9]*").await;
