@@ -37,7 +37,7 @@ impl Talk {
         Ok(Self { child, input, output, printed: String::new() })
     }
 
-    /// Starts a command at a terminal of its own, of 31 lines and 97 columns: its standard streams are that terminal.
+    /// Starts a command, with its variables, at a terminal of its own, of 31 lines and 97 columns: its standard streams are that terminal.
     pub fn at_a_terminal(command: &Command) -> Result<Self> {
         let words: Vec<String> = std::iter::once(command.get_program())
             .chain(command.get_args())
@@ -46,6 +46,12 @@ impl Talk {
         let line = format!("stty rows 31 cols 97 && exec {}", words.join(" "));
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
         Self::start(script)
     }
 

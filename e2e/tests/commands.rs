@@ -1,11 +1,12 @@
 //! `kubectl` and `signalbox` on the command line, as users type them.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use signalbox_e2e::lab::{Lab, binary};
+use signalbox_e2e::lab::{Lab, binary, free_port};
 use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
 use signalbox_e2e::talk::Talk;
@@ -162,6 +163,7 @@ fn signalbox_test_prints_tables_for_people_and_machines() -> Result<()> {
     for word in ["frontend/web", "backend/dbsvc", "outside/database", "outside/internet", "outside/users", "open"] {
         ensure!(table.stdout.contains(word), "no {word} in\n{}", table.stdout);
     }
+    colours(&lab)?;
     let open = lab.report()?;
     let junit = lab.test(&["-o", "junit"])?.ok()?;
     ensure!(junit.contains("<testsuites") && junit.matches("<testcase").count() == 18, "{junit}");
@@ -181,16 +183,36 @@ fn signalbox_test_prints_tables_for_people_and_machines() -> Result<()> {
     Ok(())
 }
 
+/// People at a terminal get colours, unless they have said that they want none; files and pipes get none.
+fn colours(lab: &Lab) -> Result<()> {
+    const GREEN_OPEN: &str = "\x1b[32mopen";
+    let mut command = Command::new(binary()?);
+    command.args(["test", "--kubeconfig"]).arg(&lab.kubeconfig).env("TERM", "xterm-256color");
+    command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").env_remove("CLICOLOR");
+    let ended = |text: &str| text.contains("look-ups of names answered");
+    let shown = Talk::at_a_terminal(&command)?.until("the table", ended)?;
+    ensure!(shown.matches(GREEN_OPEN).count() == 18, "18 green words at a terminal:\n{shown:?}");
+    let piped = shell::run(&mut command, None)?.ok()?;
+    ensure!(ended(&piped) && !piped.contains('\x1b'), "no colours in a pipe:\n{piped:?}");
+    let plain = Talk::at_a_terminal(command.env("NO_COLOR", "1"))?.until("the table", ended)?;
+    ensure!(!plain.contains(GREEN_OPEN), "no colours for who wants none:\n{plain:?}");
+    Ok(())
+}
+
 #[test]
 fn the_kubeconfig_is_written_where_it_is_asked_for_and_for_nobody_else() -> Result<()> {
     let (state, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let foreign = elsewhere.path().join("foreign");
     std::fs::write(&foreign, "somebody's own")?;
-    let refused = Lab::start(state.path(), &["--kubeconfig", &foreign.to_string_lossy()]);
-    ensure!(
-        refused.is_err() && std::fs::read_to_string(&foreign)? == "somebody's own",
-        "a file of somebody else's is replaced"
-    );
+    // Were it not refused, the lab would run until it is ended.
+    let mut lab = Command::new("timeout");
+    lab.args(["--signal=INT", "20"]).arg(binary()?).args(["lab", "--listen", &format!("127.0.0.1:{}", free_port()?)]);
+    lab.arg("--state").arg(state.path()).arg("--kubeconfig").arg(&foreign);
+    let refused = shell::run(&mut lab, None)?;
+    let reason =
+        refused.stderr.contains(&*foreign.to_string_lossy()) && refused.stderr.contains("is not from Signalbox");
+    ensure!(refused.status == Some(1) && reason, "{refused:?}");
+    ensure!(std::fs::read_to_string(&foreign)? == "somebody's own", "a file of somebody else's is replaced");
     let file = elsewhere.path().join("kubeconfig");
     for start in ["there is none", "it is the last lab's, which others may read"] {
         if start != "there is none" {
@@ -220,6 +242,22 @@ fn signalbox_explains_itself() -> Result<()> {
     completions(&run)?;
     let ran = run(&["test", "--kubeconfig", "/nonexistent"])?;
     ensure!(ran.status == Some(2) && ran.stderr.contains("/nonexistent"), "names the file: {ran:?}");
+    without_root()
+}
+
+/// Somebody else runs a copy, where anybody may read it.
+fn without_root() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("signalbox");
+    std::fs::copy(binary()?, &copy)?;
+    for path in [folder.path(), &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let mut lab = Command::new("timeout");
+    lab.args(["20".as_ref(), copy.as_os_str(), "lab".as_ref()]).uid(65534).gid(65534).current_dir("/");
+    let ran = shell::run(&mut lab, None)?;
+    let told = ran.stderr.contains("the lab needs root") && ran.stderr.contains("sudo");
+    ensure!(ran.status == Some(1) && told, "without root: {ran:?}");
     Ok(())
 }
 

@@ -237,11 +237,23 @@ impl Links {
         let known = self.attached.get(&interface).map(|it| it.stands.keys().copied().collect::<Vec<_>>());
         let known = known.unwrap_or_default();
         for (program, hook) in role.programs().into_iter().filter(|(program, _)| !known.contains(program)) {
-            let (mode, file) = (self.mode, fd(ebpf, program)?);
-            let made = netns.enter(|| put(file, mode, pins, interface, program, hook))??;
+            let file = fd(ebpf, program)?;
+            let mut made = netns.enter(|| put(file, self.mode, pins, interface, program, hook))?;
+            if made.as_ref().is_err_and(|error| self.may_fall_back(error)) {
+                tracing::warn!("this kernel attaches nothing to tcx, whatever its version: clsact is taken");
+                self.mode = AttachMode::Clsact;
+                made = netns.enter(|| put(file, self.mode, pins, interface, program, hook))?;
+            }
+            let made = made?;
             self.attached.entry(interface).or_insert_with(fresh).stands.insert(program, made);
         }
         Ok(())
+    }
+
+    /// A kernel's version promises tcx, but it may be built without: then it knows no such place. Once anything is attached, it does.
+    fn may_fall_back(&self, error: &Error) -> bool {
+        let unknown = matches!(error, Error::Attach { source, .. } if source.raw_os_error() == Some(libc::EINVAL));
+        unknown && self.preference == AttachPreference::Auto && self.mode == AttachMode::Tcx && self.attached.is_empty()
     }
 
     /// Detaches, where the interface still exists.

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 use crate::channel::End;
 
+/// How long a container stays down at the least, as where a kubelet looks at its containers once a second: so that who tries
+/// to reach it meanwhile sees that it was down.
+const NOTICED: Duration = Duration::from_millis(500);
 /// The longest wait before a container starts again.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A run as long as this makes the failures before it forgotten.
@@ -106,7 +109,7 @@ impl Container {
         self.due = Some(now + self.backoff().max(Duration::from_secs(1)));
     }
 
-    /// It ended. Returns how long it waits before it starts again; `None` if it does not.
+    /// It ended. Returns how long it is held back before it starts again, not at all the first time; `None` if it does not.
     pub(super) fn ended(&mut self, end: End, policy: RestartPolicy, at: Timestamp, now: Instant) -> Option<Duration> {
         let Now::Running { since, id } = &self.now else { return None };
         let run = Run { started: *since, finished: at, end, id: id.clone() };
@@ -134,11 +137,11 @@ impl Container {
             },
         };
         self.last = Some(run);
-        self.due = Some(now + wait);
+        self.due = Some(now + wait.max(NOTICED));
         Some(wait)
     }
 
-    /// At once the first time, then half a second, doubling.
+    /// Not at all the first time, then half a second, doubling.
     fn backoff(&self) -> Duration {
         match self.failures {
             0 => Duration::ZERO,
@@ -152,16 +155,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn restarts_at_once_then_slower_then_capped() {
+    fn restarts_as_soon_as_noticed_then_slower_then_capped() {
         let (at, mut now) = (Timestamp::now(), Instant::now());
         let mut container = Container::new(now);
         let mut waits = Vec::new();
         for _ in 0..8 {
             container.started("x".to_owned(), at, now);
             let wait = container.ended(End::Signal(9), RestartPolicy::Always, at, now).expect("restarts");
-            waits.push(wait.as_millis());
+            let down = container.due.expect("restarts") - now;
+            waits.push((wait.as_millis(), down.as_millis()));
         }
-        assert_eq!(waits, [0, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
+        let held_back = [500, 1000, 2000, 4000, 8000, 10000, 10000].map(|wait| (wait, wait));
+        assert_eq!(waits[0], (0, 500));
+        assert_eq!(waits[1..], held_back);
         assert_eq!((container.restarts, container.last.as_ref().map(Run::exit_code)), (7, Some(137)));
         container.started("x".to_owned(), at, now);
         now += STEADY;
