@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,6 +74,8 @@ pub struct Pod {
     pub name: String,
     /// Where it runs.
     pub node: String,
+    /// Where it is reached whether or not it is ready.
+    address: String,
 }
 
 impl Pod {
@@ -96,7 +99,8 @@ pub fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
         for pod in &list.items {
             let word = |path: &str| text(pod, path).with_context(|| format!("a pod has no {path}"));
             let (node, name_of_pod) = (word("/spec/nodeName")?, word("/metadata/name")?);
-            pods.push(Pod { workload: format!("{namespace}/{name}"), name: name_of_pod, node });
+            let address = word("/status/podIP")?;
+            pods.push(Pod { workload: format!("{namespace}/{name}"), name: name_of_pod, node, address });
         }
     }
     Ok(pods)
@@ -141,21 +145,60 @@ pub fn round(cluster: &Cluster, outside: &Outside, pods: &[Pod]) -> Result<Vec<T
             }
             for pod in pods.iter().filter(|pod| pod.workload == *from) {
                 let cell = cell.clone();
-                running.push(scope.spawn(move || {
-                    let goal = goal(to);
-                    let (namespace, name) = (pod.namespace(), pod.name.as_str());
-                    let probe = ["/bin/signalbox-probe", "connect", &goal, "--timeout", "1s"];
-                    let ran =
-                        cluster.kubectl_raw(&[&["-n", namespace, "exec", name, "--"], &probe[..]].concat(), None)?;
-                    // Where `kubectl exec` itself fails the probe has said nothing.
-                    ensure!(ran.stdout.starts_with("TCP "), "{name} did not try {goal}: {ran:?}");
-                    let from = format!("{name} on {}", pod.node);
-                    Ok(Tried { cell, from, open: ran.status == Some(0), said: said(&ran) })
-                }));
+                running.push(scope.spawn(move || connect(cluster, pod, cell, &goal(to))));
             }
         }
         running.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?).collect()
     })
+}
+
+/// Tries every pod from every pod of the lesson by its own address: neither Services, nor names, nor who is ready have a part in that.
+pub fn direct(cluster: &Cluster, pods: &[Pod]) -> Result<Vec<Tried>> {
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for from in pods {
+            for to in pods.iter().filter(|to| to.name != from.name) {
+                let cell = (from.workload.clone(), to.workload.clone());
+                running.push(scope.spawn(move || connect(cluster, from, cell, &format!("{}:9000", to.address))));
+            }
+        }
+        running.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?).collect()
+    })
+}
+
+/// One connection from a pod, by `kubectl exec`.
+fn connect(cluster: &Cluster, pod: &Pod, cell: (String, String), goal: &str) -> Result<Tried> {
+    let (namespace, name) = (pod.namespace(), pod.name.as_str());
+    let probe = ["/bin/signalbox-probe", "connect", goal, "--timeout", "1s"];
+    let ran = cluster.kubectl_raw(&[&["-n", namespace, "exec", name, "--"], &probe[..]].concat(), None)?;
+    // Where `kubectl exec` itself fails the probe has said nothing.
+    ensure!(ran.stdout.starts_with("TCP "), "{name} did not try {goal}: {ran:?}");
+    let from = format!("{name} on {}", pod.node);
+    Ok(Tried { cell, from, open: ran.status == Some(0), said: said(&ran) })
+}
+
+/// The workloads of which a pod is not ready, or was not at some time since then: `kube-system/kube-dns` for the names. Kubernetes
+/// takes such a pod out of its Services, whoever enforces policies.
+pub fn unready_since(cluster: &Cluster, since: Timestamp) -> Result<BTreeSet<String>> {
+    let printed = cluster.kubectl(&["get", "pods", "--all-namespaces", "-o", "json"])?;
+    let list: Value = serde_json::from_str(&printed)?;
+    let mut unready = BTreeSet::new();
+    for pod in list["items"].as_array().into_iter().flatten() {
+        let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let steady = ready.is_some_and(|ready| {
+            let changed = text(ready, "/lastTransitionTime").and_then(|time| time.parse::<Timestamp>().ok());
+            // Kubernetes rounds down to whole seconds.
+            ready["status"] == "True" && changed.is_some_and(|at| at.as_second() < since.as_second())
+        });
+        if !steady {
+            let name =
+                ["/metadata/labels/run", "/metadata/labels/k8s-app"].into_iter().find_map(|path| text(pod, path));
+            let namespace = text(pod, "/metadata/namespace").context("a pod has no namespace")?;
+            unready.extend(name.map(|name| format!("{namespace}/{name}")));
+        }
+    }
+    Ok(unready)
 }
 
 fn said(ran: &crate::shell::Ran) -> String {
