@@ -270,8 +270,10 @@ impl Core {
 
     /// Makes the tables of what is known, and beside them those with the policies in audit.
     fn compile(&mut self) {
-        let all = Cluster::from_objects(self.store.objects());
+        let all = self.store.cluster().clone();
         self.problems = all.unknowns().to_vec();
+        // In the order in which they were told otherwise, which says nothing.
+        self.problems.sort();
         self.unknowns = all.problems().to_vec();
         if self.store.audited().next().is_some() {
             let enforced = Cluster::from_objects(self.store.enforced_objects());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use signalbox_policy::audit::is_in_audit;
+use signalbox_policy::{Cluster, ObjectRef, audit::is_in_audit};
 
 use crate::group::ip_protocol;
 
@@ -76,10 +76,21 @@ pub enum Update {
     Trouble(Kind, String),
 }
 
+/// What the engine has not read yet.
+#[derive(Debug)]
+enum Unread {
+    /// Everything: it has read nothing, or a whole list is new.
+    All,
+    /// Pods and policies that came, changed or went. With its name, an object that the engine may know and that went.
+    Some(BTreeMap<(Kind, String), Option<ObjectRef>>),
+}
+
 /// What is known of the cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     objects: BTreeMap<(Kind, String), Value>,
+    cluster: Cluster,
+    unread: Unread,
     listed: BTreeMap<Kind, BTreeMap<(Kind, String), Value>>,
     ready: BTreeSet<Kind>,
     trouble: BTreeMap<Kind, String>,
@@ -90,6 +101,22 @@ pub struct Store {
 
 /// How many deleted objects are remembered, so that older news of them change nothing.
 const GONE_KEPT: usize = 4096;
+
+impl Default for Store {
+    /// Nothing is known.
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            cluster: Cluster::default(),
+            unread: Unread::All,
+            listed: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            trouble: BTreeMap::new(),
+            policies_version: 0,
+            gone: BTreeMap::new(),
+        }
+    }
+}
 
 impl Store {
     /// Takes a piece of news; whether it may change anything. Nodes tell much that nobody here reads.
@@ -115,6 +142,7 @@ impl Store {
             }
             Update::Ended(kind) => {
                 if let Some(listed) = self.listed.remove(&kind) {
+                    self.unread = Unread::All;
                     self.objects.retain(|(other, _), _| *other != kind);
                     self.objects.extend(listed);
                     self.gone.retain(|(other, _), _| *other != kind);
@@ -125,12 +153,16 @@ impl Store {
             Update::Changed(kind, object) => {
                 self.note_version(kind, &object);
                 self.trouble.remove(&kind);
-                self.objects.insert((kind, key(&object)), strip(kind, object));
+                let name = (kind, key(&object));
+                let before = self.objects.insert(name.clone(), strip(kind, object));
+                self.is_unread(name, before.as_ref());
             }
             Update::Deleted(kind, object) => {
                 self.note_version(kind, &object);
                 self.trouble.remove(&kind);
-                self.objects.remove(&(kind, key(&object)));
+                let name = (kind, key(&object));
+                let before = self.objects.remove(&name);
+                self.is_unread(name, before.as_ref());
                 if let Some(version) = version(&object) {
                     self.gone.insert((kind, key(&object)), version);
                 }
@@ -160,6 +192,46 @@ impl Store {
     /// Whether the Services are known.
     pub fn has_services(&self) -> bool {
         self.ready.contains(&Kind::Service)
+    }
+
+    /// An object has come, changed or gone; `before` is what it was.
+    fn is_unread(&mut self, name: (Kind, String), before: Option<&Value>) {
+        let Unread::Some(names) = &mut self.unread else { return };
+        match name.0 {
+            Kind::Service => {}
+            Kind::Pod
+            | Kind::NetworkPolicy
+            | Kind::ClusterNetworkPolicy
+            | Kind::AdminNetworkPolicy
+            | Kind::BaselineAdminNetworkPolicy => match before.map(ObjectRef::of) {
+                // Its name in the engine is not known: it is to be found nowhere, or everywhere.
+                Some(None) => self.unread = Unread::All,
+                Some(before) => _ = names.insert(name, before),
+                None => _ = names.entry(name).or_default(),
+            },
+            // What hangs on them is hard to say, and they seldom change.
+            Kind::Namespace
+            | Kind::Node
+            | Kind::CalicoGlobalNetworkPolicy
+            | Kind::CalicoNetworkPolicy
+            | Kind::CalicoGlobalNetworkSet
+            | Kind::CalicoNetworkSet
+            | Kind::CalicoHostEndpoint => self.unread = Unread::All,
+        }
+    }
+
+    /// Everything that the engine reads, read. What has not changed since it was last asked for is not read again.
+    pub fn cluster(&mut self) -> &Cluster {
+        match std::mem::replace(&mut self.unread, Unread::Some(BTreeMap::new())) {
+            Unread::All => self.cluster = Cluster::from_objects(self.objects()),
+            Unread::Some(names) if names.is_empty() => {}
+            Unread::Some(names) => {
+                let changed = names.keys().filter_map(|name| self.objects.get(name));
+                let gone = names.iter().filter(|(name, _)| !self.objects.contains_key(name));
+                self.cluster = self.cluster.with_change(changed, gone.filter_map(|(_, before)| before.as_ref()));
+            }
+        }
+        &self.cluster
     }
 
     /// What the engine reads.
@@ -293,6 +365,9 @@ fn strip(kind: Kind, mut object: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use signalbox_policy::Problem;
+
     use super::*;
 
     const CALICO: [Kind; 5] = [
@@ -424,5 +499,108 @@ mod tests {
         assert_eq!(ports, [(6, 1), (6, 80), (17, 53)]);
         assert_eq!(store.node_ports(), [(6, 30080), (17, 30053)].into());
         assert_eq!(store.objects().count(), 0, "the engine does not read Services here");
+    }
+
+    /// Whatever is told, in whatever order, and however much of it at once.
+    #[derive(Clone, Debug)]
+    enum News {
+        Pod { name: u8, label: u8, address: u8, deleted: bool },
+        Policy { kind: Kind, name: u8, shape: u8, deleted: bool },
+        Namespace { label: u8 },
+        PodList { names: Vec<u8> },
+    }
+
+    fn news() -> impl Strategy<Value = News> {
+        let kind = prop_oneof![Just(Kind::NetworkPolicy), Just(Kind::ClusterNetworkPolicy)];
+        prop_oneof![
+            4 => (0..4u8, 0..3u8, 0..3u8, any::<bool>())
+                .prop_map(|(name, label, address, deleted)| News::Pod { name, label, address, deleted }),
+            4 => (kind, 0..3u8, 0..4u8, any::<bool>())
+                .prop_map(|(kind, name, shape, deleted)| News::Policy { kind, name, shape, deleted }),
+            1 => (0..2u8).prop_map(|label| News::Namespace { label }),
+            1 => prop::collection::vec(0..4u8, 0..3).prop_map(|names| News::PodList { names }),
+        ]
+    }
+
+    fn pod(name: u8, label: u8, address: u8) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "n", "name": format!("p{name}"), "labels": {"app": format!("a{label}")}},
+            "spec": {"nodeName": if name.is_multiple_of(2) { "here" } else { "elsewhere" }},
+            "status": {"phase": "Running", "podIPs": [{"ip": format!("10.0.{name}.{address}")}]},
+        })
+    }
+
+    fn some_policy(kind: Kind, name: u8, shape: u8) -> Value {
+        let peer = json!({"podSelector": {"matchLabels": {"app": format!("a{shape}")}}});
+        let spec = match (kind, shape) {
+            // Not to be understood.
+            (_, 3) => json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "Near"}]}}),
+            (Kind::NetworkPolicy, _) => json!({"podSelector": {}, "ingress": [{"from": [peer]}]}),
+            _ => json!({
+                "priority": 10 + name, "tier": "Admin",
+                "subject": {"namespaces": {}},
+                "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}],
+            }),
+        };
+        match kind {
+            Kind::NetworkPolicy => json!({
+                "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": {"namespace": "n", "name": format!("x{name}")}, "spec": spec,
+            }),
+            _ => json!({
+                "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+                "metadata": {"name": format!("x{name}")}, "spec": spec,
+            }),
+        }
+    }
+
+    fn tell(store: &mut Store, news: &News) {
+        let told = |kind, object, deleted| match deleted {
+            true => Update::Deleted(kind, object),
+            false => Update::Changed(kind, object),
+        };
+        match news {
+            News::Pod { name, label, address, deleted } => {
+                store.take(told(Kind::Pod, pod(*name, *label, *address), *deleted));
+            }
+            News::Policy { kind, name, shape, deleted } => {
+                store.take(told(*kind, some_policy(*kind, *name, *shape), *deleted));
+            }
+            News::Namespace { label } => {
+                let labels = json!({"team": format!("t{label}")});
+                let object =
+                    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "labels": labels}});
+                store.take(Update::Changed(Kind::Namespace, object));
+            }
+            News::PodList { names } => {
+                store.take(Update::Began(Kind::Pod));
+                for name in names {
+                    store.take(Update::Listed(Kind::Pod, pod(*name, 0, 0)));
+                }
+                store.take(Update::Ended(Kind::Pod));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_piece_by_piece_is_what_is_read_at_once(rounds in prop::collection::vec(prop::collection::vec(news(), 0..4), 1..12)) {
+            let mut store = Store::default();
+            for round in rounds {
+                round.iter().for_each(|news| tell(&mut store, news));
+                let at_once = Cluster::from_objects(store.objects());
+                let cluster = store.cluster();
+                prop_assert_eq!(cluster.compile("here"), at_once.compile("here"), "after {:?}", round);
+                // In which order they were read is nothing that anybody here asks for.
+                let unknowns = |cluster: &Cluster| BTreeSet::from_iter(cluster.unknowns().to_vec());
+                prop_assert_eq!(unknowns(cluster), unknowns(&at_once));
+                let problems = |cluster: &Cluster| -> BTreeSet<String> {
+                    let without = |problem: &Problem| format!("{:?}", Problem { index: None, ..problem.clone() });
+                    cluster.problems().iter().map(without).collect()
+                };
+                prop_assert_eq!(problems(cluster), problems(&at_once));
+            }
+        }
     }
 }

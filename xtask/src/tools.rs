@@ -59,6 +59,10 @@ fn install(name: &str, version: &str, flags: &[&str], llvm: &std::path::Path) ->
         run(command("cargo")
             .args(["install", name, "--version", version, "--locked", "--root", ".tools"])
             .args(flags)
+            // They run for seconds: optimising them to the last would take longer than it ever saves.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("LLVM_PREFIX", llvm))
     })
 }
