@@ -50,20 +50,20 @@ pub fn binary() -> Result<PathBuf> {
 
 /// The eBPF object that the enforcer embeds.
 pub fn kernel_programs() -> Result<()> {
-    kernel_object("enforcer.bpf.o", "target/bpf", &[])
+    kernel_object("enforcer.bpf.o", &[])
 }
 
 /// The same with the programs that only the benches run.
 pub fn kernel_benches() -> Result<()> {
-    kernel_object("enforcer-bench.bpf.o", "target/bpf-bench", &["--features", "bench"])
+    kernel_object("enforcer-bench.bpf.o", &["--features", "bench"])
 }
 
 /// The same with keys and values of other sizes, which the test of upgrades replaces it by.
 pub fn kernel_of_another_layout() -> Result<()> {
-    kernel_object("enforcer-other.bpf.o", "target/bpf-other", &["--features", "other-layout"])
+    kernel_object("enforcer-other.bpf.o", &["--features", "other-layout"])
 }
 
-fn kernel_object(name: &str, target: &str, flags: &[&str]) -> Result<()> {
+fn kernel_object(name: &str, flags: &[&str]) -> Result<()> {
     let output = artifacts().join(name);
     let inputs = ["Cargo.toml", "Cargo.lock", "enforcer/common", "enforcer/ebpf"];
     unless_fresh(name, &inputs, &output, || {
@@ -75,11 +75,11 @@ fn kernel_object(name: &str, target: &str, flags: &[&str]) -> Result<()> {
             run(cargo
                 .build()
                 .args(["--locked", "--release", "-p", "signalbox-enforcer-ebpf"])
-                .args(["--target", "bpfel-unknown-none", "--target-dir", target])
+                .args(["--target", "bpfel-unknown-none", "--target-dir", "target/bpf"])
                 .args(flags)
                 .env("CARGO_ENCODED_RUSTFLAGS", compiler.join("\x1f"))
                 .env("PATH", format!("{}:{path}", linker.display())))?;
-            place(&root().join(target).join("bpfel-unknown-none/release/enforcer"), &output)
+            place(&root().join("target/bpf/bpfel-unknown-none/release/enforcer"), &output)
         })
     })
 }

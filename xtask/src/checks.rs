@@ -1,8 +1,10 @@
 //! Everything that must hold before a change lands.
 
-use anyhow::Result;
+use std::process::Command;
 
-use crate::step::{command, output, run, step};
+use anyhow::{Result, anyhow};
+
+use crate::step::{aside, command, output, run, step};
 use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
 
 /// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
@@ -48,9 +50,22 @@ pub fn everything() -> Result<()> {
         // Advisories are left out: their database lives on the network. See CONTRIBUTING.md.
         run(command(tools::cargo_deny()?).args(["--locked", "check", "licenses", "bans", "sources"]))
     })?;
-    lints()?;
-    tests(&[])?;
-    fuzz::manifests(fuzz::IN_CI)?;
+    let tests = Tests::prepare()?;
+    if tests.has_nextest {
+        // Most of these tests wait: for a clock, for a kernel. What only computes has room beside them, once nothing is left to install.
+        tools::cargo_fuzz()?;
+        toolchain::kernel()?.clippy()?;
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| aside(lints_and_fuzzing));
+            let tested = tests.of_the_parts(&[]);
+            let checked = beside.join().map_err(|_| anyhow!("the lints ended by a panic"))?;
+            tested.and(checked)
+        })?;
+        tests.of_the_whole(&[])?;
+    } else {
+        lints_and_fuzzing()?;
+        tests.at_once(&[])?;
+    }
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
     Ok(())
 }
@@ -58,12 +73,21 @@ pub fn everything() -> Result<()> {
 /// Clippy without a warning: on the workspace natively, and on what that does not see, for the targets that it is built for.
 pub fn lints() -> Result<()> {
     toolchain::components()?;
+    lint_the_workspace()?;
+    lint_the_rest()
+}
+
+fn lint_the_workspace() -> Result<()> {
     step("lint", || {
         run(command("cargo")
             .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
             .args(["--features", "signalbox-e2e/cluster"])
             .args(["--", "-Dwarnings"]))
-    })?;
+    })
+}
+
+/// What [`lint_the_workspace`] does not see.
+fn lint_the_rest() -> Result<()> {
     artifact::lint_kernel_programs()?;
     artifact::lint_page()?;
     for manifest in OUTSIDE {
@@ -84,44 +108,71 @@ pub fn lints() -> Result<()> {
     Ok(())
 }
 
+/// The lints of the workspace come last: the tests' own call of cargo needs the folder that they lock.
+fn lints_and_fuzzing() -> Result<()> {
+    fuzz::manifests(fuzz::IN_CI)?;
+    lint_the_rest()?;
+    lint_the_workspace()
+}
+
 /// The tests, all or those whose name contains one of `filters`.
 pub fn tests(filters: &[String]) -> Result<()> {
-    need_root("the tests make network namespaces and load kernel programs")?;
-    packages::ensure(packages::RUN)?;
-    packages::ensure(packages::TEST)?;
-    artifact::binary()?;
-    step("run the tests of xtask", || {
-        run(command("cargo").args(["test", "--locked", "-p", "xtask", "--"]).args(filters))
-    })?;
-    artifact::kernel_of_another_layout()?;
-    if output(command("cargo").args(["nextest", "--version"])).is_none() {
-        let packages = TESTED.iter().flat_map(|name| ["-p", name]);
-        return step("run the tests", || {
-            run(command("cargo")
-                .envs(suites())
-                .args(["test", "--locked", "--no-fail-fast"])
-                .args(packages)
-                .args(["--", "--test-threads=1"])
-                .args(filters))
-        });
+    let tests = Tests::prepare()?;
+    if tests.has_nextest {
+        tests.of_the_parts(filters)?;
+        tests.of_the_whole(filters)
+    } else {
+        tests.at_once(filters)
     }
-    let suites = suites();
-    // The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy. All name
-    // all packages, so that all have the same features and nothing is built twice.
-    let whole = "package(signalbox-e2e)";
-    for (what, which) in
-        [("run the tests of the parts", format!("not {whole}")), ("run the tests of the whole", whole.to_owned())]
-    {
-        step(what, || {
-            run(command("cargo")
-                .args(["nextest", "run", "--locked", "--no-tests", "pass"])
-                .args(TESTED.iter().flat_map(|name| ["-p", name]))
-                .args(["-E", &which])
-                .envs(suites)
-                .args(filters))
-        })?;
+}
+
+/// The tests, with everything that they need built, after those of xtask, which takes a second.
+struct Tests {
+    has_nextest: bool,
+    suites: Option<(&'static str, &'static str)>,
+}
+
+impl Tests {
+    fn prepare() -> Result<Self> {
+        need_root("the tests make network namespaces and load kernel programs")?;
+        packages::ensure(packages::RUN)?;
+        packages::ensure(packages::TEST)?;
+        artifact::binary()?;
+        artifact::kernel_of_another_layout()?;
+        let has_nextest = output(command("cargo").args(["nextest", "--version"])).is_some();
+        let tests = Self { has_nextest, suites: suites() };
+        step("build the tests", || run(tests.command().arg("--no-run")))?;
+        step("run the tests of xtask", || run(command("cargo").args(["test", "--locked", "-p", "xtask"])))?;
+        Ok(tests)
     }
-    Ok(())
+
+    /// All of them name all packages, so that all have the same features and nothing is built twice.
+    fn command(&self) -> Command {
+        let mut tests = command("cargo");
+        let how = if self.has_nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] };
+        tests.args(how).arg("--locked").args(TESTED.iter().flat_map(|name| ["-p", name])).envs(self.suites);
+        tests
+    }
+
+    fn of_the_parts(&self, filters: &[String]) -> Result<()> {
+        step("run the tests of the parts", || run(self.chosen("not package(signalbox-e2e)").args(filters)))
+    }
+
+    /// The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy.
+    fn of_the_whole(&self, filters: &[String]) -> Result<()> {
+        step("run the tests of the whole", || run(self.chosen("package(signalbox-e2e)").args(filters)))
+    }
+
+    fn chosen(&self, which: &str) -> Command {
+        let mut tests = self.command();
+        tests.args(["--no-tests", "pass", "-E", which]);
+        tests
+    }
+
+    /// Without nextest: one after the other.
+    fn at_once(&self, filters: &[String]) -> Result<()> {
+        step("run the tests", || run(self.command().args(["--", "--test-threads=1"]).args(filters)))
+    }
 }
 
 /// The tests on a real Kubernetes of two nodes, which is compiled before if it is not there: the first time takes half an hour. They are

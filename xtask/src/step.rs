@@ -1,5 +1,6 @@
 //! Runs commands, says what it does and how long it took.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -51,13 +52,50 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+thread_local! {
+    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs work beside something that must not suffer from it: what this thread runs meanwhile has the lowest priority, and what it prints
+/// is shown only where it fails.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    IS_ASIDE.set(true);
+    let result = work();
+    IS_ASIDE.set(false);
+    result
+}
+
 /// Runs to the end; an exit status other than 0 is an error that names the command.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
+    let status = if IS_ASIDE.get() {
+        let output = gently(command).output().with_context(|| format!("cannot start {}", line(command)))?;
+        if !output.status.success() {
+            eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        }
+        output.status
+    } else {
+        command.status().with_context(|| format!("cannot start {}", line(command)))?
+    };
     if !status.success() {
         bail!("{} ended with {status}", line(command));
     }
     Ok(())
+}
+
+/// The same command, at the lowest priority.
+fn gently(command: &Command) -> Command {
+    let mut gentle = Command::new("nice");
+    gentle.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        gentle.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => gentle.env(name, value),
+            None => gentle.env_remove(name),
+        };
+    }
+    gentle
 }
 
 /// Runs to the end and returns what it printed on standard output; `None` where it cannot be started or fails.
@@ -69,4 +107,27 @@ pub fn output(command: &mut Command) -> Option<String> {
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_aside_is_gentle_and_fails_as_it_would() {
+        let in_folder = |script: &str| {
+            let mut shell = command("sh");
+            shell.args(["-c", script]).env("WORD", "kept");
+            shell
+        };
+        // Field 19 of stat is the niceness; the name before it has no spaces.
+        let is_nice = format!(
+            "test $WORD = kept && test $PWD = {} && test $(cut -d' ' -f19 /proc/$$/stat) = 19",
+            root().display()
+        );
+        assert!(aside(|| run(&mut in_folder(&is_nice))).is_ok());
+        assert!(run(&mut in_folder(&is_nice)).is_err(), "what comes after it is not");
+        let failed = aside(|| run(&mut in_folder("exit 3"))).expect_err("fails");
+        assert!(failed.to_string().contains("sh -c exit 3 ended with exit status: 3"), "{failed}");
+    }
 }
