@@ -17,6 +17,7 @@ use crate::kube_error::sentence;
 use crate::matrix::model::Place;
 use crate::nodes::registry::{Registry, Who};
 use crate::nodes::relay;
+use crate::silence::Silence;
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -119,6 +120,7 @@ impl Agent {
         let hello_deadline = tokio::time::sleep(HELLO_WAIT);
         tokio::pin!(hello_deadline);
         while requests.try_recv().is_ok() {}
+        let silence = Silence::new();
         // Beside the reading, never inside of it: the exec's buffers are small, and one task moves both directions, so
         // whoever writes without reading at the same time can stall for good.
         let writing = async {
@@ -127,6 +129,7 @@ impl Agent {
                     Ok(text) => text,
                     Err(error) => return format!("a request cannot be written: {error}"),
                 };
+                silence.asked(&batch);
                 if let Err(error) = async {
                     stdin.write_all(&text).await?;
                     stdin.flush().await
@@ -148,6 +151,7 @@ impl Agent {
                         Ok(false) => break,
                         Err(error) => return format!("its output cannot be read: {error}"),
                     }
+                    silence.heard();
                     let response = serde_json::from_slice::<Response>(&line);
                     line.clear();
                     match response {
@@ -167,6 +171,7 @@ impl Agent {
                     complaint.drain(..complaint.len().saturating_sub(STDERR_TAIL));
                 }
                 () = &mut hello_deadline, if !*hello => return "it did not say hello".to_owned(),
+                () = silence.too_long() => return "it answers nothing any more".to_owned(),
             }
         }
         let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();

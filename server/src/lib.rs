@@ -24,6 +24,7 @@ pub mod matrix;
 pub mod nodes;
 pub mod run;
 pub mod server;
+mod silence;
 pub mod standins;
 
 pub use access::{Access, Kubernetes, Proxy};

@@ -7,6 +7,7 @@ use signalbox_api::probe::{Request, Response};
 use tokio::sync::mpsc;
 
 use super::registry::{Remote, Told};
+use crate::silence::Silence;
 
 /// Requests in one frame: however long their names are, they fit.
 const MOST_REQUESTS: usize = 1_000;
@@ -26,10 +27,12 @@ pub async fn run(
     while requests.try_recv().is_ok() {}
     let deadline = tokio::time::sleep(hello_wait);
     tokio::pin!(deadline);
+    let silence = Silence::new();
     loop {
         tokio::select! {
             told = remote.told.recv() => match told {
                 Some(Told::Lines(lines)) => {
+                    silence.heard();
                     for line in lines {
                         *hello |= matches!(line, Response::Hello { .. });
                         if !heard(line).await {
@@ -42,6 +45,7 @@ pub async fn run(
             },
             batch = requests.recv() => {
                 let Some(batch) = batch else { return "the server ends".to_owned() };
+                silence.asked(&batch);
                 for lines in batch.chunks(MOST_REQUESTS) {
                     if let Err(why) = remote.send(lines.to_vec()).await {
                         return why;
@@ -49,6 +53,7 @@ pub async fn run(
                 }
             }
             () = &mut deadline, if !*hello => return "it did not say hello".to_owned(),
+            () = silence.too_long() => return "it answers nothing any more".to_owned(),
         }
     }
 }
