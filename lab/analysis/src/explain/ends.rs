@@ -59,7 +59,7 @@ impl Ends {
         }
         let (to_text, port) = split_port(to)?;
         if let Ok(address) = without_brackets(to_text).parse::<IpAddr>()
-            && let Some(id) = service::at(address, input)?
+            && let Some(id) = service::at(address, port, input)?
         {
             notes.push(format!("{address} is the address of Service {id}: policies are judged on the pods behind it"));
             let mut behind = Behind::find(id, Some(port), input, cluster, &mut notes)?;

@@ -460,6 +460,39 @@ fn a_service_behind_which_nothing_can_be_judged_is_told_with_what_to_do() {
     assert!(outcome.code == 2 && outcome.err.contains("starts no connection"), "{outcome:#?}");
 }
 
+/// An address that a Service has for others was refused at every port: another one of the node that has it was not answered about.
+#[test]
+fn an_address_for_others_is_refused_at_the_services_own_ports_only() {
+    for (to, verdict) in
+        [("198.51.100.9:22", "denied"), ("198.51.100.9:80/UDP", "denied"), ("198.51.100.10:443", "denied")]
+    {
+        let (outcome, value) = services(to);
+        assert_eq!((outcome.code, &value["answers"][0]["verdict"]), (1, &verdict.into()), "{to}: {value:#}");
+        assert!(value.get("service").is_none(), "{to}: {value:#}");
+    }
+    // Of two Services with one address the one that has the port is named.
+    let shared = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mail, namespace: shop}
+spec: {clusterIP: 10.96.0.18, selector: {track: stable}, externalIPs: [198.51.100.9], ports: [{name: smtp, port: 25}]}
+";
+    let explain = |to: &str| signalbox_with(&["explain", "shop/web", to, "-"], &format!("{SERVICES}{shared}"));
+    for (to, expected) in [
+        ("198.51.100.9:25", "Service shop/mail has 198.51.100.9 as an address for others at port 25/TCP"),
+        ("198.51.100.9:80", "Service shop/front has 198.51.100.9 as an address for others at port 80/TCP"),
+        ("198.51.100.9:smtp", "ask about shop/service/mail"),
+        ("198.51.100.9:nosuch", "only pods give their ports names"),
+        ("198.51.100.9:80/ICMP", "write TCP, UDP or SCTP"),
+    ] {
+        let outcome = explain(to);
+        assert_eq!(outcome.code, 2, "{to}: {outcome:#?}");
+        assert!(outcome.err.contains(expected), "{to}: {}", outcome.err);
+    }
+    assert_eq!(explain("198.51.100.9:22").code, 1);
+}
+
 /// Of a Service that selects nobody the note said "leads to others than".
 #[test]
 fn a_service_of_a_pods_name_that_selects_nobody_is_told_as_such() {
