@@ -206,7 +206,7 @@ fn service_note(
 }
 
 /// A protocol behind a port, where it has to be named.
-fn suffix(protocol: Protocol) -> String {
+pub(super) fn suffix(protocol: Protocol) -> String {
     if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") }
 }
 

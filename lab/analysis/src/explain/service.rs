@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use signalbox_policy::{Cluster, Family, PodRef, Protocol};
 
-use super::ends::{named_port, object, pod_labels, protocol};
+use super::ends::{named_port, object, pod_labels, protocol, suffix};
 use crate::error::Error;
 use crate::input::Input;
 
@@ -98,16 +98,23 @@ impl Behind {
                     .to_owned(),
             ));
         }
-        let (protocol, number, entry) = choose(&id, service, port)?;
+        let chosen = choose(&id, service, port);
         let selected = Selected::of(service, &id, input, cluster);
         if cluster_addresses(service).any(|address| address == "None") {
             let example = selected.ready.first().map_or("NAMESPACE/POD".to_owned(), ToString::to_string);
+            // It needs no ports, and those that it has lead nowhere.
+            let dialled = match (chosen, port) {
+                (Ok((protocol, number, _)), _) => format!("{number}{}", suffix(protocol)),
+                (Err(Error::Service { .. }), port) => port.unwrap_or("PORT").to_owned(),
+                (Err(error), _) => return Err(error),
+            };
             return Err(refused(
                 &id,
                 "is headless: its name leads to its pods' own addresses, and no port is translated".to_owned(),
-                format!("ask about one of its pods at the port that is dialled, as in {example}:{number}"),
+                format!("ask about one of its pods at the port that is dialled, as in {example}:{dialled}"),
             ));
         }
+        let (protocol, number, entry) = chosen?;
         if !selects(service) {
             return Err(refused(
                 &id,

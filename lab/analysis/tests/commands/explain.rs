@@ -503,6 +503,37 @@ fn a_service_of_a_pods_name_that_selects_nobody_is_told_as_such() {
     assert!(notes.contains("this answer is not about it") && !notes.contains("others than"), "{notes}");
 }
 
+/// Of a headless Service without ports it was said that it has not one port, and of one with others that it has not this one.
+#[test]
+fn a_headless_service_is_told_as_such_whatever_port_is_asked_for() {
+    let portless = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: portless, namespace: shop}
+spec: {clusterIP: None, selector: {track: stable}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec: {clusterIP: None, selector: {track: stable}, ports: [{port: 53, protocol: UDP}]}
+";
+    for (to, expected) in [
+        ("shop/service/portless", "as in shop/api-1:PORT"),
+        ("shop/service/portless:8080", "as in shop/api-1:8080"),
+        ("shop/service/portless:8080/UDP", "as in shop/api-1:8080/UDP"),
+        ("shop/service/bare", "as in shop/api-1:80\n"),
+        ("shop/service/bare:8080", "as in shop/api-1:8080"),
+        ("shop/service/dns", "as in shop/api-1:53/UDP"),
+    ] {
+        let outcome = signalbox_with(&["explain", "shop/web", to, "-"], &format!("{SERVICES}{portless}"));
+        assert_eq!(outcome.code, 2, "{to}: {outcome:#?}");
+        assert!(outcome.err.contains("is headless") && outcome.err.contains(expected), "{to}: {}", outcome.err);
+    }
+    let outcome = signalbox_with(&["explain", "shop/web", "shop/service/bare:80/ICMP", "-"], SERVICES);
+    assert!(outcome.code == 2 && outcome.err.contains("write TCP, UDP or SCTP"), "{outcome:#?}");
+}
+
 /// A Service of one family is not reached by addresses of the other one.
 #[test]
 fn a_service_is_judged_by_its_own_families() {
