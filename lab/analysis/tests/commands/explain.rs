@@ -573,3 +573,70 @@ spec: {{clusterIPs: {families}, selector: {{app: b}}, ports: [{{port: 80}}]}}
         assert_eq!(verdicts, expected, "{families} {from} {to}: {value:#}");
     }
 }
+
+/// A Service with one pod behind it, whose families differ, was said to have backends that differ: "allowed to 1, denied to 1".
+#[test]
+fn families_that_differ_are_not_told_as_pods_that_differ() {
+    let pod = |name: &str, app: &str, addresses: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: b, own: {app}}}}}, status: {{podIPs: {addresses}}}}}\n"
+        )
+    };
+    let both = |last: u8| format!("[{{ip: 10.0.0.{last}}}, {{ip: 'fd00::{last}'}}]");
+    let rest = "\
+---
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}, status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: four, namespace: x}
+spec: {podSelector: {matchLabels: {own: four}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/24}}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: x}
+spec: {podSelector: {matchLabels: {own: shut}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: x}
+spec: {clusterIPs: [10.96.0.1, 'fd96::1'], selector: {app: b}, ports: [{port: 80}]}
+";
+    for (pods, verdict, title) in [
+        (
+            vec![pod("b1", "four", &both(2))],
+            "families-differ",
+            "families differ: over IPv4 allowed to 1, over IPv6 denied to 1",
+        ),
+        (
+            vec![pod("b1", "four", &both(2)), pod("b2", "four", &both(3))],
+            "families-differ",
+            "families differ: over IPv4 allowed to 2, over IPv6 denied to 2",
+        ),
+        // Each pod has one family only, and there is nothing else by which to reach it.
+        (
+            vec![pod("b1", "open", "[{ip: 10.0.0.2}]"), pod("b2", "shut", "[{ip: 'fd00::3'}]")],
+            "families-differ",
+            "families differ: over IPv4 allowed to 1, over IPv6 denied to 1",
+        ),
+        (
+            vec![pod("b1", "four", &both(2)), pod("b2", "shut", &both(3))],
+            "differs",
+            "backends differ: denied to 1, by the family to 1",
+        ),
+        (
+            vec![pod("b1", "open", &both(2)), pod("b2", "shut", &both(3))],
+            "differs",
+            "backends differ: allowed to 1, denied to 1",
+        ),
+    ] {
+        let text = format!("{}{rest}", pods.concat());
+        let outcome = signalbox_with(&["explain", "x/a", "x/service/b", "-", "-o", "json"], &text);
+        let value = outcome.json();
+        schema::check("explain", &value);
+        assert_eq!((outcome.code, &value["service"]["verdict"]), (1, &verdict.into()), "{title}: {value:#}");
+        let table = signalbox_with(&["explain", "x/a", "x/service/b", "-"], &text).out;
+        let first = table.lines().find(|line| line.contains("Service x/b")).unwrap_or_default();
+        assert!(first.ends_with(&format!("TCP 80: {title}")), "{title}:\n{table}");
+    }
+}
