@@ -640,3 +640,60 @@ spec: {clusterIPs: [10.96.0.1, 'fd96::1'], selector: {app: b}, ports: [{port: 80
         assert!(first.ends_with(&format!("TCP 80: {title}")), "{title}:\n{table}");
     }
 }
+
+/// Two pods behind a Service on two nodes: each was judged as if the node that connects were its own, which is exempt (SEMANTICS 13).
+#[test]
+fn a_node_is_exempt_only_to_those_pods_behind_a_service_that_it_runs() {
+    let pod = |name: &str, last: u8, node: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: b}}}}, spec: {{{node}}}, status: {{podIP: 10.0.0.{last}}}}}\n"
+        )
+    };
+    let on = |name: &str| format!("nodeName: {name}");
+    let rest = "\
+---
+{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.168.0.1}]}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: [{type: Hostname, address: n2}, {type: InternalIP, address: 192.168.0.2}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: x}
+spec: {podSelector: {matchLabels: {app: b}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: x}
+spec: {clusterIP: 10.96.0.1, selector: {app: b}, ports: [{port: 80, targetPort: 8080}]}
+";
+    let two = [pod("b1", 2, &on("n1")), pod("b2", 3, &on("n2"))].concat() + rest;
+    let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &two);
+    assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{outcome:#?}");
+    for part in ["Service x/b", "n1 (192.168.0.1), n2 (192.168.0.2)", "name the node by its address"] {
+        assert!(outcome.err.contains(part), "{part}: {}", outcome.err);
+    }
+    // By its address the node is known, and so is which of the pods it runs.
+    let outcome = signalbox_with(&["explain", "192.168.0.1", "x/service/b", "-", "-o", "json"], &two);
+    let value = outcome.json();
+    let told: Vec<_> = value["answers"].as_array().unwrap().iter().map(|it| (&it["to"], &it["verdict"])).collect();
+    assert_eq!(told, [(&"x/b1".into(), &"allowed".into()), (&"x/b2".into(), &"denied".into())], "{value:#}");
+    // By the Service's address it is the same question.
+    assert_eq!(signalbox_with(&["explain", "node", "10.96.0.1:80", "-"], &two).code, 2);
+    // All on one node: there is one that is meant. One pod: its own, as where a pod is asked about.
+    for (pods, note) in [
+        ([pod("b1", 2, &on("n1")), pod("b2", 3, &on("n1"))].concat(), "\"node\" is n1, on which all of the pods"),
+        (pod("b1", 2, &on("n1")), ""),
+        (pod("b1", 2, ""), ""),
+    ] {
+        let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &(pods + rest));
+        assert!(outcome.code == 0 && outcome.out.contains(note), "{outcome:#?}");
+    }
+    // Where a pod's node is not known, nothing is taken for granted.
+    for second in [String::new(), on("n1")] {
+        let text = [pod("b1", 2, ""), pod("b2", 3, &second)].concat() + rest;
+        let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &text);
+        assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{outcome:#?}");
+        assert!(outcome.err.contains("is not known of x/b1"), "{}", outcome.err);
+        assert!(outcome.err.contains("as in `signalbox explain node x/b1:8080`"), "{}", outcome.err);
+    }
+}
