@@ -6,6 +6,7 @@ use std::io;
 
 use kube::client::AuthError;
 use rustls::{AlertDescription, CertificateError};
+use signalbox_server::kube_error;
 
 /// Why nothing was asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,11 +52,7 @@ impl Cause {
 fn credentials(error: &AuthError, plugin: Option<&str>) -> Cause {
     let why = match error {
         AuthError::AuthExecStart(error) => format!("cannot be run ({error})"),
-        // What it has written to its output may be a token.
-        AuthError::AuthExecRun { out, .. } => match last_line(&out.stderr) {
-            Some(line) => format!("failed with {} ({line})", out.status),
-            None => format!("failed with {}", out.status),
-        },
+        AuthError::AuthExecRun { out, .. } => kube_error::ended(out),
         AuthError::AuthExecParse(_) => "wrote what is no ExecCredential".to_owned(),
         AuthError::ExecPluginFailed => "wrote an ExecCredential without a status".to_owned(),
         AuthError::UnrefreshableTokenResponse => "gave no token again, as it did at first".to_owned(),
@@ -68,16 +65,6 @@ fn credentials(error: &AuthError, plugin: Option<&str>) -> Cause {
     };
     Cause::Plugin { command: plugin.map_or_else(|| "(auth-provider)".to_owned(), |name| format!("{name:?}")), why }
 }
-
-/// People read the last one.
-fn last_line(bytes: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(LONGEST).collect())
-}
-
-/// More characters of a line help nobody.
-const LONGEST: usize = 200;
 
 fn certificate(error: &rustls::Error) -> Option<Cause> {
     let of = |problem: &str, remedy| Some(Cause::Certificate { problem: problem.to_owned(), remedy });
