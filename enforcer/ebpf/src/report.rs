@@ -112,6 +112,16 @@ fn is_due(case: &Case, generation: u32, suppressed: &mut u32) -> bool {
     true
 }
 
+/// Writes what a pointer points to field by field: written as a whole, it would be built on the stack first. The list of fields is a pattern,
+/// too, which does not compile unless it names each of them: none is sent unwritten. That there is nothing between them is checked where `Plain`
+/// is implemented.
+macro_rules! write_all {
+    ($to:ident: $name:ident { $($field:ident: $value:expr),+ $(,)? }) => {
+        const _: fn($name) = |$name { $($field: _),+ }| ();
+        $((&raw mut (*$to).$field).write($value);)+
+    };
+}
+
 #[inline(never)]
 fn emit(case: &Case, generation: u32, cut: bool, audit: u32, suppressed: u32) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
@@ -119,27 +129,28 @@ fn emit(case: &Case, generation: u32, cut: bool, audit: u32, suppressed: u32) {
         return;
     };
     let event = entry.as_mut_ptr();
-    // Field by field: written as a whole, it would be built on the stack first.
     // SAFETY: the reserved memory is an `Event`'s, aligned to eight bytes, and every field of it is written.
     unsafe {
-        (&raw mut (*event).source).write(case.tuple.source);
-        (&raw mut (*event).destination).write(case.tuple.destination);
-        (&raw mut (*event).source_port).write(case.tuple.source_port);
-        (&raw mut (*event).destination_port).write(case.tuple.destination_port);
-        (&raw mut (*event).protocol).write(case.tuple.protocol);
-        (&raw mut (*event).reason).write(case.verdict.reason);
-        (&raw mut (*event).side).write(case.verdict.side);
-        (&raw mut (*event).cut).write(cut as u8);
-        (&raw mut (*event).generation).write(generation);
-        (&raw mut (*event).source_interface).write(case.source.interface);
-        (&raw mut (*event).destination_interface).write(case.destination.interface);
-        (&raw mut (*event).egress_group).write(case.source.group);
-        (&raw mut (*event).egress_decision).write(case.verdict.egress_decision);
-        (&raw mut (*event).ingress_group).write(case.destination.group);
-        (&raw mut (*event).ingress_decision).write(case.verdict.ingress_decision);
-        (&raw mut (*event).suppressed).write(suppressed);
-        (&raw mut (*event).audit).write(audit);
-        (&raw mut (*event).reserved).write(0);
+        write_all!(event: Event {
+            source: case.tuple.source,
+            destination: case.tuple.destination,
+            source_port: case.tuple.source_port,
+            destination_port: case.tuple.destination_port,
+            protocol: case.tuple.protocol,
+            reason: case.verdict.reason,
+            side: case.verdict.side,
+            cut: cut as u8,
+            generation: generation,
+            source_interface: case.source.interface,
+            destination_interface: case.destination.interface,
+            egress_group: case.source.group,
+            egress_decision: case.verdict.egress_decision,
+            ingress_group: case.destination.group,
+            ingress_decision: case.verdict.ingress_decision,
+            suppressed: suppressed,
+            audit: audit,
+            reserved: 0,
+        });
     }
     entry.submit(0);
 }

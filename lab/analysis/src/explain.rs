@@ -1,10 +1,11 @@
 //! `signalbox explain`: why a connection is open or shut.
 //!
-//! - [`ends`]: who the two ends are, as people write them; [`service`]: the pods behind a Service.
+//! - [`ends`]: who the two ends are, as people write them; [`service`]: the pods behind a Service; [`node`]: the node that reaches them.
 //! - [`answer`]: what the engine says of them, with the places in the manifests; [`text`] prints it.
 
 mod answer;
 mod ends;
+mod node;
 mod service;
 mod text;
 
@@ -28,7 +29,8 @@ Examples:
   signalbox explain shop/web shop/db:5432 --kubeconfig ~/.kube/config -o json
 
 FROM and TO are NAMESPACE/POD, NAMESPACE/WORKLOAD (for which its first pod stands), an address, outside/HOST for the first address
-of an ExternalHost, or `node` for the node that the other end runs on. The port is the pod's own, after a Service's translation.
+of an ExternalHost, or `node` for the node that the other end runs on; where the pods behind a Service run on several, a node is named by
+its address. The port is the pod's own, after a Service's translation.
 TO may be a Service, NAMESPACE/service/NAME or its cluster address, at a port of its own, which may be left out where it has one
 only: each ready pod behind it is judged at the port to which that leads. A pod in a namespace that is called `service` is
 service/pod/NAME.

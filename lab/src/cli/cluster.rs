@@ -10,6 +10,8 @@ use kube::client::middleware::AuthLayer;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use super::cause::{self, Cause};
+
 /// Where a pod finds its own credentials.
 const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// How long the API server may take to be reached.
@@ -38,6 +40,8 @@ pub(super) struct Cluster {
     pub version: String,
     /// What the user shows to the API, where that is no certificate.
     pub auth: Option<AuthLayer>,
+    /// The command of that user's credential plug-in, where it has one.
+    pub plugin: Option<String>,
 }
 
 /// Why there is no cluster.
@@ -47,11 +51,13 @@ pub(super) enum Error {
     Kubeconfig { what: String, source: Box<kube::config::KubeconfigError> },
     #[error("cannot use the pod's own credentials: {0}; give the pod a ServiceAccount, or name a --kubeconfig")]
     InCluster(Box<kube::config::InClusterError>),
+    #[error("the cluster at {url} is not asked: {cause}")]
+    Cause { url: String, cause: Cause },
     #[error("cannot make a client for the cluster at {url}: {reason}")]
     Client { url: String, reason: String },
     #[error(
-        "the cluster at {url} cannot be reached: {reason}; check that its API server runs, and that the address and the certificate in \
-         the kubeconfig (clusters[].cluster.server) are right"
+        "the cluster at {url} cannot be reached: {reason}; check that its API server runs, and that the address in the kubeconfig \
+         (clusters[].cluster.server) is right"
     )]
     Unreachable { url: String, reason: String },
     #[error(
@@ -80,13 +86,18 @@ pub(super) async fn connect(args: &Args) -> Result<Cluster, Error> {
     config.connect_timeout = Some(PATIENCE);
     let url = config.cluster_url.to_string();
     let auth = config.auth_layer().ok().flatten();
-    let client =
-        Client::try_from(config).map_err(|error| Error::Client { url: url.clone(), reason: innermost(&error) })?;
+    let plugin = cause::plugin(&config);
+    let because = |error: &kube::Error| {
+        let cause = Cause::of(error, plugin.as_deref())?;
+        Some(Error::Cause { url: url.clone(), cause })
+    };
+    let unusable = |error: &kube::Error| Error::Client { url: url.clone(), reason: innermost(error) };
+    let client = Client::try_from(config).map_err(|error| because(&error).unwrap_or_else(|| unusable(&error)))?;
     let version = match tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
-        Ok(answer) => answer.map_err(|error| failed(&url, error))?.git_version,
+        Ok(answer) => answer.map_err(|error| because(&error).unwrap_or_else(|| failed(&url, error)))?.git_version,
         Err(_) => return Err(Error::Unreachable { url, reason: format!("no answer within {} s", PATIENCE.as_secs()) }),
     };
-    Ok(Cluster { client, url, name, version, auth })
+    Ok(Cluster { client, url, name, version, auth, plugin })
 }
 
 async fn from_file(args: &Args) -> Result<(Config, String), Error> {

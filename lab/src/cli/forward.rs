@@ -9,6 +9,7 @@ use kube::client::middleware::AuthLayer;
 use kube::{Api, ResourceExt};
 use tower::{BoxError, Layer, ServiceExt};
 
+use super::cause::Cause;
 use super::cluster::Cluster;
 use super::remote::{self, Remote};
 use crate::install::names;
@@ -31,6 +32,8 @@ pub(super) enum Error {
     #[error("the kubeconfig's user gets no token: {0}")]
     Token(BoxError),
     #[error(transparent)]
+    Cause(#[from] Cause),
+    #[error(transparent)]
     Remote(#[from] remote::Error),
 }
 
@@ -43,6 +46,9 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, token: Option<&str>
         // Whoever may not even look has no server, as far as this command goes.
         Err(kube::Error::Api(status)) if status.code == 403 => return Ok(None),
         Err(source) => {
+            if let Some(cause) = Cause::of(&source, cluster.plugin.as_deref()) {
+                return Err(cause.into());
+            }
             return Err(Error::Pods { namespace: namespace.to_owned(), source: Box::new(source) });
         }
     };
@@ -52,7 +58,14 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, token: Option<&str>
     }
     let authorization = match token {
         Some(token) => HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| remote::Error::Token)?,
-        None => bearer(cluster.auth.as_ref()).await?,
+        None => bearer(cluster.auth.as_ref()).await.map_err(|error| {
+            if let Error::Token(source) = &error
+                && let Some(cause) = Cause::of(&**source, cluster.plugin.as_deref())
+            {
+                return cause.into();
+            }
+            error
+        })?,
     };
     let from = format!("{namespace}/{}", names::AUTHORITY);
     let unreadable = |why: String| Error::Authority { name: from.clone(), why };
@@ -62,6 +75,7 @@ pub(super) async fn find(cluster: &Cluster, namespace: &str, token: Option<&str>
     let authority = authority.ok_or_else(|| unreadable("it has no key ca.crt".to_owned()))?;
     let name = format!("{}.{namespace}.svc", names::SERVICE);
     let door = (pod.name_any(), names::PAGE_PORT);
+    let pods = (pods, cluster.plugin.clone());
     Ok(Some(Remote::forwarded(pods, door, &name, authorization, (authority.as_bytes(), &from))?))
 }
 

@@ -9,6 +9,8 @@ use kube::{Api, Client, Config};
 use serde_json::Value;
 use signalbox_analysis::input::Live;
 
+use super::cause::{self, Cause};
+
 /// A group, its versions, and the kinds of it that bear on policies; of a kind that several versions have, the first one that is
 /// served is read. Pods stand for themselves: workloads are left out, since one that is scaled to nothing would count as a pod.
 const KINDS: &[(&str, &[&str], &[&str])] = &[
@@ -40,6 +42,8 @@ enum Error {
     Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
     #[error("cannot make a client for the cluster: {0}")]
     Client(Box<kube::Error>),
+    #[error("cannot list {what} of the cluster at {server}: {cause}")]
+    Cause { what: String, server: String, cause: Cause },
     #[error(
         "cannot list {what}: the cluster at {server} does not accept the credentials of the kubeconfig ({reason}); log in again, or \
          correct the user there"
@@ -56,7 +60,7 @@ enum Error {
     Refused { what: String, server: String, reason: String },
     #[error(
         "cannot list {what}: the cluster at {server} cannot be reached ({reason}); check that its API server runs, and that the \
-         address and the certificate in the kubeconfig are right"
+         address in the kubeconfig is right"
     )]
     Unreachable { what: String, server: String, reason: String },
     #[error("the runtime cannot start: {0}")]
@@ -80,8 +84,12 @@ async fn objects(path: &Path, context: Option<&str>) -> Result<Vec<Value>, Error
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)?;
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|error| Error::Client(Box::new(error)))?;
-    let mut reader = Reader { client, server, objects: Vec::new() };
+    let plugin = cause::plugin(&config);
+    let client = Client::try_from(config).map_err(|error| match Cause::of(&error, plugin.as_deref()) {
+        Some(cause) => Error::Cause { what: "the objects".to_owned(), server: server.clone(), cause },
+        None => Error::Client(Box::new(error)),
+    })?;
+    let mut reader = Reader { client, server, plugin, objects: Vec::new() };
     for (group, versions, kinds) in KINDS {
         let mut wanted = kinds.to_vec();
         for version in *versions {
@@ -101,6 +109,7 @@ async fn objects(path: &Path, context: Option<&str>) -> Result<Vec<Value>, Error
 struct Reader {
     client: Client,
     server: String,
+    plugin: Option<String>,
     objects: Vec<Value>,
 }
 
@@ -129,7 +138,10 @@ impl Reader {
     fn failed(&self, what: String, error: kube::Error) -> Error {
         let server = self.server.clone();
         let kube::Error::Api(status) = error else {
-            return Error::Unreachable { what, server, reason: innermost(&error) };
+            return match Cause::of(&error, self.plugin.as_deref()) {
+                Some(cause) => Error::Cause { what, server, cause },
+                None => Error::Unreachable { what, server, reason: innermost(&error) },
+            };
         };
         let reason = status.message;
         match status.code {

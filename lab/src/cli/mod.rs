@@ -1,5 +1,6 @@
 //! The command line. Each subcommand is a file.
 
+mod cause;
 mod client;
 mod cluster;
 mod completions;

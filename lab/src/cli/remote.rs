@@ -102,9 +102,10 @@ impl Remote {
         Ok(Self { url: entry.server.clone(), authority: host, authorization: bearer(&entry.token)?, way })
     }
 
-    /// In a pod. `name` is what its certificate is for; `authority` are the certificates to believe, from `from`.
+    /// In a pod. `plugin` is the command of the user's credential plug-in, where it has one; `name` is what the server's certificate is for;
+    /// `authority` are the certificates to believe, from `from`.
     pub(super) fn forwarded(
-        pods: Api<Pod>,
+        (pods, plugin): (Api<Pod>, Option<String>),
         pod: (String, u16),
         name: &str,
         authorization: HeaderValue,
@@ -113,7 +114,7 @@ impl Remote {
         let url = format!("https://{name}");
         let wrong = || Error::Url(url.clone());
         let host: Authority = name.parse().map_err(|_| wrong())?;
-        let door = Door { pods: Box::new(pods), pod: pod.0, port: pod.1, wait: WAIT };
+        let door = Door { pods: Box::new(pods), pod: pod.0, port: pod.1, plugin, wait: WAIT };
         let way = Way::Forwarded { tls: trusting(authority, from)?, door };
         Ok(Self { url, authority: host, authorization, way })
     }

@@ -1,7 +1,8 @@
 //! `signalbox why`: one connection of a live cluster: what the policies say, what a probe sees, what the kernel decided, since when.
-//! [`facts`] prints what a live look showed.
+//! [`inside`] tries from inside of a pod; [`facts`] prints what a live look showed.
 
 mod facts;
+mod inside;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use signalbox_analysis::Exit;
 use signalbox_analysis::streams::{Paint, Progress, Streams};
 use signalbox_api::cell::Cell;
-use signalbox_api::rest::{ProbeGoal, ProbeReport, ProbeWish, StandInWish};
+use signalbox_api::rest::{ProbeReport, StandInWish};
 use signalbox_api::state::{Endpoint, EndpointKind, Enforcement, Snapshot};
 
 use super::client::{self, Source};
@@ -65,7 +66,7 @@ pub(super) struct Args {
     /// How to print the result
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     output: Format,
-    /// How long the live part may take
+    /// How long each step of the live part may take: to find a server, a round of probes, all that is tried with --in-pod
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     timeout: Duration,
 }
@@ -249,7 +250,7 @@ async fn look_there(args: &Args, spec: &Value, source: &Source) -> Live {
     }
     if spec["service"].is_null() {
         let port = spec["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-        match try_in_pod(args, source, spec, spec["to"].as_str(), port).await {
+        match inside::attempt(args, source, spec, spec["to"].as_str(), port).await {
             Ok(report) => live.in_pod = Some(report),
             Err(why) => live.notes.push(format!("not tried from inside of the pod: {why}")),
         }
@@ -259,20 +260,10 @@ async fn look_there(args: &Args, spec: &Value, source: &Source) -> Live {
     if live.backends.is_empty() {
         live.backends = backends(spec);
     }
-    for backend in live.backends.iter_mut().take(MOST_TRIED) {
-        match try_in_pod(args, source, spec, Some(&backend.to), Some(backend.port)).await {
-            Ok(report) => backend.in_pod = Some(report),
-            Err(why) => live.notes.push(format!("{} was not tried from inside of the pod: {why}", backend.to)),
-        }
-    }
-    if let Some(more) = live.backends.len().checked_sub(MOST_TRIED).filter(|more| *more > 0) {
-        live.notes.push(format!("{more} more pods behind the Service were not tried from inside of the pod"));
-    }
+    let attempt = async |to: String, port: u16| inside::attempt(args, source, spec, Some(&to), Some(port)).await;
+    live.notes.extend(inside::each(&mut live.backends, args.timeout, attempt).await);
     live
 }
-
-/// Pods behind a Service that are tried from inside of a pod: a server takes 30 such probes a minute from one user.
-const MOST_TRIED: usize = 8;
 
 /// The pods behind the Service that was asked about, of which nothing is seen yet; none where it was no Service.
 fn backends(spec: &Value) -> Vec<Backend> {
@@ -286,34 +277,6 @@ fn backends(spec: &Value) -> Vec<Backend> {
         }
     }
     backends
-}
-
-async fn try_in_pod(
-    args: &Args,
-    source: &Source,
-    spec: &Value,
-    to: Option<&str>,
-    port: Option<u16>,
-) -> Result<ProbeReport, String> {
-    let Some(wish) = to.zip(port).and_then(|(to, port)| wish(spec, to, port)) else {
-        return Err("it takes a pod to start from, and a pod or an address to go to".to_owned());
-    };
-    source.probe(&wish, args.timeout).await.map_err(|error| error.to_string())
-}
-
-/// The same connection, as a server is asked to try it from inside of the pod; `None` where it starts or ends at something else.
-fn wish(spec: &Value, to: &str, port: u16) -> Option<ProbeWish> {
-    let from = spec["from"].as_str()?;
-    // Not a block of addresses, which has a slash as well.
-    let is_pod = |end: &str| {
-        end.split_once('/').is_some_and(|(at, name)| !at.is_empty() && !at.contains(['.', ':']) && !name.is_empty())
-    };
-    let host = match to.parse::<std::net::IpAddr>() {
-        Ok(address) => address.to_string(),
-        Err(_) => is_pod(to).then(|| format!("pod:{to}"))?,
-    };
-    let protocol = serde_json::from_value(spec["protocol"].clone()).ok()?;
-    is_pod(from).then(|| ProbeWish { from: from.to_owned(), to: ProbeGoal { host, port, protocol }, timeout_ms: None })
 }
 
 async fn look_at(args: &Args, spec: &Value, source: &Source, mut snapshot: Snapshot) -> Live {

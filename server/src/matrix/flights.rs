@@ -93,7 +93,7 @@ impl Flights {
 
     /// The kernel told something. Gives back the probe that it is about.
     pub fn event(&mut self, event: FlowEvent, now: u64) -> Option<ProbeId> {
-        let Some(id) = self.whose(&event) else {
+        let Some(id) = self.whose(&event).or_else(|| self.whose_late_return(&event, now)) else {
             // Probes are of protocols with ports.
             event.protocol.transport()?;
             if self.early.len() >= MAX_EARLY {
@@ -123,17 +123,23 @@ impl Flights {
         if !is_return(event) {
             return None;
         }
-        let destination = canonical(event.destination);
-        let mut may_be = self.flights.iter().filter(|(_, flight)| {
-            flight.ended.is_none()
-                && flight.started.is_some()
-                && flight.cell.to.starts_with("service:")
-                && flight.pod == event.source_pod
-                && Some(flight.cell.protocol) == event.protocol.transport()
-                && flight.destinations.iter().any(|known| canonical(*known) == destination)
-        });
+        let mut may_be = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.ended.is_none() && flight.started.is_some() && may_return(flight, event));
         let (id, _) = may_be.next()?;
         may_be.next().is_none().then_some(*id)
+    }
+
+    /// The same of those that have ended and are kept, where none in flight may be it, not even one of which the agent has yet to tell.
+    fn whose_late_return(&self, event: &FlowEvent, now: u64) -> Option<ProbeId> {
+        if !is_return(event) {
+            return None;
+        }
+        let is_kept = |flight: &Flight| flight.ended.is_none_or(|ended| ended + KEEP_MS >= now);
+        let mut may_be = self.flights.iter().filter(|(_, flight)| is_kept(flight) && may_return(flight, event));
+        let (id, only) = may_be.next()?;
+        (may_be.next().is_none() && only.ended.is_some() && only.started.is_some()).then_some(*id)
     }
 
     /// A probe has ended. It is kept for events that come late.
@@ -193,6 +199,15 @@ fn belongs(flight: &Flight, event: &FlowEvent) -> bool {
 /// Whether a pod comes back to itself.
 fn is_return(event: &FlowEvent) -> bool {
     event.source_pod.is_some() && event.source_pod == event.destination_pod
+}
+
+/// Whether a pod's probe to a Service may be the one that comes back as this event tells.
+fn may_return(flight: &Flight, event: &FlowEvent) -> bool {
+    let destination = canonical(event.destination);
+    flight.cell.to.starts_with("service:")
+        && flight.pod == event.source_pod
+        && Some(flight.cell.protocol) == event.protocol.transport()
+        && flight.destinations.iter().any(|known| canonical(*known) == destination)
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
@@ -298,6 +313,59 @@ mod tests {
         assert_eq!(flights.event(returned(Decision::Denied), 30), None);
         flights.ended(ProbeId(1), 40);
         assert_eq!(flights.event(returned(Decision::Denied), 50), Some(ProbeId(3)));
+    }
+
+    /// An allowed connection of a pod to itself stayed unsettled for a round: its event came after the answer, and only probes that had not
+    /// ended were asked whose it was.
+    #[test]
+    fn a_pods_return_to_itself_may_be_told_after_the_end() {
+        let own = "10.244.0.5:9000";
+        let returned = FlowEvent {
+            destination_pod: Some("a/x".to_owned()),
+            ..event("10.244.0.1:61234", Some("a/x"), own, Decision::Allowed)
+        };
+        let ended = |flights: &mut Flights, id: u64, at: u64| {
+            flights.sent(ProbeId(id), flight("pod:a/x", Some("a/x"), &[own]));
+            start(flights, id);
+            flights.ended(ProbeId(id), at);
+        };
+        let mut flights = Flights::default();
+        ended(&mut flights, 1, 100);
+        assert_eq!(flights.event(returned.clone(), 110), Some(ProbeId(1)));
+        assert_eq!(flights.get(ProbeId(1)).map(|flight| flight.words.len()), Some(1));
+        // As long as it is kept, and no longer, whether or not it has been forgotten yet.
+        assert_eq!(flights.event(returned.clone(), 100 + KEEP_MS), Some(ProbeId(1)));
+        assert_eq!(flights.event(returned.clone(), 101 + KEEP_MS), None);
+        // Of two that have ended none is taken: they may have gone to different pods.
+        let mut flights = Flights::default();
+        ended(&mut flights, 1, 100);
+        ended(&mut flights, 2, 120);
+        assert_eq!(flights.event(returned.clone(), 130), None);
+        // One that is open goes before one that has ended, and two that are open leave it to nobody.
+        let mut flights = Flights::default();
+        ended(&mut flights, 1, 100);
+        for id in [2, 3] {
+            flights.sent(ProbeId(id), flight("pod:a/x", Some("a/x"), &[own]));
+            start(&mut flights, id);
+            let expected = if id == 2 { Some(ProbeId(2)) } else { None };
+            assert_eq!(flights.event(returned.clone(), 130), expected);
+        }
+        // One of which the agent has yet to tell may be it, too: the event waits for that.
+        let mut flights = Flights::default();
+        ended(&mut flights, 1, 100);
+        flights.sent(ProbeId(2), flight("pod:a/x", Some("a/x"), &[own]));
+        assert_eq!(flights.event(returned.clone(), 130), None);
+        assert!(start(&mut flights, 2));
+        // To the pod itself, or of another protocol, it never is.
+        let mut flights = Flights::default();
+        ended(&mut flights, 1, 100);
+        for (id, to, protocol) in [(2, "pod:a/x", Protocol::Tcp), (3, "service:b/s", Protocol::Udp)] {
+            let mut other = flight("pod:a/x", Some("a/x"), &[own]);
+            (other.cell.to, other.cell.protocol) = (to.to_owned(), protocol);
+            flights.sent(ProbeId(id), other);
+            start(&mut flights, id);
+        }
+        assert_eq!(flights.event(returned, 130), Some(ProbeId(1)));
     }
 
     #[test]

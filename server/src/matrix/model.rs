@@ -1,16 +1,19 @@
-//! Rows, columns and cells, made from the cluster's objects.
+//! Rows, columns and cells, made from the cluster's objects. [`column`]: what is connected to.
+
+mod column;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 use signalbox_api::cell::{CellKey, SpecFact};
-use signalbox_api::state::{Endpoint, EndpointKind, EndpointPort, NamespaceInfo, PolicyInfo};
+use signalbox_api::state::{Endpoint, EndpointKind, NamespaceInfo, PolicyInfo};
 
 use super::parse::{self, Backend, Outside, Pod, Run, Service};
 use super::spec::{Audit, End, Judge, Way};
 use crate::cluster::objects::{Kind, Object, Objects};
 use crate::config::{ServiceHost, Vantages};
+use column::{Column, outside_columns, pod_columns, service_columns};
 
 /// Where DNS servers listen.
 const DNS: u16 = 53;
@@ -279,19 +282,6 @@ impl Vantage {
     }
 }
 
-/// A column of the matrix: one port of one endpoint.
-struct Column {
-    id: String,
-    port: EndpointPort,
-    way: Way,
-    /// What pods connect to, and what hosts outside connect to, host and port. Absent: they have no way there.
-    from_pods: Option<(String, u16)>,
-    from_outside: Option<(String, u16)>,
-    ends: Vec<End>,
-    /// Ends, and those that get no connections now.
-    destinations: Vec<SocketAddr>,
-}
-
 fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(CellKey, Target)> {
     let is_pod = source.pod.is_some();
     let (host, port) = if is_pod { column.from_pods.clone() } else { column.from_outside.clone() }?;
@@ -316,83 +306,6 @@ fn cell(from: &str, source: &End, column: &Column, judge: &Judge) -> Option<(Cel
         protocol: column.port.protocol,
     };
     Some((key, target))
-}
-
-fn pod_columns(pod: &Pod) -> Vec<Column> {
-    let Some(address) = pod.addresses.first().copied() else { return Vec::new() };
-    let column = |port: &EndpointPort| Column {
-        id: pod_id(&pod.namespace, &pod.name),
-        port: port.clone(),
-        way: Way::Direct,
-        from_pods: Some((address.to_string(), port.port)),
-        from_outside: Some((address.to_string(), port.port)),
-        ends: vec![End {
-            pod: Some((pod.namespace.clone(), pod.name.clone())),
-            address: Some(address),
-            port: port.port,
-        }],
-        destinations: vec![SocketAddr::new(address, port.port)],
-    };
-    pod.ports.iter().map(column).collect()
-}
-
-fn service_columns(service: &Service, host: &str, node: Option<IpAddr>, backends: &[Backend]) -> Vec<Column> {
-    let column = |port: &EndpointPort| {
-        let behind: BTreeSet<&Backend> = backends
-            .iter()
-            .filter(|backend| belongs(backend, service))
-            .filter(|backend| {
-                backend.port_name == port.name.as_deref().unwrap_or_default() && backend.protocol == port.protocol
-            })
-            .collect();
-        // A headless Service translates nothing: whoever connects to its port comes to that port of the pod.
-        let real = |backend: &Backend| if service.headless { port.port } else { backend.port };
-        Column {
-            id: service_id(&service.namespace, &service.name),
-            port: port.clone(),
-            way: Way::ThroughService,
-            from_pods: Some((host.to_owned(), port.port)),
-            from_outside: way_in(service, port, node).map(|(address, port)| (address.to_string(), port)),
-            ends: behind
-                .iter()
-                .filter(|backend| backend.ready)
-                .map(|backend| End { pod: backend.pod.clone(), address: Some(backend.address), port: real(backend) })
-                .collect(),
-            destinations: behind.iter().map(|backend| SocketAddr::new(backend.address, real(backend))).collect(),
-        }
-    };
-    service.ports.iter().map(column).collect()
-}
-
-/// How hosts outside come to a Service: by its load balancer, else by a node's port, else, in a network that knows the
-/// way, by the address that the cluster gave it.
-fn way_in(service: &Service, port: &EndpointPort, node: Option<IpAddr>) -> Option<(IpAddr, u16)> {
-    let balanced = service.outside_addresses.first().map(|address| (*address, port.port));
-    let by_node = || Some((node?, *service.node_ports.get(&(port.port, port.protocol))?));
-    let by_cluster_address = || service.cluster_addresses.first().map(|address| (*address, port.port));
-    balanced.or_else(by_node).or_else(by_cluster_address)
-}
-
-fn outside_columns(host: &Outside) -> Vec<Column> {
-    let name = host.spec.names.first().map(|name| absolute(name));
-    let Some(to) = name.or(host.spec.addresses.first().map(IpAddr::to_string)) else {
-        return Vec::new();
-    };
-    let column = |port: &EndpointPort| Column {
-        id: outside_id(&host.name),
-        port: port.clone(),
-        way: Way::Direct,
-        from_pods: Some((to.clone(), port.port)),
-        from_outside: None,
-        ends: host
-            .spec
-            .addresses
-            .iter()
-            .map(|address| End { pod: None, address: Some(*address), port: port.port })
-            .collect(),
-        destinations: host.spec.addresses.iter().map(|address| SocketAddr::new(*address, port.port)).collect(),
-    };
-    host.spec.ports.iter().map(column).collect()
 }
 
 /// A name that no search domain is appended to.

@@ -26,6 +26,15 @@ pub(super) struct Answer {
     pub unknown: Vec<String>,
     /// How to open it, where it is denied for certain.
     pub remedy: Option<Remedy>,
+    /// What it holds for; empty: whatever there is.
+    #[serde(skip)]
+    pub over: Vec<Family>,
+}
+
+impl Answer {
+    pub(super) fn is_over(&self, family: Family) -> bool {
+        self.over.is_empty() || self.over.contains(&family)
+    }
 }
 
 /// A pod behind a Service, and its port.
@@ -44,14 +53,16 @@ pub(super) struct Service {
 
 /// All answers in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Whole {
     Allowed,
     Denied,
     /// Some of it is.
     Unknown,
-    /// Some pods can be reached and some cannot.
+    /// Some pods can be reached and some cannot, over one and the same family.
     Differs,
+    /// Over each family it is the same to all pods, and over the two it is not.
+    FamiliesDiffer,
 }
 
 impl Whole {
@@ -64,10 +75,21 @@ impl Whole {
         if all(Word::Denied) {
             return Self::Denied;
         }
-        let any = |word: Word| answers.iter().any(|answer| answer.verdict == word);
-        if any(Word::Allowed) && any(Word::Denied) { Self::Differs } else { Self::Unknown }
+        let both = |family: Option<Family>| {
+            let over = || answers.iter().filter(|answer| family.is_none_or(|family| answer.is_over(family)));
+            let any = |word: Word| over().any(|answer| answer.verdict == word);
+            any(Word::Allowed) && any(Word::Denied)
+        };
+        match (both(None), FAMILIES.into_iter().any(|family| both(Some(family)))) {
+            (false, _) => Self::Unknown,
+            (true, true) => Self::Differs,
+            (true, false) => Self::FamiliesDiffer,
+        }
     }
 }
+
+/// Both.
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// What to apply, and what that opens besides.
 #[derive(Debug, PartialEq, Serialize)]
@@ -190,9 +212,11 @@ struct Engine<'a> {
 impl Engine<'_> {
     /// `only`: the families that the connection can have; empty: any.
     fn answers(&self, from: &Party, (to, port): (&Party, u16), route: Route, only: &[Family]) -> Vec<Answer> {
-        let ask = |family: Option<Family>| {
+        let ask = |family: Option<Family>, over: &[Family]| {
             let connection = Connection { from, to, protocol: self.protocol, port, route, family };
-            answer(&self.cluster.judge(&connection), self.cluster.remedy(&connection).as_ref(), self.places)
+            let answer =
+                answer(&self.cluster.judge(&connection), self.cluster.remedy(&connection).as_ref(), self.places);
+            Answer { over: over.to_vec(), ..answer }
         };
         let common = self.cluster.families_between(from, to);
         let families: Vec<Family> =
@@ -200,16 +224,17 @@ impl Engine<'_> {
         match (common.as_slice(), families.as_slice()) {
             // The ends have addresses in common, and none of the Service's family.
             ([_, ..], []) => return vec![impassable(only)],
-            ([_, _, ..], [family]) => return vec![ask(Some(*family))],
-            (_, [] | [_]) => return vec![ask(None)],
+            ([_, _, ..], [family]) => return vec![ask(Some(*family), &families)],
+            (_, [] | [_]) => return vec![ask(None, &families)],
             (_, [_, _, ..]) => {}
         }
-        let mut answers: Vec<Answer> = families.iter().map(|family| ask(Some(*family))).collect();
+        let mut answers: Vec<Answer> = families.iter().map(|family| ask(Some(*family), &families)).collect();
         if answers.windows(2).all(|pair| pair[0] == pair[1]) {
             answers.truncate(1);
         } else {
             for (answer, family) in answers.iter_mut().zip(families) {
                 answer.family = Some(family.as_str());
+                answer.over = vec![family];
             }
         }
         answers
@@ -220,7 +245,16 @@ impl Engine<'_> {
 fn impassable(only: &[Family]) -> Answer {
     let names = only.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(" or ");
     let unknown = vec![format!("the Service has addresses of {names} only, by which the two ends cannot connect")];
-    Answer { backend: None, family: None, verdict: Word::Unknown, egress: None, ingress: None, unknown, remedy: None }
+    Answer {
+        backend: None,
+        family: None,
+        verdict: Word::Unknown,
+        egress: None,
+        ingress: None,
+        unknown,
+        remedy: None,
+        over: Vec::new(),
+    }
 }
 
 fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>) -> Answer {
@@ -238,6 +272,7 @@ fn answer(verdict: &Verdict, remedy: Option<&patch::Remedy>, places: &Places<'_>
         ingress: side(&verdict.ingress),
         unknown: verdict.unknown.clone(),
         remedy: remedy.map(self::remedy),
+        over: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use signalbox_policy::{Cluster, Family, Party, PodRef, Protocol};
 
+use super::node;
 use super::service::{self, Behind, Selected};
 use crate::error::Error;
 use crate::input::Input;
@@ -55,16 +56,17 @@ impl Ends {
         // A Service may be asked about without a port, where it has one only.
         let (name, port) = split_port(to).map_or((to, None), |(name, port)| (name, Some(port)));
         if let Some(id) = service::named(name) {
-            return Ok(Self::behind(from, Behind::find(id, port, input, cluster, &mut notes)?, notes));
+            let behind = Behind::find(id, port, input, cluster, &mut notes)?;
+            return Self::behind(from, behind, input, notes);
         }
         let (to_text, port) = split_port(to)?;
         if let Ok(address) = without_brackets(to_text).parse::<IpAddr>()
-            && let Some(id) = service::at(address, input)?
+            && let Some(id) = service::at(address, port, input)?
         {
             notes.push(format!("{address} is the address of Service {id}: policies are judged on the pods behind it"));
             let mut behind = Behind::find(id, Some(port), input, cluster, &mut notes)?;
             behind.families = vec![Family::of(address)];
-            return Ok(Self::behind(from, behind, notes));
+            return Self::behind(from, behind, input, notes);
         }
         let to = end(to_text, input, cluster, &mut notes)?;
         let (protocol, port) = self::port(port, &to, input)?;
@@ -74,8 +76,11 @@ impl Ends {
         Ok(Self { from, to: Target::End(to), protocol, port, notes })
     }
 
-    fn behind(from: End, behind: Behind, notes: Vec<String>) -> Self {
-        Self { from, protocol: behind.protocol, port: behind.port, to: Target::Service(behind), notes }
+    fn behind(from: End, behind: Behind, input: &Input, mut notes: Vec<String>) -> Result<Self, Error> {
+        if from.party == Party::LocalNode {
+            notes.extend(node::is_one(&behind, input)?);
+        }
+        Ok(Self { from, protocol: behind.protocol, port: behind.port, to: Target::Service(behind), notes })
     }
 
     /// How to call what is connected to.
@@ -206,7 +211,7 @@ fn service_note(
 }
 
 /// A protocol behind a port, where it has to be named.
-fn suffix(protocol: Protocol) -> String {
+pub(super) fn suffix(protocol: Protocol) -> String {
     if protocol == Protocol::Tcp { String::new() } else { format!("/{protocol}") }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use signalbox_policy::{Cluster, Family, PodRef, Protocol};
 
-use super::ends::{named_port, object, pod_labels, protocol};
+use super::ends::{named_port, object, pod_labels, protocol, suffix};
 use crate::error::Error;
 use crate::input::Input;
 
@@ -42,12 +42,14 @@ pub(super) fn named(text: &str) -> Option<PodRef> {
     }
 }
 
-/// The Service that has an address of the cluster's own range.
+/// The Service that has an address of the cluster's own range. `port` is what is asked for there, as people write it.
 ///
 /// # Errors
-/// Where a Service has it as an address for others: what becomes of it depends on who translates.
-pub(super) fn at(address: IpAddr, input: &Input) -> Result<Option<PodRef>, Error> {
+/// Where a Service has it as an address for others at that port: what becomes of it depends on who translates. At other ports the
+/// address is whoever's it is, as no Service's.
+pub(super) fn at(address: IpAddr, port: &str, input: &Input) -> Result<Option<PodRef>, Error> {
     let is_it = |text: &str| text.parse() == Ok(address);
+    let asked = Asked::read(port)?;
     for service in services(input) {
         let Some(id) = id(service) else { continue };
         if cluster_addresses(service).any(is_it) {
@@ -56,11 +58,13 @@ pub(super) fn at(address: IpAddr, input: &Input) -> Result<Option<PodRef>, Error
         let external = texts(service.pointer("/spec/externalIPs"));
         let balancers = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
         let balanced = balancers.into_iter().flatten().filter_map(|one| one.get("ip")?.as_str());
-        if external.chain(balanced).any(is_it) {
+        if external.chain(balanced).any(is_it)
+            && let Some((number, protocol, _)) = ports(service).find(|port| asked.is(port))
+        {
             return Err(refused(
                 &id,
                 format!(
-                    "has {address} as an address for others, and policies are judged behind it, not on that address"
+                    "has {address} as an address for others at port {number}/{protocol}, and policies are judged behind it, not on that address"
                 ),
                 format!("ask about {id_as_end}, or about one of its pods", id_as_end = end(&id)),
             ));
@@ -94,16 +98,23 @@ impl Behind {
                     .to_owned(),
             ));
         }
-        let (protocol, number, entry) = choose(&id, service, port)?;
+        let chosen = choose(&id, service, port);
         let selected = Selected::of(service, &id, input, cluster);
         if cluster_addresses(service).any(|address| address == "None") {
             let example = selected.ready.first().map_or("NAMESPACE/POD".to_owned(), ToString::to_string);
+            // It needs no ports, and those that it has lead nowhere.
+            let dialled = match (chosen, port) {
+                (Ok((protocol, number, _)), _) => format!("{number}{}", suffix(protocol)),
+                (Err(Error::Service { .. }), port) => port.unwrap_or("PORT").to_owned(),
+                (Err(error), _) => return Err(error),
+            };
             return Err(refused(
                 &id,
                 "is headless: its name leads to its pods' own addresses, and no port is translated".to_owned(),
-                format!("ask about one of its pods at the port that is dialled, as in {example}:{number}"),
+                format!("ask about one of its pods at the port that is dialled, as in {example}:{dialled}"),
             ));
         }
+        let (protocol, number, entry) = chosen?;
         if !selects(service) {
             return Err(refused(
                 &id,
@@ -278,23 +289,44 @@ fn choose<'s>(id: &PodRef, service: &'s Value, wanted: Option<&str>) -> Result<(
             _ => Err(refused(id, "has not one port, and none is named".to_owned(), known())),
         };
     };
-    let (name, asked) = match wanted.split_once('/') {
-        Some((name, text)) => (name, Some(protocol(text)?)),
-        None => (wanted, None),
-    };
-    let is_it = |(number, own, entry): &&(u16, Protocol, &Value)| match name.parse::<u16>() {
-        Ok(wanted) => *number == wanted && *own == asked.unwrap_or(Protocol::Tcp),
-        Err(_) => {
-            entry.get("name").and_then(Value::as_str) == Some(name) && asked.is_none_or(|protocol| protocol == *own)
-        }
-    };
-    match all.iter().find(is_it) {
+    let asked = Asked::read(wanted)?;
+    match all.iter().find(|port| asked.is(port)) {
         Some((number, protocol, entry)) => Ok((*protocol, *number, entry)),
-        None => {
-            let number = name.parse::<u16>().is_ok();
-            let asked = asked.or(number.then_some(Protocol::Tcp)).map_or(String::new(), |asked| format!("/{asked}"));
-            Err(refused(id, format!("has no port {name}{asked}"), known()))
+        None => Err(refused(id, format!("has no port {asked}"), known())),
+    }
+}
+
+/// A port that is asked for: `80`, `80/UDP`, or the name that a Service gives it.
+struct Asked<'t> {
+    name: &'t str,
+    protocol: Option<Protocol>,
+}
+
+impl<'t> Asked<'t> {
+    fn read(text: &'t str) -> Result<Self, Error> {
+        Ok(match text.split_once('/') {
+            Some((name, text)) => Self { name, protocol: Some(protocol(text)?) },
+            None => Self { name: text, protocol: None },
+        })
+    }
+
+    /// A number without a protocol is TCP's; a name is whichever has it.
+    fn is(&self, (number, protocol, entry): &(u16, Protocol, &Value)) -> bool {
+        match self.name.parse::<u16>() {
+            Ok(wanted) => *number == wanted && *protocol == self.protocol.unwrap_or(Protocol::Tcp),
+            Err(_) => {
+                entry.get("name").and_then(Value::as_str) == Some(self.name)
+                    && self.protocol.is_none_or(|wanted| wanted == *protocol)
+            }
         }
+    }
+}
+
+impl std::fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)?;
+        let of_number = self.name.parse::<u16>().is_ok().then_some(Protocol::Tcp);
+        self.protocol.or(of_number).map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
     }
 }
 

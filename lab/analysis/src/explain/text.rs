@@ -1,9 +1,9 @@
 //! The explanation for people.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Explanation;
-use super::answer::{Answer, At, Place, Policy, Remedy, Service, SideAnswer, Whole, Word};
+use super::answer::{Answer, At, FAMILIES, Place, Policy, Remedy, Service, SideAnswer, Whole, Word};
 use crate::error::Error;
 use crate::streams::{Paint, Streams};
 
@@ -34,11 +34,8 @@ pub(super) fn print(explanation: &Explanation, streams: &mut Streams<'_>) -> Res
 
 /// What is so of all pods behind a Service.
 fn whole(service: &Service, answers: &[Answer], paint: Paint) -> String {
-    let pods = |word: Option<Word>| {
-        let of_word = answers.iter().filter(|answer| word.is_none_or(|word| answer.verdict == word));
-        of_word.filter_map(|answer| Some(&answer.backend.as_ref()?.to)).collect::<BTreeSet<_>>().len()
-    };
-    let all = match pods(None) {
+    let told = words_of_pods(answers);
+    let all = match told.len() {
         1 => "the pod behind it".to_owned(),
         count => format!("all {count} pods behind it"),
     };
@@ -46,15 +43,44 @@ fn whole(service: &Service, answers: &[Answer], paint: Paint) -> String {
         Whole::Allowed => format!("{}, to {all}", word(Word::Allowed, paint)),
         Whole::Denied => format!("{}, to {all}", word(Word::Denied, paint)),
         Whole::Unknown => {
-            format!("{}, since it is to {} of {all}", word(Word::Unknown, paint), pods(Some(Word::Unknown)))
+            let unknown = told.values().filter(|words| words.contains(&Word::Unknown)).count();
+            format!("{}, since it is to {unknown} of {all}", word(Word::Unknown, paint))
         }
-        Whole::Differs => {
-            let words = [(Word::Allowed, "allowed"), (Word::Denied, "denied"), (Word::Unknown, "unknown")];
-            let counted = words.iter().map(|(word, name)| (pods(Some(*word)), name)).filter(|(count, _)| *count > 0);
-            let counted = counted.map(|(count, name)| format!("{name} to {count}")).collect::<Vec<_>>().join(", ");
-            paint.doubtful(&format!("backends differ: {counted}"))
+        Whole::Differs => paint.doubtful(&format!("backends differ: {}", counted(&told))),
+        Whole::FamiliesDiffer => {
+            let over = FAMILIES.map(|family| {
+                let told = words_of_pods(answers.iter().filter(|answer| answer.is_over(family)));
+                format!("over {} {}", family.as_str(), counted(&told))
+            });
+            paint.doubtful(&format!("families differ: {}", over.join(", ")))
         }
     }
+}
+
+/// What is said of each pod.
+fn words_of_pods<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> BTreeMap<&'a str, Vec<Word>> {
+    let mut told: BTreeMap<&str, Vec<Word>> = BTreeMap::new();
+    for answer in answers {
+        let Some(backend) = &answer.backend else { continue };
+        let words = told.entry(&backend.to).or_default();
+        if !words.contains(&answer.verdict) {
+            words.push(answer.verdict);
+        }
+    }
+    told
+}
+
+/// To how many pods it is what.
+fn counted(told: &BTreeMap<&str, Vec<Word>>) -> String {
+    let of = |is_it: &dyn Fn(&[Word]) -> bool| told.values().filter(|words| is_it(words)).count();
+    let counts = [
+        ("allowed to", of(&|words| words == [Word::Allowed])),
+        ("denied to", of(&|words| words == [Word::Denied])),
+        ("unknown to", of(&|words| words == [Word::Unknown])),
+        ("by the family to", of(&|words| words.len() > 1)),
+    ];
+    let some = counts.iter().filter(|(_, count)| *count > 0);
+    some.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 fn lines(answer: &Answer, paint: Paint) -> Vec<String> {

@@ -460,6 +460,39 @@ fn a_service_behind_which_nothing_can_be_judged_is_told_with_what_to_do() {
     assert!(outcome.code == 2 && outcome.err.contains("starts no connection"), "{outcome:#?}");
 }
 
+/// An address that a Service has for others was refused at every port: another one of the node that has it was not answered about.
+#[test]
+fn an_address_for_others_is_refused_at_the_services_own_ports_only() {
+    for (to, verdict) in
+        [("198.51.100.9:22", "denied"), ("198.51.100.9:80/UDP", "denied"), ("198.51.100.10:443", "denied")]
+    {
+        let (outcome, value) = services(to);
+        assert_eq!((outcome.code, &value["answers"][0]["verdict"]), (1, &verdict.into()), "{to}: {value:#}");
+        assert!(value.get("service").is_none(), "{to}: {value:#}");
+    }
+    // Of two Services with one address the one that has the port is named.
+    let shared = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mail, namespace: shop}
+spec: {clusterIP: 10.96.0.18, selector: {track: stable}, externalIPs: [198.51.100.9], ports: [{name: smtp, port: 25}]}
+";
+    let explain = |to: &str| signalbox_with(&["explain", "shop/web", to, "-"], &format!("{SERVICES}{shared}"));
+    for (to, expected) in [
+        ("198.51.100.9:25", "Service shop/mail has 198.51.100.9 as an address for others at port 25/TCP"),
+        ("198.51.100.9:80", "Service shop/front has 198.51.100.9 as an address for others at port 80/TCP"),
+        ("198.51.100.9:smtp", "ask about shop/service/mail"),
+        ("198.51.100.9:nosuch", "only pods give their ports names"),
+        ("198.51.100.9:80/ICMP", "write TCP, UDP or SCTP"),
+    ] {
+        let outcome = explain(to);
+        assert_eq!(outcome.code, 2, "{to}: {outcome:#?}");
+        assert!(outcome.err.contains(expected), "{to}: {}", outcome.err);
+    }
+    assert_eq!(explain("198.51.100.9:22").code, 1);
+}
+
 /// Of a Service that selects nobody the note said "leads to others than".
 #[test]
 fn a_service_of_a_pods_name_that_selects_nobody_is_told_as_such() {
@@ -468,6 +501,37 @@ fn a_service_of_a_pods_name_that_selects_nobody_is_told_as_such() {
     assert_eq!(outcome.code, 0);
     assert!(notes.contains("Service shop/web has port 80/TCP, too, and selects no ready pod"), "{notes}");
     assert!(notes.contains("this answer is not about it") && !notes.contains("others than"), "{notes}");
+}
+
+/// Of a headless Service without ports it was said that it has not one port, and of one with others that it has not this one.
+#[test]
+fn a_headless_service_is_told_as_such_whatever_port_is_asked_for() {
+    let portless = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: portless, namespace: shop}
+spec: {clusterIP: None, selector: {track: stable}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec: {clusterIP: None, selector: {track: stable}, ports: [{port: 53, protocol: UDP}]}
+";
+    for (to, expected) in [
+        ("shop/service/portless", "as in shop/api-1:PORT"),
+        ("shop/service/portless:8080", "as in shop/api-1:8080"),
+        ("shop/service/portless:8080/UDP", "as in shop/api-1:8080/UDP"),
+        ("shop/service/bare", "as in shop/api-1:80\n"),
+        ("shop/service/bare:8080", "as in shop/api-1:8080"),
+        ("shop/service/dns", "as in shop/api-1:53/UDP"),
+    ] {
+        let outcome = signalbox_with(&["explain", "shop/web", to, "-"], &format!("{SERVICES}{portless}"));
+        assert_eq!(outcome.code, 2, "{to}: {outcome:#?}");
+        assert!(outcome.err.contains("is headless") && outcome.err.contains(expected), "{to}: {}", outcome.err);
+    }
+    let outcome = signalbox_with(&["explain", "shop/web", "shop/service/bare:80/ICMP", "-"], SERVICES);
+    assert!(outcome.code == 2 && outcome.err.contains("write TCP, UDP or SCTP"), "{outcome:#?}");
 }
 
 /// A Service of one family is not reached by addresses of the other one.
@@ -507,5 +571,129 @@ spec: {{clusterIPs: {families}, selector: {{app: b}}, ports: [{{port: 80}}]}}
         schema::check("explain", &value);
         let verdicts: Vec<_> = value["answers"].as_array().unwrap().iter().map(|it| &it["verdict"]).collect();
         assert_eq!(verdicts, expected, "{families} {from} {to}: {value:#}");
+    }
+}
+
+/// A Service with one pod behind it, whose families differ, was said to have backends that differ: "allowed to 1, denied to 1".
+#[test]
+fn families_that_differ_are_not_told_as_pods_that_differ() {
+    let pod = |name: &str, app: &str, addresses: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: b, own: {app}}}}}, status: {{podIPs: {addresses}}}}}\n"
+        )
+    };
+    let both = |last: u8| format!("[{{ip: 10.0.0.{last}}}, {{ip: 'fd00::{last}'}}]");
+    let rest = "\
+---
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}, status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: four, namespace: x}
+spec: {podSelector: {matchLabels: {own: four}}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/24}}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: x}
+spec: {podSelector: {matchLabels: {own: shut}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: x}
+spec: {clusterIPs: [10.96.0.1, 'fd96::1'], selector: {app: b}, ports: [{port: 80}]}
+";
+    for (pods, verdict, title) in [
+        (
+            vec![pod("b1", "four", &both(2))],
+            "families-differ",
+            "families differ: over IPv4 allowed to 1, over IPv6 denied to 1",
+        ),
+        (
+            vec![pod("b1", "four", &both(2)), pod("b2", "four", &both(3))],
+            "families-differ",
+            "families differ: over IPv4 allowed to 2, over IPv6 denied to 2",
+        ),
+        // Each pod has one family only, and there is nothing else by which to reach it.
+        (
+            vec![pod("b1", "open", "[{ip: 10.0.0.2}]"), pod("b2", "shut", "[{ip: 'fd00::3'}]")],
+            "families-differ",
+            "families differ: over IPv4 allowed to 1, over IPv6 denied to 1",
+        ),
+        (
+            vec![pod("b1", "four", &both(2)), pod("b2", "shut", &both(3))],
+            "differs",
+            "backends differ: denied to 1, by the family to 1",
+        ),
+        (
+            vec![pod("b1", "open", &both(2)), pod("b2", "shut", &both(3))],
+            "differs",
+            "backends differ: allowed to 1, denied to 1",
+        ),
+    ] {
+        let text = format!("{}{rest}", pods.concat());
+        let outcome = signalbox_with(&["explain", "x/a", "x/service/b", "-", "-o", "json"], &text);
+        let value = outcome.json();
+        schema::check("explain", &value);
+        assert_eq!((outcome.code, &value["service"]["verdict"]), (1, &verdict.into()), "{title}: {value:#}");
+        let table = signalbox_with(&["explain", "x/a", "x/service/b", "-"], &text).out;
+        let first = table.lines().find(|line| line.contains("Service x/b")).unwrap_or_default();
+        assert!(first.ends_with(&format!("TCP 80: {title}")), "{title}:\n{table}");
+    }
+}
+
+/// Two pods behind a Service on two nodes: each was judged as if the node that connects were its own, which is exempt (SEMANTICS 13).
+#[test]
+fn a_node_is_exempt_only_to_those_pods_behind_a_service_that_it_runs() {
+    let pod = |name: &str, last: u8, node: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: b}}}}, spec: {{{node}}}, status: {{podIP: 10.0.0.{last}}}}}\n"
+        )
+    };
+    let on = |name: &str| format!("nodeName: {name}");
+    let rest = "\
+---
+{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.168.0.1}]}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: [{type: Hostname, address: n2}, {type: InternalIP, address: 192.168.0.2}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: x}
+spec: {podSelector: {matchLabels: {app: b}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b, namespace: x}
+spec: {clusterIP: 10.96.0.1, selector: {app: b}, ports: [{port: 80, targetPort: 8080}]}
+";
+    let two = [pod("b1", 2, &on("n1")), pod("b2", 3, &on("n2"))].concat() + rest;
+    let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &two);
+    assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{outcome:#?}");
+    for part in ["Service x/b", "n1 (192.168.0.1), n2 (192.168.0.2)", "name the node by its address"] {
+        assert!(outcome.err.contains(part), "{part}: {}", outcome.err);
+    }
+    // By its address the node is known, and so is which of the pods it runs.
+    let outcome = signalbox_with(&["explain", "192.168.0.1", "x/service/b", "-", "-o", "json"], &two);
+    let value = outcome.json();
+    let told: Vec<_> = value["answers"].as_array().unwrap().iter().map(|it| (&it["to"], &it["verdict"])).collect();
+    assert_eq!(told, [(&"x/b1".into(), &"allowed".into()), (&"x/b2".into(), &"denied".into())], "{value:#}");
+    // By the Service's address it is the same question.
+    assert_eq!(signalbox_with(&["explain", "node", "10.96.0.1:80", "-"], &two).code, 2);
+    // All on one node: there is one that is meant. One pod: its own, as where a pod is asked about.
+    for (pods, note) in [
+        ([pod("b1", 2, &on("n1")), pod("b2", 3, &on("n1"))].concat(), "\"node\" is n1, on which all of the pods"),
+        (pod("b1", 2, &on("n1")), ""),
+        (pod("b1", 2, ""), ""),
+    ] {
+        let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &(pods + rest));
+        assert!(outcome.code == 0 && outcome.out.contains(note), "{outcome:#?}");
+    }
+    // Where a pod's node is not known, nothing is taken for granted.
+    for second in [String::new(), on("n1")] {
+        let text = [pod("b1", 2, ""), pod("b2", 3, &second)].concat() + rest;
+        let outcome = signalbox_with(&["explain", "node", "x/service/b", "-"], &text);
+        assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{outcome:#?}");
+        assert!(outcome.err.contains("is not known of x/b1"), "{}", outcome.err);
+        assert!(outcome.err.contains("as in `signalbox explain node x/b1:8080`"), "{}", outcome.err);
     }
 }

@@ -8,6 +8,8 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::io::DuplexStream;
 
+use super::super::cause::Cause;
+
 /// The end of a stream may come before the reason for it.
 const AFTERWARDS: Duration = Duration::from_millis(200);
 
@@ -16,6 +18,8 @@ pub(super) struct Door {
     pub pods: Box<Api<Pod>>,
     pub pod: String,
     pub port: u16,
+    /// The command of the kubeconfig's user's credential plug-in, where it has one.
+    pub plugin: Option<String>,
     /// How long the API and the pod may take to answer.
     pub wait: Duration,
 }
@@ -48,6 +52,8 @@ pub enum Error {
         after.as_millis()
     )]
     Late { pod: String, port: u16, after: Duration },
+    #[error(transparent)]
+    Cause(#[from] Cause),
     #[error(
         "the cluster's API cannot be reached ({0}): check that its API server runs, and the kubeconfig's address of it"
     )]
@@ -106,7 +112,10 @@ impl Door {
         let status = match error {
             kube::Error::Api(status) => status,
             kube::Error::UpgradeConnection(error) => return self.other(error.to_string()),
-            other => return Error::Away(signalbox_server::kube_error::sentence(&other)),
+            other => {
+                let away = || Error::Away(signalbox_server::kube_error::sentence(&other));
+                return Cause::of(&other, self.plugin.as_deref()).map_or_else(away, Error::Cause);
+            }
         };
         let reason = status.message.clone();
         match status.code {

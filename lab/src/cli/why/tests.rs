@@ -1,6 +1,7 @@
 use signalbox_api::cell::{Agreement, KernelFact, Outcome};
 
 use super::facts::{compare, decided, lines};
+use super::inside::{self, wish};
 use super::*;
 
 #[derive(Parser)]
@@ -154,4 +155,61 @@ fn each_pod_behind_a_service_has_facts_of_its_own() {
     assert!(told[second..].iter().any(|line| line.starts_with("in pod: dropped")), "{told:#?}");
     assert!(told[second..].contains(&"facts: all that is known says the same"), "{told:#?}");
     assert!(!told[..second].iter().any(|line| line.contains("says the same")), "{told:#?}");
+}
+
+/// `--timeout` was given to each of up to eight attempts, one after another: the command took eight times as long as it may.
+#[tokio::test]
+async fn all_attempts_from_inside_of_a_pod_share_the_time_that_there_is() {
+    use std::cell::{Cell, RefCell};
+
+    let answers: Vec<_> = (1..=10)
+        .map(|number| serde_json::json!({"to": format!("shop/api-{number}"), "port": 80, "verdict": "denied"}))
+        .collect();
+    let mut backends = backends(&serde_json::json!({"answers": answers}));
+    let report: ProbeReport = serde_json::from_value(serde_json::json!({
+        "from": "shop/web", "node": "n1", "to": {"host": "pod:shop/api-1", "port": 80, "protocol": "TCP"}, "remote": null,
+        "probe": {"outcome": "dropped", "evidence": "timeout", "latency_us": null, "detail": null, "at_ms": 1},
+        "kernels": [], "elapsed_us": 1,
+    }))
+    .unwrap();
+    let (begun, now, most) = (RefCell::new(Vec::new()), Cell::new(0), Cell::new(0));
+    // The first two answer, the second of them sooner; the third is refused; who comes then never answers.
+    let attempt = async |to: String, _port: u16| {
+        begun.borrow_mut().push(to.clone());
+        now.set(now.get() + 1);
+        most.set(most.get().max(now.get()));
+        match to.as_str() {
+            "shop/api-1" => tokio::time::sleep(Duration::from_millis(20)).await,
+            "shop/api-2" | "shop/api-3" => {}
+            _ => std::future::pending().await,
+        }
+        now.set(now.get() - 1);
+        if to == "shop/api-3" { Err("the server says so".to_owned()) } else { Ok(report.clone()) }
+    };
+    let within = Duration::from_millis(400);
+    let since = std::time::Instant::now();
+    let notes = inside::each(&mut backends, within, attempt).await;
+    let took = since.elapsed();
+    assert!(took >= within && took < 3 * within, "{took:?}");
+    let tried: Vec<bool> = backends.iter().map(|backend| backend.in_pod.is_some()).collect();
+    assert_eq!(tried, [true, true, false, false, false, false, false, false, false, false]);
+    assert_eq!((begun.borrow().len(), most.get()), (5, 2), "{begun:?}");
+    let begins = |at: usize, text: &str| assert!(notes[at].starts_with(text), "{text}: {notes:#?}");
+    begins(0, "shop/api-3 was not tried from inside of the pod: the server says so");
+    for (at, number) in [(1, 4), (2, 5)] {
+        begins(
+            at,
+            &format!(
+                "no answer about shop/api-{number}, whether or not it was tried from inside of the pod, in what was left of the 400 ms"
+            ),
+        );
+    }
+    for (at, number) in [(3, 6), (4, 7), (5, 8)] {
+        begins(
+            at,
+            &format!("shop/api-{number} was not tried from inside of the pod: the 400 ms for all of them were over"),
+        );
+    }
+    begins(6, "2 more pods behind the Service");
+    assert_eq!(notes.len(), 7, "{notes:#?}");
 }

@@ -1,13 +1,18 @@
 use std::sync::{Arc, Mutex};
 
+use futures::future::BoxFuture;
 use futures::{SinkExt, StreamExt};
 use kube::{Client, Config};
+use signalbox_lab_streaming::runtime::{
+    ExecRequest, ExecSession, LogRequest, Output, PodRuntime, RuntimeError, Target,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::*;
+use crate::cli::cause;
 
 /// What the API answers to the request for a port, and to the list of pods.
 #[derive(Clone, Copy)]
@@ -87,11 +92,13 @@ async fn said(answer: Answer, pods: &'static str) -> (String, Vec<String>) {
 }
 
 async fn open(config: Config) -> Error {
+    let plugin = cause::plugin(&config);
     let client = Client::try_from(config).expect("a client");
     let door = Door {
         pods: Box::new(Api::namespaced(client, "signalbox-system")),
         pod: "server-1".to_owned(),
         port: 8443,
+        plugin,
         wait: Duration::from_millis(1_500),
     };
     let read = |mut stream: DuplexStream| async move { stream.read_u8().await };
@@ -155,4 +162,92 @@ async fn each_failure_is_told_by_its_cause() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let error = open(Config::new(format!("http://{nobody}").parse().expect("a URL"))).await.to_string();
     assert!(error.contains("the cluster's API cannot be reached"), "{error}");
+}
+
+/// What a client of this kubeconfig's is told, who asks for nothing else.
+async fn configured(text: &str) -> Config {
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(text).expect("it is a kubeconfig");
+    Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
+        .await
+        .expect("it can be used")
+}
+
+/// Whatever kept a credential plug-in from giving a token was "cannot be reached", with the API server's address to check.
+#[tokio::test]
+async fn a_credential_plug_in_that_fails_is_named_with_what_it_said() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let plugin = folder.path().join("log-in");
+    for (second, expected) in [
+        ("echo a-secret; echo 'no such profile' >&2; exit 3", "failed with exit status: 3 (no such profile)"),
+        ("exit 1", "failed with exit status: 1: run it by hand"),
+        ("echo a-secret", "wrote what is no ExecCredential"),
+        (
+            "echo '{\"kind\": \"ExecCredential\", \"apiVersion\": \"client.authentication.k8s.io/v1\"}'",
+            "without a status",
+        ),
+    ] {
+        // The token that it gives at first has expired already.
+        let text = format!(
+            "if mkdir '{0}.asked' 2>/dev/null; then echo '{{\"kind\": \"ExecCredential\", \"apiVersion\": \"client.authentication.k8s.io/v1\", \
+             \"status\": {{\"token\": \"t\", \"expirationTimestamp\": \"2020-01-01T00:00:00Z\"}}}}'; else {second}; fi\n",
+            plugin.display()
+        );
+        std::fs::write(&plugin, text).expect("it can be written");
+        let kubeconfig = format!(
+            "{{apiVersion: v1, kind: Config, current-context: a, clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:1'}}}}], \
+             contexts: [{{name: a, context: {{cluster: a, user: a}}}}], users: [{{name: a, user: {{exec: {{apiVersion: \
+             client.authentication.k8s.io/v1, command: sh, args: ['{}'], interactiveMode: Never}}}}}}]}}",
+            plugin.display()
+        );
+        let error = open(configured(&kubeconfig).await).await.to_string();
+        for part in ["credential plug-in \"sh\"", expected, "run it by hand", "users[].user.exec"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(!error.contains("cannot be reached") && !error.contains("a-secret"), "{error}");
+        std::fs::remove_dir(format!("{}.asked", plugin.display())).expect("it was asked");
+    }
+}
+
+struct NoPods;
+
+impl PodRuntime for NoPods {
+    fn exec(&self, target: Target, _: ExecRequest) -> BoxFuture<'_, Result<ExecSession, RuntimeError>> {
+        Box::pin(async move { Err(RuntimeError::NotFound(format!("{target:?}"))) })
+    }
+
+    fn logs(&self, target: Target, _: LogRequest) -> BoxFuture<'_, Result<Output, RuntimeError>> {
+        Box::pin(async move { Err(RuntimeError::NotFound(format!("{target:?}"))) })
+    }
+}
+
+/// A certificate that proves nothing was "cannot be reached", with the API server's address to check.
+#[tokio::test]
+async fn a_certificate_that_proves_nothing_is_told_with_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let _ended = shutdown.clone().drop_guard();
+    let api = async |name: &str| {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let config = signalbox_lab_apiserver::Config { listen, state_dir: folder.path().join(name), fresh: true };
+        signalbox_lab_apiserver::start(config, Arc::new(NoPods), shutdown.clone()).await.expect("it starts")
+    };
+    let (own, other) = (api("own").await, api("other").await);
+    let right = configured(&own.kubeconfig(None)).await;
+    let (mut stranger, mut misnamed) = (right.clone(), right.clone());
+    stranger.root_cert = configured(&other.kubeconfig(None)).await.root_cert;
+    misnamed.tls_server_name = Some("elsewhere.example".to_owned());
+    let cases = [
+        (stranger, ["is not signed by an authority", "correct certificate-authority-data"]),
+        (misnamed, ["is not for the host that was asked", "tls-server-name"]),
+    ];
+    for (config, expected) in cases {
+        let error = open(config).await.to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(!error.contains("cannot be reached"), "{error}");
+    }
+    // With the right one it is the API that answers.
+    let error = open(right).await.to_string();
+    assert!(error.contains("signalbox-system/server-1 is gone"), "{error}");
 }
