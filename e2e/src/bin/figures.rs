@@ -3,22 +3,26 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use plotters::prelude::*;
 use signalbox_api::cell::Outcome;
+use signalbox_api::rest::RoundReport;
 use signalbox_api::state::{Event, Snapshot};
 use signalbox_e2e::browser::Browser;
 use signalbox_e2e::events::Events;
-use signalbox_e2e::lab::{Lab, free_port};
+use signalbox_e2e::lab::{Lab, binary, free_port};
 use signalbox_e2e::lesson::{self, STEPS};
-use signalbox_e2e::shell::root;
+use signalbox_e2e::shell::{curl, root};
+use signalbox_e2e::talk::Talk;
 
 const STARTS: usize = 10;
 const SECOND_STARTS: usize = 5;
 const LESSONS: usize = 3;
 const CHANGES: usize = 40;
+const ROUNDS: usize = 10;
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// Shuts web's ingress: `web` is then reached by nobody.
@@ -47,7 +51,8 @@ impl Figure {
 
     fn row(&self) -> String {
         let numbers = [0.0, 0.5, 0.99, 1.0].map(|share| format!("{:.1}", self.quantile(share))).join(" | ");
-        format!("| {} | {} {} | {} | {numbers} |", self.what, self.goal, self.unit, self.values.len())
+        let goal = if self.goal.is_nan() { "none".to_owned() } else { self.goal.to_string() };
+        format!("| {} | {goal} {} | {} | {numbers} |", self.what, self.unit, self.values.len())
     }
 }
 
@@ -61,6 +66,7 @@ fn main() -> Result<()> {
     }
     let second = (0..SECOND_STARTS).map(|_| second_start()).collect::<Result<Vec<f64>>>()?;
     let lessons = (0..LESSONS).map(|_| whole_lesson()).collect::<Result<Vec<f64>>>()?;
+    let (told, waited) = nine_pods()?;
     let state = tempfile::tempdir()?;
     let lab = Lab::start(state.path(), &[])?;
     let (kernel, cell) = changes(&lab)?;
@@ -78,6 +84,13 @@ fn main() -> Result<()> {
         Figure { what: "policy sent to kernel enforcing", goal: 10.0, unit: "ms", values: kernel },
         Figure { what: "policy sent to cell changed in the event stream", goal: 250.0, unit: "ms", values: cell },
         Figure { what: "policy sent to cell changed in the browser", goal: 250.0, unit: "ms", values: browser },
+        Figure {
+            what: "round of 9 x 9 x 6 connections, all denied, with the kernel's events",
+            goal: 1000.0,
+            unit: "ms",
+            values: told,
+        },
+        Figure { what: "the same without them, waiting 1 s for each", goal: f64::NAN, unit: "ms", values: waited },
         Figure { what: "memory of the lab, pods included (PSS)", goal: 150.0, unit: "MiB", values: vec![memory] },
     ];
     plot(&figures[3..6])?;
@@ -92,7 +105,8 @@ fn main() -> Result<()> {
          | what | goal | runs | least | median | 99 % | most |\n|---|---|---|---|---|---|---|\n{}\n\n\
          ![from the policy to the kernel, the event stream and the browser](performance.svg)\n\n\
          \"Kernel enforcing\" is the enforcer's own word that the generation with this policy is live, as it arrives in the event stream; \
-         the stream's way to the reader is part of it. Memory is the proportional set size of the lab's process and of all its pods' processes.\n",
+         the stream's way to the reader is part of it. A round is timed by the server, from its first request to its last answer; the nine pods' \
+         54 connections to themselves are open, since they never leave a pod. Memory is the proportional set size of the lab's process and of all its pods' processes.\n",
         machine.trim(),
         rows.join("\n")
     );
@@ -139,6 +153,72 @@ fn whole_lesson() -> Result<f64> {
         lesson::check(&lab, step)?;
     }
     Ok(started.elapsed().as_secs_f64())
+}
+
+/// Milliseconds of a round in which nine pods of three namespaces try each other's six ports (TCP and UDP 80 to 82) and policies deny
+/// everything: by the lab's own server, which hears the kernel's events, and by another one, which only sees that nothing comes back.
+fn nine_pods() -> Result<(Vec<f64>, Vec<f64>)> {
+    let state = tempfile::tempdir()?;
+    let lab = Lab::start(state.path(), &["--empty", "--interval", "10m"])?;
+    let ports: String = ["TCP", "UDP"]
+        .iter()
+        .flat_map(|protocol| (80..83).map(move |port| format!("{{containerPort: {port}, protocol: {protocol}}}, ")))
+        .collect();
+    let mut manifest = String::new();
+    for namespace in ["one", "two", "three"] {
+        manifest += &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n---\n");
+        for pod in ["a", "b", "c"] {
+            manifest += &format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}, namespace: {namespace}, labels: {{signalbox.dev/probe: \"\"}}}}\n\
+                 spec: {{containers: [{{name: c, image: signalbox/probe, ports: [{ports}]}}]}}\n---\n"
+            );
+        }
+    }
+    lab.apply_text(&manifest)?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pods", "--all", "--all-namespaces", "--timeout=20s"])?;
+    // Names would be asked for, and hosts outside tried: more than is to be measured.
+    lab.kubectl(&["delete", "externalhosts", "--all"])?;
+    for namespace in ["one", "two", "three"] {
+        lab.apply_text(&format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: deny, namespace: {namespace}}}\n\
+             spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}\n"
+        ))?;
+    }
+    let told = rounds(&lab.url, &lab.token)?;
+    let mut serve = Command::new(binary()?);
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--interval", "10m", "--kubeconfig"]).arg(&lab.kubeconfig);
+    let mut other = Talk::start(serve)?;
+    let ready = other.until("the line `ready`", |text| text.contains("ready ") && text.ends_with('\n'))?;
+    let (url, token) = ready
+        .split_whitespace()
+        .find_map(|word| word.split_once("/?token="))
+        .with_context(|| format!("no link in {ready:?}"))?;
+    let waited = rounds(url, token)?;
+    Ok((told, waited))
+}
+
+/// Has so many rounds run, each of the 486 cells, of which all but those of a pod to itself are shut.
+fn rounds(url: &str, token: &str) -> Result<Vec<f64>> {
+    let authorization = format!("Authorization: Bearer {token}");
+    let mut values = Vec::new();
+    for _ in 0..ROUNDS {
+        let answer = curl(&["-X", "POST", "-H", &authorization], &format!("{url}/api/v1/rounds"))?;
+        ensure!(answer.status == 200, "{answer:?}");
+        let report: RoundReport = serde_json::from_str(&answer.body)?;
+        let count = |wanted: Outcome| {
+            let outcomes = report.cells.iter().filter_map(|cell| cell.probe.as_ref());
+            outcomes.filter(|probe| probe.outcome == wanted).count()
+        };
+        let (shut, open) = (count(Outcome::Dropped), count(Outcome::Open));
+        ensure!(
+            (shut, open, report.cells.len()) == (432, 54, 486),
+            "{shut} shut, {open} open of {}",
+            report.cells.len()
+        );
+        let ended = report.round.ended_ms.context("the round has no end")?;
+        values.push((ended - report.round.started_ms) as f64);
+    }
+    Ok(values)
 }
 
 /// Whether the page's frame comes from there.
