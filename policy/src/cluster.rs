@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::names::{Family, ObjectRef, PodRef, PolicyRef, Protocol};
 use crate::parse::problem::Problem;
 use crate::patch::{self, Remedy};
+use crate::peer::Namespaces;
 use crate::pod::Pod;
 use crate::policy::Policy;
 use crate::reach::{self, Reach};
@@ -239,8 +240,12 @@ impl Cluster {
         let Some(subject) = sound.or_else(broken) else {
             return Vec::new();
         };
-        let pods = self.model.pods.iter();
-        let selected = pods.filter(|pod| subject.selects(pod, self.model.namespace_of(pod)).is_certain());
+        // A thousand policies that each look at all pods of ten thousand take seconds.
+        let pods = match &subject.namespaces {
+            Namespaces::Own(name) => self.model.pods_of(name),
+            Namespaces::Selected(_) => &self.model.pods,
+        };
+        let selected = pods.iter().filter(|pod| subject.selects(pod, self.model.namespace_of(pod)).is_certain());
         selected.map(|pod| pod.id.clone()).collect()
     }
 

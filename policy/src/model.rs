@@ -206,6 +206,13 @@ impl Model {
         self.pods.binary_search_by(|pod| pod.id.cmp(id)).ok().map(PodIndex)
     }
 
+    /// The pods of a namespace: they follow each other, since all are sorted by namespace first.
+    pub(crate) fn pods_of(&self, namespace: &str) -> &[Arc<Pod>] {
+        let from = self.pods.partition_point(|pod| pod.id.namespace.as_str() < namespace);
+        let rest = &self.pods[from..];
+        &rest[..rest.partition_point(|pod| pod.id.namespace == namespace)]
+    }
+
     pub(crate) fn namespace_of(&self, pod: &Pod) -> &Namespace {
         self.namespaces.get(&pod.id.namespace).expect("every pod's namespace was added with the pod")
     }

@@ -78,6 +78,11 @@ impl Hub {
         snapshot
     }
 
+    /// What is wrong with the server's sight.
+    pub fn problems(&self) -> Vec<String> {
+        self.lock().picture.problems.clone()
+    }
+
     /// The names of the cluster's namespaces.
     pub fn namespaces(&self) -> BTreeSet<String> {
         self.lock().picture.namespaces.iter().map(|namespace| namespace.name.clone()).collect()

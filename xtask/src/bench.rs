@@ -1,4 +1,5 @@
-//! Measures the engine, natively and in WASM, and the datapath, and has the figures written into docs/performance.md.
+//! Measures the engine, natively and in WASM, the datapath, and the server in front of a large cluster, and has the figures written into
+//! docs/performance.md.
 
 use std::fs;
 
@@ -56,5 +57,16 @@ pub fn datapath() -> Result<()> {
             "--example",
             "datapath_figures",
         ]))
+    })
+}
+
+/// The server in front of clusters of two sizes: time, memory, and what changes in them take.
+pub fn server() -> Result<()> {
+    packages::ensure(packages::CLIENT)?;
+    let binary = artifact::binary()?;
+    step("measure the server", || {
+        run(command("cargo")
+            .args(["run", "--locked", "--release", "-p", "signalbox-e2e", "--example", "server_figures", "--"])
+            .arg(binary))
     })
 }

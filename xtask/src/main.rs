@@ -8,7 +8,7 @@
 //! - [`artifact`]: the page, the kernel programs, the probe, the binary.
 //! - [`images`]: OCI images, without a registry.
 //! - [`folder`]: the page by itself, for any web server.
-//! - [`bench`]: the engine's figures, and the datapath's.
+//! - [`bench`]: the figures of the engine, of the datapath, and of the server.
 //! - [`fuzz`]: a bounded search for what the engine's tests have not thought of.
 //! - [`cluster`]: the Kubernetes that the end-to-end tests run on.
 //! - [`checks`]: everything that must hold before a change lands.
@@ -118,6 +118,8 @@ enum Part {
     Engine,
     /// The kernel programs, and the way of a policy into the kernel. Needs root.
     Datapath,
+    /// `signalbox serve` in front of 10,000 pods: start-up, memory, and changes. Five minutes, besides the build.
+    Server,
 }
 
 fn main() -> Result<()> {
@@ -166,6 +168,7 @@ fn main() -> Result<()> {
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
         Task::Bench { part: Part::Datapath } => bench::datapath(),
+        Task::Bench { part: Part::Server } => bench::server(),
     }
 }
 

@@ -42,6 +42,9 @@ pub const TEST: &[Need] = &[
     ("/usr/bin/python3", "python3"),
 ];
 
+/// To ask a server as a user does.
+pub const CLIENT: &[Need] = &[("/usr/bin/curl", "curl")];
+
 /// For the Kubernetes that the end-to-end tests run on: what it is started from, and what its servers are compiled with.
 pub const CLUSTER: &[Need] = &[
     ("/usr/bin/etcd", "etcd-server"),

@@ -60,7 +60,7 @@ pub async fn healthz() -> &'static str {
 /// `GET /readyz`: the first matrix stands. What is wrong with the server's sight is told, and shown on the page, which has to be
 /// reached for that.
 pub async fn readyz(State(app): State<App>) -> Response {
-    let problems = app.hub.snapshot(false).problems;
+    let problems = app.hub.problems();
     if !*app.first_round.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the first matrix does not stand yet\n").into_response();
     }

@@ -167,9 +167,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
             Vantage { place, instance: pod.instance.clone(), run: pod.run.clone(), addresses: pod.addresses.clone() },
         );
     }
+    let behind = Behind::of(&backends);
     for service in &services {
-        let behind: Vec<&Backend> = backends.iter().filter(|backend| belongs(backend, service)).collect();
-        model.endpoints.push(service_endpoint(service, &behind));
+        model.endpoints.push(service_endpoint(service, behind.service(service)));
     }
     for host in &outside {
         model.endpoints.push(outside_endpoint(host));
@@ -187,9 +187,7 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
         |service: &Service| format!("{}.{}.svc.{}", service.name, service.namespace, options.cluster_domain);
     model.dns_names.extend(services.first().map(service_name));
     model.dns_names.extend(outside.iter().filter_map(|host| host.spec.names.first().cloned()));
-    let served = |service: &Service| {
-        !service.selects || backends.iter().any(|backend| belongs(backend, service) && backend.ready)
-    };
+    let served = |service: &Service| !service.selects || behind.service(service).iter().any(|backend| backend.ready);
     model.complete = match options.vantages {
         Vantages::All => services.iter().all(served) && pods.iter().all(|pod| pod.ready && pod.run == Run::Running),
         Vantages::Labelled => model.vantages.values().all(|vantage| vantage.run == Run::Running),
@@ -202,7 +200,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
         (ServiceHost::Address, Some(address)) => address.to_string(),
         (ServiceHost::Name, _) | (ServiceHost::Address, None) => absolute(&service_name(service)),
     };
-    columns.extend(services.iter().flat_map(|service| service_columns(service, &host(service), node, &backends)));
+    columns.extend(
+        services.iter().flat_map(|service| service_columns(service, &host(service), node, behind.service(service))),
+    );
     columns.extend(outside.iter().flat_map(outside_columns));
     let mut sources: Vec<(String, End)> =
         model.vantages.iter().map(|(id, vantage)| (id.clone(), vantage.source())).collect();
@@ -313,8 +313,21 @@ pub fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
 }
 
-fn belongs(backend: &Backend, service: &Service) -> bool {
-    backend.service.0 == service.namespace && backend.service.1 == service.name
+/// The backends of each Service, by its namespace and name.
+struct Behind<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a Backend>>);
+
+impl<'a> Behind<'a> {
+    fn of(backends: &'a [Backend]) -> Self {
+        let mut behind: BTreeMap<_, Vec<&Backend>> = BTreeMap::new();
+        for backend in backends {
+            behind.entry((backend.service.0.as_str(), backend.service.1.as_str())).or_default().push(backend);
+        }
+        Self(behind)
+    }
+
+    fn service<'s>(&'s self, service: &'s Service) -> &'s [&'a Backend] {
+        self.0.get(&(service.namespace.as_str(), service.name.as_str())).map_or(&[], Vec::as_slice)
+    }
 }
 
 fn pod_id(namespace: &str, name: &str) -> String {

@@ -7,7 +7,7 @@ use signalbox_api::state::EndpointPort;
 
 use super::super::parse::{Backend, Outside, Pod, Service};
 use super::super::spec::{End, Way};
-use super::{absolute, belongs, outside_id, pod_id, service_id};
+use super::{absolute, outside_id, pod_id, service_id};
 
 /// A column of the matrix: one port of one endpoint.
 pub(super) struct Column {
@@ -41,21 +41,13 @@ pub(super) fn pod_columns(pod: &Pod) -> Vec<Column> {
     pod.ports.iter().map(column).collect()
 }
 
-/// One for each port of a Service. `host` is what pods call it, `node` the address of a node.
-pub(super) fn service_columns(
-    service: &Service,
-    host: &str,
-    node: Option<IpAddr>,
-    backends: &[Backend],
-) -> Vec<Column> {
+/// One for each port of a Service. `host` is what pods call it, `node` the address of a node, `behind` its backends.
+pub(super) fn service_columns(service: &Service, host: &str, node: Option<IpAddr>, behind: &[&Backend]) -> Vec<Column> {
     let column = |port: &EndpointPort| {
-        let behind: BTreeSet<&Backend> = backends
-            .iter()
-            .filter(|backend| belongs(backend, service))
-            .filter(|backend| {
-                backend.port_name == port.name.as_deref().unwrap_or_default() && backend.protocol == port.protocol
-            })
-            .collect();
+        let is_of_port = |backend: &&Backend| {
+            backend.port_name == port.name.as_deref().unwrap_or_default() && backend.protocol == port.protocol
+        };
+        let behind: BTreeSet<&Backend> = behind.iter().copied().filter(is_of_port).collect();
         // A headless Service translates nothing: whoever connects to its port comes to that port of the pod.
         let real = |backend: &Backend| if service.headless { port.port } else { backend.port };
         Column {
