@@ -78,7 +78,7 @@ impl std::fmt::Display for Outcome {
 pub enum Evidence {
     /// The peer's own answer, or an error that the kernel returned for this connection.
     Answer,
-    /// The enforcer's event for this very packet.
+    /// The enforcer's event for this very packet; for [`Outcome::DnsFailed`], for the question to the DNS server.
     KernelEvent,
     /// Nothing came within the time given: weaker than the others.
     Timeout,

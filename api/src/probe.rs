@@ -38,6 +38,14 @@ pub enum Request {
         /// The id of the `Connect`.
         id: u64,
     },
+    /// The kernel dropped a question to a DNS server: wait for its answer no longer, and ask this server no more. The request
+    /// goes on with the next server; where there is none, it ends as [`Outcome::DnsFailed`] by [`Evidence::KernelEvent`].
+    QuestionDropped {
+        /// The id of the `Connect` or `Resolve`.
+        id: u64,
+        /// The source that the question left from, as [`Response::Asking`] told it.
+        local: SocketAddr,
+    },
     /// Connect to the pod's own listeners over loopback: tells a closed gate from a dead listener.
     Control {
         /// Chosen by the server; unique on this stream.
@@ -65,6 +73,15 @@ pub enum Response {
         /// The source that it leaves from.
         local: SocketAddr,
         /// Where to: the resolved address, before any translation.
+        remote: SocketAddr,
+    },
+    /// A question to a DNS server is about to leave, as a datagram: each has a port of its own.
+    Asking {
+        /// The id of the `Connect` or `Resolve` that wants to know.
+        id: u64,
+        /// The source that it leaves from.
+        local: SocketAddr,
+        /// The server, before any translation.
         remote: SocketAddr,
     },
     /// A connection ended.

@@ -1,19 +1,22 @@
 //! Pods: what they can reach, what they cannot, and what happens when their process dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use signalbox_api::cell::Outcome;
+use signalbox_api::cell::{Cell, Evidence, Outcome};
 use signalbox_api::state::{Event, Snapshot};
+use signalbox_e2e::cells;
 use signalbox_e2e::events::Events;
 use signalbox_e2e::lab::Lab;
 use signalbox_e2e::sandbox::Sandbox;
 use signalbox_e2e::{processes, shell};
 
 const WEB: &[&str] = &["-n", "frontend", "exec", "deploy/web", "--"];
+
+const WEB_ROW: &str = "pod:frontend/web";
 
 fn in_web(lab: &Lab, command: &[&str]) -> Result<shell::Ran> {
     lab.kubectl_raw("kubectl", &[WEB, command].concat(), None)
@@ -280,5 +283,32 @@ fn dns_forgotten_in_an_egress_policy_shows_as_a_dns_failure() -> Result<()> {
         let expected = if by_name { "dns-failed" } else { "dropped" };
         ensure!(check.outcome.as_deref() == Some(expected), "{expected} expected: {check:?}");
     }
-    Ok(())
+    // Not by waiting: the kernel says that it dropped the question.
+    let words = "was dropped on its way";
+    let snapshot: Snapshot = lab.get("/api/v1/state")?;
+    let failed = snapshot.cells.into_iter().filter(|cell| cells::outcome(cell) == Some(Outcome::DnsFailed));
+    let of_web: BTreeSet<String> =
+        failed.filter(|cell| cell.key.from.starts_with(WEB_ROW)).map(|cell| cell.key.to).collect();
+    ensure!(of_web.contains("outside:internet"), "what does web not resolve? {of_web:?}");
+    for to in of_web {
+        let told = |cell: &Cell| {
+            let fact = cell.probe.as_ref().filter(|fact| fact.outcome == Outcome::DnsFailed);
+            fact.is_some_and(|fact| {
+                fact.evidence == Evidence::KernelEvent
+                    && fact.detail.as_ref().is_some_and(|detail| detail.contains(words))
+            })
+        };
+        cells::until(&lab, WEB_ROW, &to, "a DNS failure by the kernel's event", told)?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let snapshot: Snapshot = lab.get("/api/v1/state")?;
+        let of_web: Vec<_> = snapshot.dns.into_iter().filter(|fact| fact.from.starts_with(WEB_ROW)).collect();
+        let told = |error: &Option<String>| error.as_ref().is_some_and(|error| error.contains(words));
+        if !of_web.is_empty() && of_web.iter().all(|fact| !fact.ok && told(&fact.error)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "its look-ups say: {of_web:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -201,6 +201,8 @@ fn read(from_agent: PipeReader, session: u64, answers: &mpsc::Sender<(u64, Respo
     for line in BufReader::new(from_agent).lines() {
         let Ok(line) = line else { return };
         match serde_json::from_str(&line) {
+            // A server that is older than this process could not read the frame, and would end the stream.
+            Ok(Response::Asking { .. }) => {}
             Ok(response) => {
                 if answers.blocking_send((session, response)).is_err() {
                     return;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, BufRead, Read, Write};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use tokio::task::JoinSet;
 
 use crate::attempt::{Finding, Goal, attempt};
 use crate::control;
+use crate::questions::Questions;
 use crate::resolve::Resolver;
+use crate::resolve::exchange::Watch;
 
 /// The longest line that is read.
 const LINE_MOST: u64 = 64 * 1024;
@@ -120,6 +123,7 @@ struct Agent {
     output: Mutex<Output>,
     turns: Semaphore,
     under_way: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    questions: Questions,
     resolver: Mutex<(Instant, Resolver)>,
 }
 
@@ -135,6 +139,7 @@ impl Agent {
             output: Mutex::new(Output { sink: Box::new(output), failed: None }),
             turns: Semaphore::new(at_once as usize),
             under_way: Mutex::new(HashMap::new()),
+            questions: Questions::default(),
             resolver: Mutex::new((Instant::now(), Resolver::of_system())),
         }
     }
@@ -166,6 +171,8 @@ impl Agent {
                     let _ = cancel.send(());
                 }
             }
+            // Not there: it was answered, or given up, meanwhile.
+            Request::QuestionDropped { id, local } => self.questions.dropped(id, local),
             Request::Control { id, ports } => {
                 tasks.spawn(async move { self.control(id, &ports).await });
             }
@@ -199,11 +206,13 @@ impl Agent {
             self.write(&Response::Started { id, local, remote });
             Ok(())
         };
+        let asker = Asker { agent: self, id };
         let finding = tokio::select! {
             biased;
             Ok(()) = cancelled => Finding::dropped_by_kernel(),
-            finding = attempt(&goal, &resolver, started) => finding,
+            finding = attempt(&goal, &resolver, &asker, started) => finding,
         };
+        self.questions.forget(id);
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.write(&done(id, finding));
     }
@@ -211,7 +220,8 @@ impl Agent {
     async fn resolve(&self, id: u64, name: &str, within: Duration) {
         let Ok(_turn) = self.turns.acquire().await else { return };
         let begun = Instant::now();
-        let looked_up = self.resolver().lookup(name, within).await;
+        let looked_up = self.resolver().lookup(name, within, &Asker { agent: self, id }).await;
+        self.questions.forget(id);
         let latency_us = micros(begun.elapsed());
         let (addresses, error) = match looked_up {
             Ok(addresses) => (addresses, None),
@@ -253,6 +263,21 @@ impl Agent {
             Some(error) => Err(AgentError::Output(error)),
             None => Ok(()),
         }
+    }
+}
+
+/// Tells the server of one request's questions.
+struct Asker<'a> {
+    agent: &'a Agent,
+    id: u64,
+}
+
+impl Watch for Asker<'_> {
+    fn asking(&self, local: SocketAddr, remote: SocketAddr) -> oneshot::Receiver<()> {
+        // Before the line is out: what it is told by may come at once.
+        let dropped = self.agent.questions.left(self.id, local);
+        self.agent.write(&Response::Asking { id: self.id, local, remote });
+        dropped
     }
 }
 

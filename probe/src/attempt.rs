@@ -14,7 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::resolve::{ResolveError, Resolver, exchange};
+use crate::resolve::exchange::{self, Watch};
+use crate::resolve::{ResolveError, Resolver};
 
 /// A peer that is no probe says nothing: how long to wait for one that is.
 const GREETING_WAIT: Duration = Duration::from_millis(50);
@@ -94,6 +95,7 @@ impl Finding {
     fn of_resolve_error(error: &ResolveError) -> Self {
         let evidence = match error {
             ResolveError::Timeout { .. } => Evidence::Timeout,
+            ResolveError::Dropped { .. } => Evidence::KernelEvent,
             ResolveError::Exchange { source, .. } if Self::of_error(source).outcome == Outcome::ProbeBroken => {
                 return Self::broken(error.to_string());
             }
@@ -108,17 +110,18 @@ impl Finding {
 }
 
 /// Tries a connection. `started` is called with source and destination when the socket is bound and before the first
-/// packet leaves: whoever watches the kernel knows by then what to watch for.
+/// packet leaves: whoever watches the kernel knows by then what to watch for. `watch` is the same for the name's questions.
 pub async fn attempt(
     goal: &Goal,
     resolver: &Resolver,
+    watch: &impl Watch,
     started: impl FnOnce(SocketAddr, SocketAddr) -> io::Result<()>,
 ) -> Finding {
     if !crate::system::supported(goal.protocol) {
         return Finding::broken(format!("{} is not supported by this kernel", goal.protocol));
     }
     let deadline = Instant::now() + goal.within;
-    let addresses = match resolver.lookup(&goal.host, goal.within).await {
+    let addresses = match resolver.lookup(&goal.host, goal.within, watch).await {
         Ok(addresses) => addresses,
         Err(error) => return Finding::of_resolve_error(&error),
     };

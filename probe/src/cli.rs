@@ -11,6 +11,7 @@ use signalbox_api::flow::Protocol;
 
 use crate::attempt::{Finding, Goal, attempt};
 use crate::resolve::Resolver;
+use crate::resolve::exchange::Unwatched;
 use crate::serve::{self, Port};
 use crate::{agent, system};
 
@@ -99,7 +100,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn connect(goal: Goal) -> ExitCode {
     let mut way = None;
-    let finding = attempt(&goal, &Resolver::of_system(), |local, remote| {
+    let finding = attempt(&goal, &Resolver::of_system(), &Unwatched, |local, remote| {
         way = Some((local, remote));
         Ok(())
     })
@@ -125,7 +126,7 @@ fn sentence(finding: &Finding) -> String {
 
 async fn resolve(name: &str, within: Duration) -> ExitCode {
     let begun = Instant::now();
-    match Resolver::of_system().lookup(name, within).await {
+    match Resolver::of_system().lookup(name, within, &Unwatched).await {
         Ok(addresses) => {
             for address in &addresses {
                 println!("{address}");

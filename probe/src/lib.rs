@@ -20,3 +20,4 @@ pub mod serve;
 pub mod system;
 
 mod journal;
+mod questions;

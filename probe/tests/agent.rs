@@ -6,6 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use signalbox_api::cell::{Evidence, Outcome};
@@ -39,6 +40,9 @@ fn one(agent: &mut Agent, request: &Request) -> Seen {
                 assert_ne!(local.port(), 0);
                 assert!(!local.ip().is_unspecified());
                 started = Some((local, to));
+            }
+            Response::Asking { local, remote, .. } => {
+                assert!(started.is_none() && local.port() != 0 && remote.port() == 53, "{local} {remote}");
             }
             Response::Done { outcome, evidence, latency_us, peer_name, seen_source, detail, .. } => {
                 return Seen {
@@ -146,21 +150,140 @@ fn names_that_do_not_resolve_say_why() {
         ("192.0.2.9", Evidence::Timeout, "timeout: no answer for web.x. from 192.0.2.9:53"),
     ] {
         let namespace = namespace();
-        let file = std::env::temp_dir().join(format!("signalbox-probe-{}-{server}", std::process::id()));
-        std::fs::write(&file, format!("nameserver {server}\nsearch x\noptions ndots:5 timeout:1\n")).unwrap();
-        let mut command = namespace.command("unshare");
-        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$1\" agent"]);
-        command.arg(&file).arg(PROBE);
-        let mut agent = Agent::start(command);
+        let mut agent = asking(&namespace, &format!("nameserver {server}\nsearch x\noptions ndots:5 timeout:1\n"));
         let seen = one(&mut agent, &connect(1, Tcp, "web", 80, 200));
         agent.send(&Request::Resolve { id: 2, name: "web".into(), timeout_ms: 200 });
-        let Response::Resolved { id: 2, addresses, error: Some(error), .. } = agent.next() else { panic!("not 2") };
-        std::fs::remove_file(&file).unwrap();
+        let (addresses, error) = resolved(&agent, 2);
+        let error = error.expect("an error");
         assert_eq!((seen.outcome, seen.evidence, seen.started), (Outcome::DnsFailed, evidence, None), "{seen:?}");
         let refused = words == "ECONNREFUSED" && seen.detail.contains("refused");
         assert!(refused || seen.detail.contains(words), "{seen:?}");
         assert!(addresses.is_empty() && (refused || error.contains(words)), "{error}");
     }
+}
+
+/// An agent in a namespace, with a resolv.conf of its own.
+fn asking(namespace: &Namespace, resolv_conf: &str) -> Agent {
+    let file = tempfile(resolv_conf);
+    let mut command = namespace.command("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$1\" agent"]);
+    command.arg(&file).arg(PROBE);
+    let agent = Agent::start(command);
+    // What is mounted stays.
+    std::fs::remove_file(&file).unwrap();
+    agent
+}
+
+fn tempfile(text: &str) -> std::path::PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let file = std::env::temp_dir().join(format!("signalbox-probe-{}-{count}", std::process::id()));
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// What came of a look-up, after its questions.
+fn resolved(agent: &Agent, id: u64) -> (Vec<std::net::IpAddr>, Option<String>) {
+    loop {
+        match agent.next() {
+            Response::Asking { id: of, .. } => assert_eq!(of, id),
+            Response::Resolved { id: of, addresses, error, .. } if of == id => return (addresses, error),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The next line, which tells of a question.
+fn question(agent: &Agent) -> (u64, SocketAddr, SocketAddr) {
+    match agent.next() {
+        Response::Asking { id, local, remote } => (id, local, remote),
+        other => panic!("no question: {other:?}"),
+    }
+}
+
+/// A look-up waited for its whole time-out although the kernel's event had said at once that the question was dropped.
+#[test]
+fn a_question_that_the_kernel_dropped_is_waited_for_no_longer() {
+    if !root("a_question_that_the_kernel_dropped_is_waited_for_no_longer") {
+        return;
+    }
+    let namespace = namespace();
+    // What is sent there vanishes. Without the word of the kernel each question would take ten seconds.
+    let mut agent = asking(&namespace, "nameserver 192.0.2.9\noptions timeout:30 attempts:2\n");
+    let begun = Instant::now();
+    let words = "the question to 192.0.2.9:53 for web. was dropped on its way";
+    for id in [1, 2] {
+        agent.send(&match id {
+            1 => connect(1, Tcp, "web.", 80, 20_000),
+            _ => Request::Resolve { id, name: "web.".into(), timeout_ms: 20_000 },
+        });
+        // For both families of addresses; each from a port of its own, which is known before the packet leaves.
+        let asked = [question(&agent), question(&agent)];
+        assert_ne!(asked[0].1, asked[1].1);
+        for (of, local, remote) in asked {
+            assert_eq!((of, remote.to_string().as_str()), (id, "192.0.2.9:53"));
+            assert_eq!(local.ip().to_string(), "192.0.2.1");
+            // Another's, and one that never was: neither does harm, nor has an answer.
+            agent.send(&Request::QuestionDropped { id: 99, local });
+            agent.send(&Request::QuestionDropped { id, local: "192.0.2.1:1".parse().unwrap() });
+            agent.send(&Request::QuestionDropped { id, local });
+            // Known already.
+            agent.send(&Request::QuestionDropped { id, local });
+        }
+        // It has not asked this server again.
+        match agent.next() {
+            Response::Done { id: 1, outcome, evidence, latency_us: None, detail, .. } => {
+                assert_eq!((outcome, evidence), (Outcome::DnsFailed, Evidence::KernelEvent));
+                assert_eq!(detail.as_deref(), Some(words));
+            }
+            Response::Resolved { id: 2, addresses, error, .. } => {
+                assert_eq!((addresses, error.as_deref()), (vec![], Some(words)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let (rest, well) = agent.finish();
+    assert_eq!((rest, well), (vec![], true));
+}
+
+#[test]
+fn where_a_question_was_dropped_the_next_server_is_asked() {
+    if !root("where_a_question_was_dropped_the_next_server_is_asked") {
+        return;
+    }
+    let namespace = namespace();
+    let _server = serve(namespace.command(PROBE), "web-1", &["TCP/9000"]);
+    // A DNS server for which every name has the address 127.0.0.1, and no other.
+    let script = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('127.0.0.1',53))\nprint('up',flush=True)\n\
+                  while True:\n  q,a=s.recvfrom(512);v4=q[-3]==1\n  \
+                  s.sendto(q[:2]+b'\\x81\\x80\\0\\1\\0'+bytes([v4])+b'\\0\\0\\0\\0'+q[12:]+(b'\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\5\\0\\4\\x7f\\0\\0\\1' if v4 else b''),a)\n";
+    let mut python = namespace.command("python3");
+    let mut python = common::Running(python.args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap());
+    std::io::Read::read_exact(python.0.stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
+    let mut agent = asking(&namespace, "nameserver 192.0.2.9\nnameserver 127.0.0.1\noptions timeout:30 attempts:2\n");
+    let begun = Instant::now();
+    for id in [1, 2] {
+        agent.send(&match id {
+            1 => connect(1, Tcp, "web.", 9000, 20_000),
+            _ => Request::Resolve { id, name: "web.".into(), timeout_ms: 20_000 },
+        });
+        for (of, local, remote) in [question(&agent), question(&agent)] {
+            assert_eq!((of, remote.to_string().as_str()), (id, "192.0.2.9:53"));
+            agent.send(&Request::QuestionDropped { id, local });
+        }
+        for (of, _, remote) in [question(&agent), question(&agent)] {
+            assert_eq!((of, remote.to_string().as_str()), (id, "127.0.0.1:53"));
+        }
+        if id == 2 {
+            assert_eq!(resolved(&agent, id), (vec!["127.0.0.1".parse().unwrap()], None));
+            continue;
+        }
+        assert!(matches!(agent.next(), Response::Started { id: 1, .. }));
+        let Response::Done { id: 1, outcome, evidence, .. } = agent.next() else { panic!("not done") };
+        assert_eq!((outcome, evidence), (Outcome::Open, Evidence::Answer));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -4,13 +4,16 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use signalbox_probe::resolve::config::Config;
+use signalbox_probe::resolve::exchange::{Unwatched, Watch};
 use signalbox_probe::resolve::{ResolveError, Resolver};
+use tokio::sync::oneshot;
 
 /// Answers by the first label of the name; `tcp` says whether the question came over TCP.
 fn answer(question: &Message, tcp: bool) -> Option<Message> {
@@ -90,7 +93,7 @@ fn resolver(servers: Vec<SocketAddr>) -> Resolver {
 }
 
 async fn lookup(resolver: &Resolver, name: &str) -> Result<Vec<String>, ResolveError> {
-    let found = resolver.lookup(name, Duration::from_millis(600)).await?;
+    let found = resolver.lookup(name, Duration::from_millis(600), &Unwatched).await?;
     Ok(found.iter().map(IpAddr::to_string).collect())
 }
 
@@ -144,4 +147,48 @@ async fn a_second_server_helps() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let resolver = resolver(vec![nobody, server(false)]);
     assert_eq!(lookup(&resolver, "web").await.unwrap().len(), 2);
+}
+
+/// Somebody who knows that what goes to one server is dropped, and counts the questions to it.
+struct Knows {
+    cut_off: SocketAddr,
+    asked: AtomicU32,
+}
+
+impl Watch for Knows {
+    fn asking(&self, local: SocketAddr, server: SocketAddr) -> oneshot::Receiver<()> {
+        assert_ne!(local.port(), 0);
+        let (drop, dropped) = oneshot::channel();
+        if server == self.cut_off {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            drop.send(()).unwrap();
+        }
+        dropped
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_cut_off_is_asked_once_and_the_others_as_ever() {
+    // It never answers: what is sent to it waits in its socket.
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let cut_off = mute.local_addr().unwrap();
+    let right = server(false);
+    let begun = Instant::now();
+    let dropped = || Err(format!("the question to {cut_off} for web.ns.test. was dropped on its way"));
+    let failed = || Err(format!("SERVFAIL: {right} could not answer for broken.ns.test."));
+    for (servers, name, expected, asked) in [
+        // Once for each family of addresses, in spite of two attempts.
+        (vec![cut_off, right], "web", Ok(2), 2),
+        (vec![right, cut_off], "web", Ok(2), 0),
+        // There is a second name to ask for.
+        (vec![cut_off, right], "broken", failed(), 4),
+        (vec![cut_off], "web", dropped(), 2),
+        (vec![cut_off, cut_off], "web", dropped(), 2),
+    ] {
+        let knows = Knows { cut_off, asked: AtomicU32::new(0) };
+        let found = resolver(servers).lookup(name, Duration::from_secs(20), &knows).await;
+        assert_eq!(found.map(|addresses| addresses.len()).map_err(|error| error.to_string()), expected, "{name}");
+        assert_eq!(knows.asked.into_inner(), asked, "{name}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

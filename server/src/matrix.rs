@@ -6,6 +6,7 @@
 //! - [`spec`]: what the policies say of each cell.
 //! - [`enforcers`]: who enforces on which node, and what may be concluded from what each says.
 //! - [`flights`]: probes in flight, and the kernel's events that belong to them.
+//! - [`questions`]: questions to DNS servers that agents wait for, and the kernel's denials of them.
 //! - [`rounds`]: when the next round starts, and why.
 //! - [`cells`]: the cells and the merging of facts into them.
 //! - [`agreement`]: whether a cell's facts agree.
@@ -21,6 +22,7 @@ pub mod enforcers;
 pub mod flights;
 pub mod model;
 pub mod parse;
+pub mod questions;
 pub mod rounds;
 pub mod spec;
 pub mod unprobed;

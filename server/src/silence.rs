@@ -29,7 +29,7 @@ impl Silence {
             Request::Connect { timeout_ms, .. } | Request::Resolve { timeout_ms, .. } => Some(*timeout_ms),
             Request::Control { .. } => Some(0),
             // It may have ended by itself, and then has no answer.
-            Request::Dropped { .. } => None,
+            Request::Dropped { .. } | Request::QuestionDropped { .. } => None,
         });
         let Some(longest) = given.max() else { return };
         let until = Instant::now() + Duration::from_millis(longest.into()) + SLACK;

@@ -15,7 +15,7 @@ use signalbox_api::{
 use signalbox_probe::{
     agent,
     attempt::{Finding, Goal, attempt},
-    resolve::{Resolver, config::Config},
+    resolve::{Resolver, config::Config, exchange::Unwatched},
     system,
 };
 use tokio::{
@@ -111,6 +111,8 @@ impl<'a> Session<'a> {
                     let _ended = cancel.send(());
                 }
             }
+            // It told of no question.
+            Request::QuestionDropped { .. } => {}
             Request::Resolve { .. } | Request::Control { .. } => {
                 let error = "inside of a real pod only connections are tried".to_owned();
                 self.tell(Response::Rejected { error }).await;
@@ -144,10 +146,11 @@ impl<'a> Session<'a> {
                 told.try_send(Report::Lines { session, lines })
                     .map_err(|_| io::Error::other("the server does not keep up"))
             };
+            // Of its questions to DNS servers nothing is told: a server that is older than this agent could not read the frame.
             let finding = tokio::select! {
                 biased;
                 Ok(()) = cancelled => Finding::dropped_by_kernel(),
-                finding = attempt(&goal, &names, started) => finding,
+                finding = attempt(&goal, &names, &Unwatched, started) => finding,
             };
             (id, finding)
         });

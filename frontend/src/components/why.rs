@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::{ev, html};
-use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, NearestMiss, SideFact, SpecFact};
+use signalbox_api::cell::{Agreement, Cell, CellKey, Evidence, NearestMiss, Outcome, SideFact, SpecFact};
 use signalbox_api::flow::{Decision, Direction, PolicyRef, RuleRef};
 use signalbox_api::state::EndpointKind;
 
@@ -161,6 +161,9 @@ fn probe_card(store: Store, cell: &Cell) -> impl IntoView + use<> {
     let lamp = Lamp::of(Some(probe.outcome));
     let evidence = match probe.evidence {
         Evidence::Answer => "known by the peer's answer",
+        Evidence::KernelEvent if probe.outcome == Outcome::DnsFailed => {
+            "known by the kernel's event for the question to the DNS server"
+        }
         Evidence::KernelEvent => "known by the kernel's event for this very packet",
         Evidence::Timeout => "no answer in time: weaker evidence",
     };

@@ -8,6 +8,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::oneshot;
 
 /// What a server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,34 @@ pub enum Answer {
     Failure(ResponseCode),
 }
 
+/// Why a server said nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Whoever watches the kernel says that it dropped the question.
+    #[error("the question was dropped on its way")]
+    Dropped,
+    /// This end cannot ask, or was told that there is no way or no listener.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+/// Whoever watches the kernel, and can tell what became of a question.
+pub trait Watch: Sync {
+    /// A question is about to leave as a datagram, from `local` to `server`. What it gives back is told when the kernel drops
+    /// the question; where its other end is gone, nobody will tell.
+    fn asking(&self, local: SocketAddr, server: SocketAddr) -> oneshot::Receiver<()>;
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn asking(&self, _local: SocketAddr, _server: SocketAddr) -> oneshot::Receiver<()> {
+        oneshot::channel().1
+    }
+}
+
 /// A question ready to send.
 pub fn question(name: &Name, kind: RecordType) -> Message {
     // The hasher's keys are random per process and per call: enough against an answer that was meant for another.
@@ -30,21 +59,36 @@ pub fn question(name: &Name, kind: RecordType) -> Message {
     message
 }
 
-/// Asks. Waits for ever: the caller bounds it.
-pub async fn ask(server: SocketAddr, name: &Name, kind: RecordType) -> io::Result<Answer> {
+/// Asks. Waits until there is an answer or `watch` says that the question was dropped: the caller bounds it.
+pub async fn ask(server: SocketAddr, name: &Name, kind: RecordType, watch: &impl Watch) -> Result<Answer, NoAnswer> {
     let question = question(name, kind);
     let bytes = question.to_vec().map_err(io::Error::other)?;
-    let reply = by_datagram(server, &question, &bytes).await?;
+    let reply = by_datagram(server, &question, &bytes, watch).await?;
     let reply = if reply.metadata.truncation { by_stream(server, &question, &bytes).await? } else { reply };
     Ok(read(&reply))
 }
 
-async fn by_datagram(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::Result<Message> {
+async fn by_datagram(
+    server: SocketAddr,
+    question: &Message,
+    bytes: &[u8],
+    watch: &impl Watch,
+) -> Result<Message, NoAnswer> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     // Connected: strangers' datagrams are left out by the kernel, and ICMP errors arrive here.
     socket.connect(server).await?;
+    let dropped = watch.asking(socket.local_addr()?, server);
     socket.send(bytes).await?;
+    tokio::select! {
+        biased;
+        reply = reply(&socket, question) => Ok(reply?),
+        Ok(()) = dropped => Err(NoAnswer::Dropped),
+    }
+}
+
+/// The answer to this question. Waits for ever.
+async fn reply(socket: &UdpSocket, question: &Message) -> io::Result<Message> {
     let mut buffer = [0; 4096];
     loop {
         let length = socket.recv(&mut buffer).await?;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod exchange;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use tokio::time::{Instant, timeout};
 
 use config::Config;
-use exchange::Answer;
+use exchange::{Answer, NoAnswer, Watch};
 
 /// Once one family has addresses, the other one gets so much longer.
 const STRAGGLER: Duration = Duration::from_millis(50);
@@ -62,6 +63,14 @@ pub enum ResolveError {
         /// How long.
         waited: Duration,
     },
+    /// The kernel dropped the question, says whoever watches it.
+    #[error("the question to {server} for {name} was dropped on its way")]
+    Dropped {
+        /// The full name that was asked for.
+        name: String,
+        /// Who was asked.
+        server: SocketAddr,
+    },
     /// The server cannot be reached, or this end has no socket left.
     #[error("cannot ask {server} for {name}: {source}")]
     Exchange {
@@ -103,8 +112,9 @@ impl Resolver {
         Self { config, hosts }
     }
 
-    /// The addresses of a host, IPv4 first. An address resolves to itself.
-    pub async fn lookup(&self, host: &str, within: Duration) -> Result<Vec<IpAddr>, ResolveError> {
+    /// The addresses of a host, IPv4 first. An address resolves to itself. `watch` is told of each question that leaves: a
+    /// server to which the kernel lets none pass is neither waited for nor asked again.
+    pub async fn lookup(&self, host: &str, within: Duration, watch: &impl Watch) -> Result<Vec<IpAddr>, ResolveError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
@@ -121,10 +131,14 @@ impl Resolver {
                 failed.get_or_insert_with(|| ResolveError::NotAName(host.to_owned()));
                 continue;
             };
-            match self.addresses(&name, begun, deadline).await {
+            match self.addresses(&name, begun, deadline, watch).await {
                 Ok(addresses) => return Ok(addresses),
                 // Silence is no reason to ask the same servers for another name.
-                Err(error @ (ResolveError::Timeout { .. } | ResolveError::Exchange { .. })) => return Err(error),
+                Err(
+                    error @ (ResolveError::Timeout { .. }
+                    | ResolveError::Dropped { .. }
+                    | ResolveError::Exchange { .. }),
+                ) => return Err(error),
                 Err(error) if weight(&error) > failed.as_ref().map_or(0, weight) => failed = Some(error),
                 Err(_) => {}
             }
@@ -138,9 +152,15 @@ impl Resolver {
     }
 
     /// Both families of one full name.
-    async fn addresses(&self, name: &Name, begun: Instant, deadline: Instant) -> Result<Vec<IpAddr>, ResolveError> {
-        let v4 = self.family(name, RecordType::A, begun, deadline);
-        let v6 = self.family(name, RecordType::AAAA, begun, deadline);
+    async fn addresses(
+        &self,
+        name: &Name,
+        begun: Instant,
+        deadline: Instant,
+        watch: &impl Watch,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let v4 = self.family(name, RecordType::A, begun, deadline, watch);
+        let v6 = self.family(name, RecordType::AAAA, begun, deadline, watch);
         tokio::pin!(v4, v6);
         let (v4, v6) = tokio::select! {
             first = &mut v4 => {
@@ -176,25 +196,29 @@ impl Resolver {
         kind: RecordType,
         begun: Instant,
         deadline: Instant,
+        watch: &impl Watch,
     ) -> Result<Vec<IpAddr>, ResolveError> {
         let servers = &self.config.servers;
-        let mut left = self.config.attempts * servers.len() as u32;
+        let mut left: VecDeque<SocketAddr> = (0..self.config.attempts).flat_map(|_| servers.iter().copied()).collect();
         let mut failed = None;
-        for server in (0..self.config.attempts).flat_map(|_| servers.iter().copied()) {
+        while let Some(server) = left.pop_front() {
             // A short deadline is shared among the attempts that are left: a lost datagram must not use it up.
             let remaining = deadline.saturating_duration_since(Instant::now());
-            let patience = self.config.timeout.min(remaining / left.max(1));
-            left -= 1;
+            let patience = self.config.timeout.min(remaining / (left.len() as u32 + 1));
             if patience.is_zero() {
                 break;
             }
-            let error = match timeout(patience, exchange::ask(server, name, kind)).await {
+            let error = match timeout(patience, exchange::ask(server, name, kind, watch)).await {
                 Ok(Ok(Answer::Addresses(addresses))) if !addresses.is_empty() => return Ok(addresses),
                 Ok(Ok(Answer::Addresses(_))) => return Err(ResolveError::NoAddress { name: name.to_string(), server }),
                 Ok(Ok(Answer::NoSuchName)) => return Err(ResolveError::NoSuchName { name: name.to_string(), server }),
                 // Another server may know better.
                 Ok(Ok(Answer::Failure(code))) => ResolveError::ServerFailure { name: name.to_string(), server, code },
-                Ok(Err(source)) => ResolveError::Exchange { name: name.to_string(), server, source },
+                Ok(Err(NoAnswer::Dropped)) => {
+                    left.retain(|other| *other != server);
+                    ResolveError::Dropped { name: name.to_string(), server }
+                }
+                Ok(Err(NoAnswer::Socket(source))) => ResolveError::Exchange { name: name.to_string(), server, source },
                 Err(_) => ResolveError::Timeout { name: name.to_string(), server, waited: begun.elapsed() },
             };
             failed = Some(error);
@@ -226,6 +250,7 @@ fn weight(error: &ResolveError) -> u8 {
         ResolveError::NoAddress { .. } => 3,
         ResolveError::Exchange { .. } => 4,
         ResolveError::Timeout { .. } => 5,
-        ResolveError::ServerFailure { .. } => 6,
+        ResolveError::Dropped { .. } => 6,
+        ResolveError::ServerFailure { .. } => 7,
     }
 }

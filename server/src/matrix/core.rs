@@ -18,8 +18,11 @@ use super::enforcers::{Enforcers, Voice};
 use super::flights::{Flight, Flights, ProbeId};
 use super::model::{Model, Place, Target, Vantage, absolute};
 use super::parse::Run;
+use super::questions::{self, Questions};
 use super::rounds::{Catch, Cause, Pending, Schedule, Scope};
 use super::unprobed::Unprobed;
+
+mod asking;
 
 /// Why a UDP probe that nobody answered says nothing.
 pub const MERE_SILENCE: &str =
@@ -106,6 +109,7 @@ pub struct Core {
     model: Model,
     cells: Cells,
     flights: Flights,
+    questions: Questions,
     controls: Controls,
     schedule: Schedule,
     agents: BTreeMap<String, Agent>,
@@ -183,6 +187,7 @@ impl Core {
             model: Model::default(),
             cells: Cells::default(),
             flights: Flights::default(),
+            questions: Questions::default(),
             controls: Controls::default(),
             schedule: Schedule::default(),
             agents: BTreeMap::new(),
@@ -296,7 +301,9 @@ impl Core {
         let its_own = |flights: &Flights, id| flights.get(ProbeId(id)).is_some_and(|flight| flight.cell.from == at);
         match line {
             Response::Hello { protocols, .. } => self.agent_up(at, epoch, protocols, now),
+            Response::Asking { id, local, remote } => self.asking(at, id, local, remote),
             Response::Started { id, local, remote } if its_own(&self.flights, id) => {
+                self.asks_no_more(at, id, local);
                 if self.flights.started(ProbeId(id), local, remote) {
                     self.kernel_told(ProbeId(id));
                 }
@@ -304,6 +311,7 @@ impl Core {
             Response::Done { id, outcome, evidence, latency_us, peer_name, seen_source, detail }
                 if its_own(&self.flights, id) =>
             {
+                self.questions.forget(id);
                 let backend = peer_name.and_then(|name| self.backend(ProbeId(id), &name));
                 let fact =
                     ProbeFact { outcome, evidence, latency_us, seen_source, backend, detail, at_ms: now.wall_ms };
@@ -337,8 +345,17 @@ impl Core {
             self.cells.observed(&key.clone(), &event, now.tick);
             return;
         }
-        if let Some(id) = self.flights.event(event, now.tick) {
-            self.kernel_told(id);
+        if self.is_of_question(&event) {
+            return;
+        }
+        let denial = questions::is_denial(&event).then(|| event.clone());
+        match self.flights.event(event, now.tick) {
+            Some(id) => self.kernel_told(id),
+            None => {
+                if let Some(event) = denial {
+                    self.questions.keep(event, now.tick);
+                }
+            }
         }
     }
 
@@ -441,6 +458,7 @@ impl Core {
         }
         self.end_round(now);
         self.flights.expire(now.tick);
+        self.questions.expire(now.tick);
         match self.have_all_pods() {
             true => self.pods_awaited_since = None,
             false => {
@@ -718,7 +736,12 @@ impl Core {
     }
 
     fn deadline(&self, now: Now) -> u64 {
-        now.tick + u64::from(self.options.probe_timeout_ms) + AGENT_SLACK_MS
+        now.tick + self.patience()
+    }
+
+    /// How long an agent's answer is waited for.
+    fn patience(&self) -> u64 {
+        u64::from(self.options.probe_timeout_ms) + AGENT_SLACK_MS
     }
 
     fn take_id(&mut self) -> u64 {
@@ -817,6 +840,7 @@ impl Core {
     }
 
     fn close(&mut self, id: u64) {
+        self.questions.forget(id);
         if let Some(running) = &mut self.running {
             running.open.remove(&id);
         }

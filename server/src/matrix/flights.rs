@@ -108,6 +108,11 @@ impl Flights {
         Some(id)
     }
 
+    /// An event that waits is known to be about something else.
+    pub fn is_of_others(&mut self, event: &FlowEvent) {
+        self.early.retain(|(_, waits)| waits != event);
+    }
+
     /// The probe that an event is about: the newest that left from the event's port.
     fn whose(&self, event: &FlowEvent) -> Option<ProbeId> {
         let protocol = event.protocol.transport()?;

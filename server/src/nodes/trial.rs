@@ -81,7 +81,7 @@ impl Trial {
                                 break 'ended ProbeFact { outcome, evidence, latency_us, seen_source, backend: None, detail, at_ms };
                             }
                             Response::Rejected { error } => return Err(format!("the enforcer of node {} refuses: {error}", self.node)),
-                            Response::Hello { .. } | Response::Started { .. } | Response::Done { .. } | Response::Resolved { .. } | Response::Controlled { .. } => {}
+                            Response::Hello { .. } | Response::Started { .. } | Response::Asking { .. } | Response::Done { .. } | Response::Resolved { .. } | Response::Controlled { .. } => {}
                         }
                     },
                     Some(Told::Ended(why)) => return Err(why),

@@ -4,5 +4,6 @@ mod agents;
 mod cells;
 mod enforcers;
 mod kernel;
+mod questions;
 mod rounds;
 mod support;

@@ -113,6 +113,7 @@ pub(super) fn compare(verdicts: &BTreeSet<&str>, outcome: Outcome) -> Agreement 
 fn seen(probe: &ProbeFact, from: &str) -> String {
     let how = match probe.evidence {
         Evidence::Answer => "by the peer's answer",
+        Evidence::KernelEvent if probe.outcome == Outcome::DnsFailed => "by the kernel's event for the DNS question",
         Evidence::KernelEvent => "by the kernel's event for this packet",
         Evidence::Timeout => "no answer in time, weaker evidence",
     };
