@@ -61,32 +61,41 @@ struct Ground<'a> {
 impl Ground<'_> {
     /// All connections are as the lesson's last step has them, and policies, probes and kernels agree. What is shut opens at no time,
     /// and between pods' own addresses what is open shuts at no time. Through a Service it may, as long as Kubernetes itself has had a pod
-    /// behind it as unready since `since`, and no longer than [`BACK`]: a restarted kubelet takes its pods out of their Services.
+    /// behind it as unready since `since` (from users the one on the node that they ask), and no longer than [`BACK`]: a restarted kubelet
+    /// takes its pods out of their Services.
     fn same(&self, when: &str, since: Timestamp) -> Result<()> {
         let step = &STEPS[4];
-        let wrong = |tried: Vec<Tried>| -> Vec<Tried> {
-            tried.into_iter().filter(|one| one.open != lesson::is_open(step, one)).collect()
-        };
+        let is_wrong = |one: &Tried| one.open != lesson::is_open(step, one);
         let mut excused = BTreeSet::new();
         self.cluster.wait(BACK, when, || {
-            let round = || -> Result<(Vec<Tried>, Vec<Tried>, BTreeSet<String>)> {
-                let direct = lesson::direct(self.cluster, self.pods)?;
-                let tried = lesson::round(self.cluster, self.outside, self.pods)?;
-                Ok((wrong(direct), wrong(tried), lesson::unready_since(self.cluster, since)?))
-            };
-            let (direct, tried, unready) = match round() {
-                Ok(told) => told,
+            let (direct, missed) = sorted(lesson::direct(self.cluster, self.pods));
+            let direct: Vec<Tried> = direct.into_iter().filter(is_wrong).collect();
+            ensure!(direct.is_empty(), "{when}, between pods' own addresses: {direct:#?}");
+            let tried = match lesson::attempts(self.cluster, self.outside, self.pods) {
+                Ok(tried) => tried,
                 Err(error) => return Ok(Err(format!("nothing can be tried: {error:#}"))),
             };
-            ensure!(direct.is_empty(), "{when}, between pods' own addresses: {direct:#?}");
-            let by_unready = |one: &Tried| {
-                let named = one.said.contains("dns-failed") && unready.contains("kube-system/kube-dns");
-                !one.open && (named || unready.contains(&one.cell.1))
+            let (tried, missed_too) = sorted(tried);
+            let wrong: Vec<Tried> = tried.into_iter().filter(is_wrong).collect();
+            let opened: Vec<&Tried> = wrong.iter().filter(|one| one.open).collect();
+            ensure!(opened.is_empty(), "{when}, what is shut is open: {opened:#?}");
+            let unready = match lesson::unready_since(self.cluster, since) {
+                Ok(unready) => unready,
+                Err(error) => return Ok(Err(format!("nobody tells who is ready: {error:#}"))),
             };
-            let (late, wrong): (Vec<_>, Vec<_>) = tried.into_iter().partition(by_unready);
+            let by_unready = |one: &Tried| {
+                let users = NODES.contains(&one.from.as_str());
+                let behind = |(workload, node): &(String, String)| {
+                    *workload == one.cell.1 && (!users || *node == one.from)
+                        || workload == "kube-system/kube-dns" && one.said.contains("dns-failed")
+                };
+                unready.iter().any(behind)
+            };
+            let (late, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(by_unready);
             ensure!(wrong.is_empty(), "{when}, with {unready:?} unready meanwhile: {wrong:#?}");
             excused.extend(late.iter().map(|one| format!("{} -> {}", one.from, one.cell.1)));
-            Ok(if late.is_empty() { Ok(()) } else { Err(format!("{late:#?}")) })
+            let missed = missed.into_iter().chain(missed_too).collect::<Vec<_>>();
+            Ok(if late.is_empty() && missed.is_empty() { Ok(()) } else { Err(format!("{late:#?} {missed:#?}")) })
         })?;
         // It may be out of its own Service for a moment, as any pod of a restarted kubelet.
         self.cluster.wait(BACK, "the server answers", || {
@@ -186,6 +195,13 @@ impl Ground<'_> {
         ensure!(wrong.is_empty() && tried > 20, "of {tried}, while the API server was away: {wrong:#?}");
         self.same(&format!("after the API server was away for {AWAY:?}, {tried} connections long"), since)
     }
+}
+
+/// What was tried, and why the others were not.
+fn sorted(attempts: Vec<Result<Tried>>) -> (Vec<Tried>, Vec<String>) {
+    let (tried, missed): (Vec<_>, Vec<_>) = attempts.into_iter().partition(Result::is_ok);
+    let missed = missed.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
+    (tried.into_iter().flatten().collect(), missed.collect())
 }
 
 /// Only the processes of that machine are there to be found. What is killed is started again by whoever supervises it there.

@@ -27,19 +27,33 @@ fn no_namespace_of_the_lab_has_a_route_out() -> Result<()> {
     let state = tempfile::tempdir()?;
     let lab = Lab::start(state.path(), &[])?;
     let inside = [([10, 244, 0, 0], 16), ([10, 96, 0, 0], 16), ([198, 51, 100, 0], 24), ([203, 0, 113, 0], 24)];
-    let mut namespaces = BTreeMap::new();
+    let (mut namespaces, mut nodes) = (BTreeMap::new(), Vec::new());
     let own = fs::read_link("/proc/self/ns/net")?;
     for pid in processes::family(lab.pid())? {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let Ok(namespace) = fs::read_link(process.join("ns/net")) else { continue };
         let command = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
         if namespace != own && command.contains("signalbox") {
+            if command.contains("\0node-holder\0") {
+                nodes.push(namespace.clone());
+            }
             namespaces.insert(namespace, process);
         }
     }
+    ensure!(nodes.len() == 1, "one node, not {nodes:?}");
     ensure!(namespaces.len() >= 8, "a node, four pods and the outside make more than {}", namespaces.len());
     let mut gateways = 0;
-    for process in namespaces.values() {
+    for (namespace, process) in &namespaces {
+        // Nobody has an address of the family beyond its own links.
+        let other_family = fs::read_to_string(process.join("net/ipv6_route")).unwrap_or_default();
+        for route in other_family.lines() {
+            let words: Vec<&str> = route.split_whitespace().collect();
+            let [destination, length, .., flags, link] = words[..] else { bail!("unreadable route {route}") };
+            // What is refused (RTF_REJECT) leads nowhere.
+            let refused = u32::from_str_radix(flags, 16)? & 0x200 != 0;
+            let local = link == "lo" || destination.starts_with("fe80") || destination.starts_with("ff");
+            ensure!(refused || local || length != "00", "{route} in {} is a default route", process.display());
+        }
         let routes = fs::read_to_string(process.join("net/route"))?;
         for route in routes.lines().skip(1) {
             let words: Vec<&str> = route.split_whitespace().collect();
@@ -49,6 +63,8 @@ fn no_namespace_of_the_lab_has_a_route_out() -> Result<()> {
             if prefix == 0 {
                 // A pod's way to its node, and to nothing else: the node itself has no such route, as counted below.
                 ensure!(link == "eth0", "a default route by {link} in {}", process.display());
+                let own = fs::read_to_string(process.join("net/fib_trie"))?;
+                ensure!(!nodes.contains(namespace) && own.contains("|-- 10.244."), "{} is no pod's", process.display());
                 gateways += 1;
                 continue;
             }
@@ -60,7 +76,7 @@ fn no_namespace_of_the_lab_has_a_route_out() -> Result<()> {
             ensure!(known || link_local, "{route} in {} leads out of the lab", process.display());
         }
     }
-    ensure!(gateways < namespaces.len(), "the node and the hosts outside have no default route");
+    ensure!(gateways >= 4, "the lesson's pods and the DNS server have a way to their node, not only {gateways}");
     // The other half of the proof: no interface of the machine's own namespace belongs to the lab.
     for link in fs::read_dir("/sys/class/net")?.flatten() {
         let peer = fs::read_to_string(link.path().join("iflink"))?;
@@ -110,6 +126,9 @@ fn exec_reaches_nothing_of_the_machine() -> Result<()> {
     for command in forbidden {
         let ran = in_web(&lab, command)?;
         ensure!(ran.status != Some(0), "{command:?} worked in a pod: {ran:?}");
+        // A command that is not there refuses nothing.
+        let there = ran.status != Some(127) && !ran.stderr.contains("not found");
+        ensure!(there, "{command:?} was not tried: {ran:?}");
     }
     let host = fs::read_link("/proc/self/ns/user")?;
     let mut seen = 0;

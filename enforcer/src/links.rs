@@ -80,6 +80,8 @@ pub struct Links {
     attached: HashMap<u32, Attached>,
     /// Looks so far: see [`due`].
     looks: usize,
+    /// Something has stood on tcx: the kernel has it.
+    has_tcx: bool,
 }
 
 /// Filters are asked for interface by interface. Where there are many, a look is at a third of them, so that all are looked at
@@ -105,7 +107,7 @@ impl Links {
             AttachPreference::Auto if has_tcx => AttachMode::Tcx,
             AttachPreference::Auto => AttachMode::Clsact,
         };
-        Self { preference, mode, attached: HashMap::new(), looks: 0 }
+        Self { preference, mode, attached: HashMap::new(), looks: 0, has_tcx: false }
     }
 
     /// Which way of attaching is in use; `None` while nothing is attached.
@@ -169,6 +171,7 @@ impl Links {
     }
 
     fn take(&mut self, interface: u32, role: Role, program: &'static str, stand: Stand) {
+        self.has_tcx |= matches!(stand, Stand::Tcx(_));
         let fresh = || Attached { role, stands: HashMap::new(), is_foreign: true };
         self.attached.entry(interface).or_insert_with(fresh).stands.insert(program, stand);
     }
@@ -245,12 +248,13 @@ impl Links {
                 made = netns.enter(|| put(file, self.mode, pins, interface, program, hook))?;
             }
             let made = made?;
+            self.has_tcx |= matches!(made, Stand::Tcx(_));
             self.attached.entry(interface).or_insert_with(fresh).stands.insert(program, made);
         }
         Ok(())
     }
 
-    /// A kernel's version promises tcx, but it may be built without: then it knows no such place. Once anything is attached, it does.
+    /// A kernel's version promises tcx, but it may be built without: then it knows no such place.
     fn may_fall_back(&self, error: &Error) -> bool {
         let unknown = matches!(error, Error::Attach { source, .. } if source.raw_os_error() == Some(libc::EINVAL));
         unknown && self.preference == AttachPreference::Auto && self.mode == AttachMode::Tcx && self.attached.is_empty()

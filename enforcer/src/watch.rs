@@ -4,6 +4,7 @@
 //! without them has none.
 
 use std::{
+    error::Error,
     fmt::Debug,
     pin::{Pin, pin},
     time::Duration,
@@ -17,6 +18,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DynamicObject},
+    client::AuthError,
     core::GroupVersionKind,
     runtime::{WatchStreamExt, watcher},
 };
@@ -130,8 +132,13 @@ async fn follow(client: &Client, served: &Served, news: &mpsc::Sender<Update>) -
             Err(error) => {
                 is_absent = false;
                 pause = LOOK_AGAIN;
-                tracing::warn!(kind = served.name, %error, "whether it is served cannot be told; it is asked again");
-                news.send(Update::Trouble(served.kind, error.to_string())).await.ok()?;
+                let why = words(&error);
+                tracing::warn!(
+                    kind = served.name,
+                    error = why,
+                    "whether it is served cannot be told; it is asked again"
+                );
+                news.send(Update::Trouble(served.kind, why)).await.ok()?;
             }
         }
         tokio::select! {
@@ -191,8 +198,36 @@ fn update<K: Serialize>(kind: Kind, event: watcher::Result<watcher::Event<K>>) -
         Ok(watcher::Event::Apply(changed)) => Some(Update::Changed(kind, object(&changed)?)),
         Ok(watcher::Event::Delete(gone)) => Some(Update::Deleted(kind, object(&gone)?)),
         Err(error) => {
-            tracing::warn!(?kind, %error, "a watch failed; it is tried again");
-            Some(Update::Trouble(kind, error.to_string()))
+            let why = words(&error);
+            tracing::warn!(?kind, error = why, "a watch failed; it is tried again");
+            Some(Update::Trouble(kind, why))
         }
+    }
+}
+
+/// What went wrong, without what a kubeconfig's credential plug-in was called with and has written: that may be a token.
+pub fn words(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let plugin = causes.filter_map(|cause| cause.downcast_ref::<AuthError>()).find_map(|cause| match cause {
+        AuthError::AuthExecRun { out, .. } => Some(format!("failed with {}", out.status)),
+        AuthError::AuthExecParse(_) => Some("wrote what is no ExecCredential".to_owned()),
+        _ => None,
+    });
+    plugin.map_or_else(|| error.to_string(), |why| format!("the kubeconfig's credential plug-in {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{ExitStatus, Output};
+
+    use super::*;
+
+    #[test]
+    fn what_a_credential_plug_in_wrote_is_not_told() {
+        let out = Output { status: ExitStatus::from_raw(256), stdout: b"a-secret".to_vec(), stderr: Vec::new() };
+        let failed = AuthError::AuthExecRun { cmd: "aws --token a-secret".to_owned(), out: Box::new(out) };
+        let told = words(&watcher::Error::InitialListFailed(kube::Error::Auth(failed)));
+        assert_eq!(told, "the kubeconfig's credential plug-in failed with exit status: 1");
     }
 }

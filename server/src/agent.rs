@@ -151,11 +151,11 @@ impl Agent {
                         Ok(false) => break,
                         Err(error) => return format!("its output cannot be read: {error}"),
                     }
-                    silence.heard();
                     let response = serde_json::from_slice::<Response>(&line);
                     line.clear();
                     match response {
                         Ok(response) => {
+                            silence.heard(&response);
                             *hello |= matches!(response, Response::Hello { .. });
                             if !self.say(Said::Line(response)).await {
                                 return "the server ends".to_owned();

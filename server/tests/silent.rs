@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Says hello and answers its first question. The first session answers no other; the second answers all.
+/// Says hello and answers its first two questions. The first session answers no other; the second answers all.
 #[derive(Default)]
 struct GoesSilent {
     sessions: AtomicUsize,
@@ -38,7 +38,7 @@ impl PodRuntime for GoesSilent {
                 answers.write_all(format!("{line}\n").as_bytes()).await.expect("it is taken");
                 let Ok(Some(question)) = questions.next_line().await else { return };
                 let Ok(Request::Resolve { id, .. }) = serde_json::from_str(&question) else { return };
-                if session == 0 && answered > 0 {
+                if session == 0 && answered > 1 {
                     // Both ends stay open.
                     while let Ok(Some(_)) = questions.next_line().await {}
                     return;
@@ -106,12 +106,15 @@ async fn an_agent_that_answers_nothing_any_more_is_started_anew() {
     assert!(matches!(next().await, Said::Line(Response::Hello { .. })));
     ask(1).await;
     assert!(matches!(next().await, Said::Line(Response::Resolved { id: 1, .. })));
-    ask(2).await;
+    // The answer to one of two is no answer to the other.
+    let two = [2, 3].map(|id| Request::Resolve { id, name: "n".to_owned(), timeout_ms: 100 });
+    requests.send(two.to_vec()).await.expect("it is taken");
+    assert!(matches!(next().await, Said::Line(Response::Resolved { id: 2, .. })));
     let Said::Lost(why) = next().await else { panic!("it was silent") };
     assert!(why.contains("default/p") && why.ends_with("it answers nothing any more"), "{why}");
     assert!(matches!(next().await, Said::Line(Response::Hello { .. })), "started anew");
-    ask(3).await;
-    assert!(matches!(next().await, Said::Line(Response::Resolved { id: 3, .. })));
+    ask(4).await;
+    assert!(matches!(next().await, Said::Line(Response::Resolved { id: 4, .. })));
     // Whoever owes nothing may be silent as long as it likes.
     assert!(tokio::time::timeout(Duration::from_secs(4), heard.recv()).await.is_err());
     shutdown.cancel();

@@ -69,6 +69,10 @@ fn kernel_object(name: &str, flags: &[&str]) -> Result<()> {
     unless_fresh(name, &inputs, &output, || {
         let linker = tools::bpf_linker()?;
         let cargo = toolchain::kernel()?;
+        // All objects come from one file, each with its own features: nobody else makes another before this one is taken.
+        fs::create_dir_all(root().join("target/bpf")).context("cannot make target/bpf")?;
+        let turn = fs::File::create(root().join("target/bpf/turn")).context("cannot make target/bpf/turn")?;
+        turn.lock().context("cannot wait for target/bpf/turn")?;
         step(&format!("build the kernel programs: {name}"), || {
             let compiler = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
             let path = std::env::var("PATH").unwrap_or_default();

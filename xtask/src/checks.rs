@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
-use crate::step::{aside, command, output, run, step};
+use crate::step::{aside, command, output, root, run, step};
 use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
 
 /// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
@@ -155,18 +155,30 @@ impl Tests {
     }
 
     fn of_the_parts(&self, filters: &[String]) -> Result<()> {
-        step("run the tests of the parts", || run(self.chosen("not package(signalbox-e2e)").args(filters)))
+        self.run("parts", "not package(signalbox-e2e)", filters)
     }
 
     /// The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy.
     fn of_the_whole(&self, filters: &[String]) -> Result<()> {
-        step("run the tests of the whole", || run(self.chosen("package(signalbox-e2e)").args(filters)))
+        self.run("whole", "package(signalbox-e2e)", filters)
     }
 
-    fn chosen(&self, which: &str) -> Command {
-        let mut tests = self.command();
-        tests.args(["--no-tests", "pass", "-E", which]);
-        tests
+    /// Runs some of them. How each ended is in `junit-NAME.xml`, whatever comes of it.
+    fn run(&self, name: &str, which: &str, filters: &[String]) -> Result<()> {
+        let folder = root().join("target/nextest/default");
+        let kept = folder.join(format!("junit-{name}.xml"));
+        for old in [&kept, &folder.join("junit.xml")] {
+            if old.exists() {
+                std::fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
+            }
+        }
+        let tested = step(&format!("run the tests of the {name}"), || {
+            run(self.command().args(["--no-tests", "pass", "-E", which]).args(filters))
+        });
+        if folder.join("junit.xml").exists() {
+            std::fs::rename(folder.join("junit.xml"), &kept).context("cannot keep junit.xml")?;
+        }
+        tested
     }
 
     /// Without nextest: one after the other.
@@ -205,7 +217,7 @@ pub fn on_a_cluster(filters: &[String]) -> Result<()> {
 /// What tells the tests that the public suites are not on this machine, if so; said aloud, since two tests check nothing then.
 fn suites() -> Option<(&'static str, &'static str)> {
     let named = std::env::var_os("SIGNALBOX_SUITES").is_some();
-    if named || crate::step::root().join("../shared/suites").is_dir() {
+    if named || root().join("../shared/suites").is_dir() {
         return None;
     }
     crate::step::say("NOT CHECKED: the public suites are not on this machine; SIGNALBOX_SUITES names their folder");

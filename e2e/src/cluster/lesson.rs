@@ -125,8 +125,13 @@ pub struct Tried {
 
 /// Runs the demo script from every pod, all of it at once.
 pub fn round(cluster: &Cluster, outside: &Outside, pods: &[Pod]) -> Result<Vec<Tried>> {
+    attempts(cluster, outside, pods)?.into_iter().collect()
+}
+
+/// The same, where some of it may not be tried at all.
+pub fn attempts(cluster: &Cluster, outside: &Outside, pods: &[Pod]) -> Result<Vec<Result<Tried>>> {
     let node_ports = node_ports(cluster)?;
-    std::thread::scope(|scope| {
+    Ok(std::thread::scope(|scope| {
         let mut running = Vec::new();
         for (from, to) in ALL {
             let cell = ((*from).to_owned(), (*to).to_owned());
@@ -149,11 +154,11 @@ pub fn round(cluster: &Cluster, outside: &Outside, pods: &[Pod]) -> Result<Vec<T
             }
         }
         running.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?).collect()
-    })
+    }))
 }
 
 /// Tries every pod from every pod of the lesson by its own address: neither Services, nor names, nor who is ready have a part in that.
-pub fn direct(cluster: &Cluster, pods: &[Pod]) -> Result<Vec<Tried>> {
+pub fn direct(cluster: &Cluster, pods: &[Pod]) -> Vec<Result<Tried>> {
     std::thread::scope(|scope| {
         let mut running = Vec::new();
         for from in pods {
@@ -177,9 +182,9 @@ fn connect(cluster: &Cluster, pod: &Pod, cell: (String, String), goal: &str) -> 
     Ok(Tried { cell, from, open: ran.status == Some(0), said: said(&ran) })
 }
 
-/// The workloads of which a pod is not ready, or was not at some time since then: `kube-system/kube-dns` for the names. Kubernetes
-/// takes such a pod out of its Services, whoever enforces policies.
-pub fn unready_since(cluster: &Cluster, since: Timestamp) -> Result<BTreeSet<String>> {
+/// The workloads, and the nodes, of pods that are not ready, or were not at some time since then: `kube-system/kube-dns` for the names.
+/// Kubernetes takes such a pod out of its Services, whoever enforces policies.
+pub fn unready_since(cluster: &Cluster, since: Timestamp) -> Result<BTreeSet<(String, String)>> {
     let printed = cluster.kubectl(&["get", "pods", "--all-namespaces", "-o", "json"])?;
     let list: Value = serde_json::from_str(&printed)?;
     let mut unready = BTreeSet::new();
@@ -195,7 +200,8 @@ pub fn unready_since(cluster: &Cluster, since: Timestamp) -> Result<BTreeSet<Str
             let name =
                 ["/metadata/labels/run", "/metadata/labels/k8s-app"].into_iter().find_map(|path| text(pod, path));
             let namespace = text(pod, "/metadata/namespace").context("a pod has no namespace")?;
-            unready.extend(name.map(|name| format!("{namespace}/{name}")));
+            let node = text(pod, "/spec/nodeName").unwrap_or_default();
+            unready.extend(name.map(|name| (format!("{namespace}/{name}"), node)));
         }
     }
     Ok(unready)

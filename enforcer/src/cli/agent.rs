@@ -147,7 +147,7 @@ enum Failure {
     Kubeconfig { path: PathBuf, source: Box<kube::config::KubeconfigError> },
     #[error("this does not run in a cluster's pod ({0}); name a kubeconfig with --kubeconfig")]
     InCluster(Box<kube::config::InClusterError>),
-    #[error("cannot make a client for the cluster: {0}")]
+    #[error("cannot make a client for the cluster: {}", crate::watch::words(.0.as_ref()))]
     Client(Box<kube::Error>),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),

@@ -69,6 +69,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_old_kernel_is_named_with_the_remedy() {
+        let told = Error::OldKernel("5.4.1".to_owned()).to_string();
+        assert_eq!(told, "the lab needs Linux 5.10 or newer, this is 5.4.1: boot a newer kernel");
+    }
+
+    #[test]
     fn kernel_releases_are_read() {
         for (release, expected) in [
             ("6.18.0-rc1+deb13", Some((6, 18))),

@@ -32,8 +32,8 @@ pub async fn run(
         tokio::select! {
             told = remote.told.recv() => match told {
                 Some(Told::Lines(lines)) => {
-                    silence.heard();
                     for line in lines {
+                        silence.heard(&line);
                         *hello |= matches!(line, Response::Hello { .. });
                         if !heard(line).await {
                             return "the server ends".to_owned();

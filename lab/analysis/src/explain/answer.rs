@@ -61,7 +61,7 @@ pub(super) enum Whole {
     Unknown,
     /// Some pods can be reached and some cannot, over one and the same family.
     Differs,
-    /// Over each family it is the same to all pods, and over the two it is not.
+    /// Over each family it is the same to all pods of which it is known, and over the two it is not.
     FamiliesDiffer,
 }
 
