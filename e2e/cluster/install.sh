@@ -13,12 +13,6 @@ recipe=2
 
 missing() { local name; for name in "$@"; do dpkg -s "$name" >/dev/null 2>&1 || echo "$name"; done; }
 
-if [ "${1:-}" = --is-compiled ]; then
-    [ "$(cat "$bin/recipe" 2>/dev/null)" = $recipe ] || exit 1
-    for name in $binaries pause.tar; do [ -s "$bin/$name" ] || exit 1; done
-    exit 0
-fi
-
 [ "$(cat "$bin/recipe" 2>/dev/null)" = $recipe ] || for name in $binaries; do rm -f "$bin/$name"; done
 
 want=$(missing $packages)

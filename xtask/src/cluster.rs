@@ -2,17 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::step::{root, run, step};
 use crate::{images, packages};
-
-/// Whether Kubernetes is there in the version that the tests want.
-pub fn is_compiled() -> Result<bool> {
-    let mut asked = Command::new(root().join("e2e/cluster/install.sh"));
-    let status = asked.arg("--is-compiled").status().context("cannot start e2e/cluster/install.sh")?;
-    Ok(status.success())
-}
 
 /// Everything that the tests on the cluster need.
 pub fn ready() -> Result<()> {

@@ -89,11 +89,8 @@ enum Task {
     },
     /// The lints of `test` alone: the workspace, the kernel programs and the page for their targets, and the crates outside the workspace.
     Lint,
-    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes some ten minutes. Needs root.
+    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes half an hour. Needs root.
     TestCluster {
-        /// Only where it has been compiled before: says so where it has not, and tests nothing.
-        #[arg(long)]
-        if_compiled: bool,
         /// Run only the tests whose name contains one of these.
         filters: Vec<String>,
     },
@@ -157,13 +154,7 @@ fn main() -> Result<()> {
             }
             result
         }
-        Task::TestCluster { if_compiled: true, .. } if !cluster::is_compiled()? => {
-            step::say(
-                "NOT CHECKED: the tests on a real Kubernetes, which is not compiled here; `cargo xtask test-cluster` does that",
-            );
-            Ok(())
-        }
-        Task::TestCluster { filters, .. } => checks::on_a_cluster(&filters),
+        Task::TestCluster { filters } => checks::on_a_cluster(&filters),
         Task::Fuzz { seconds } => fuzz::manifests(seconds),
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
