@@ -187,7 +187,7 @@ impl Tests {
     }
 }
 
-/// The tests on a real Kubernetes of two nodes, which is compiled before if it is not there: the first time takes half an hour. They are
+/// The tests on a real Kubernetes of two nodes, which is compiled before if it is not there: that takes some ten minutes. They are
 /// no part of [`everything`].
 pub fn on_a_cluster(filters: &[String]) -> Result<()> {
     need_root("the tests make network namespaces and load kernel programs")?;

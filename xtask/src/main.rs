@@ -89,7 +89,7 @@ enum Task {
     },
     /// The lints of `test` alone: the workspace, the kernel programs and the page for their targets, and the crates outside the workspace.
     Lint,
-    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes half an hour. Needs root.
+    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes some ten minutes. Needs root.
     TestCluster {
         /// Run only the tests whose name contains one of these.
         filters: Vec<String>,
