@@ -207,7 +207,7 @@ fn update<K: Serialize>(kind: Kind, event: watcher::Result<watcher::Event<K>>) -
 
 /// What went wrong, without what a kubeconfig's credential plug-in was called with and has written: that may be a token.
 pub fn words(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let causes = std::iter::successors(Some(error), |cause| (*cause).source());
     let plugin = causes.filter_map(|cause| cause.downcast_ref::<AuthError>()).find_map(|cause| match cause {
         AuthError::AuthExecRun { out, .. } => Some(format!("failed with {}", out.status)),
         AuthError::AuthExecParse(_) => Some("wrote what is no ExecCredential".to_owned()),
