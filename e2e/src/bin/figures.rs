@@ -51,8 +51,8 @@ impl Figure {
 
     fn row(&self) -> String {
         let numbers = [0.0, 0.5, 0.99, 1.0].map(|share| format!("{:.1}", self.quantile(share))).join(" | ");
-        let goal = if self.goal.is_nan() { "none".to_owned() } else { self.goal.to_string() };
-        format!("| {} | {goal} {} | {} | {numbers} |", self.what, self.unit, self.values.len())
+        let goal = if self.goal.is_nan() { "none".to_owned() } else { format!("{} {}", self.goal, self.unit) };
+        format!("| {} | {goal} | {} | {numbers} |", self.what, self.values.len())
     }
 }
 
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
             unit: "ms",
             values: told,
         },
-        Figure { what: "the same without them, waiting 1 s for each", goal: f64::NAN, unit: "ms", values: waited },
+        Figure { what: "the same without them, waiting 1 s for each, ms", goal: f64::NAN, unit: "ms", values: waited },
         Figure { what: "memory of the lab, pods included (PSS)", goal: 150.0, unit: "MiB", values: vec![memory] },
     ];
     plot(&figures[3..6])?;
