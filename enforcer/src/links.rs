@@ -257,7 +257,8 @@ impl Links {
     /// A kernel's version promises tcx, but it may be built without: then it knows no such place.
     fn may_fall_back(&self, error: &Error) -> bool {
         let unknown = matches!(error, Error::Attach { source, .. } if source.raw_os_error() == Some(libc::EINVAL));
-        unknown && self.preference == AttachPreference::Auto && self.mode == AttachMode::Tcx && self.attached.is_empty()
+        let is_asked_for = self.preference != AttachPreference::Auto;
+        unknown && !is_asked_for && self.mode == AttachMode::Tcx && !self.has_tcx
     }
 
     /// Detaches, where the interface still exists.

@@ -41,6 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LEGACY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the status tells what was mended.
 const TOLD: Duration = Duration::from_secs(60);
+
 /// Everything that the loop works on. Moves to a blocking thread and back, since the kernel is asked there.
 pub struct Core {
     node: String,
@@ -257,7 +258,7 @@ impl Core {
     fn compile(&mut self) {
         let all = self.store.cluster().clone();
         self.problems = all.unknowns().to_vec();
-        // In the order in which they were told otherwise, which says nothing.
+        // Otherwise their order would be that in which the objects came.
         self.problems.sort();
         self.unknowns = all.problems().to_vec();
         if self.store.audited().next().is_some() {
