@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use jiff::Timestamp;
+use signalbox_e2e::cluster::backends::{Backend, Backends};
 use signalbox_e2e::cluster::dashboard::{Dashboard, User};
 use signalbox_e2e::cluster::lesson::{self, Pod, Tried};
 use signalbox_e2e::cluster::outside::Outside;
@@ -18,6 +18,8 @@ use signalbox_e2e::shell;
 const OUTSIDE: &str = include_str!("../../assets/lab/2-outside.yaml");
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
+/// How long the watch on EndpointSlices may be behind: after an absence of the API server it is asked for anew.
+const TOLD: Duration = Duration::from_secs(10);
 /// How long after a restart `kubectl exec` may be refused.
 const BACK: Duration = Duration::from_secs(40);
 
@@ -37,13 +39,15 @@ fn what_fails_around_it_changes_no_answer() -> Result<()> {
     for step in STEPS {
         lesson::check(&cluster, &outside, &pods, step)?;
     }
-    let ground = Ground { cluster: &cluster, outside: &outside, pods: &pods, dashboard: &dashboard, admin: &admin };
-    ground.same("before anything fails", Timestamp::now())?;
+    let backends = &Backends::watch(&cluster)?;
+    let (cluster, outside, pods, dashboard, admin) = (&cluster, &outside, &pods, &dashboard, &admin);
+    let ground = Ground { cluster, outside, pods, dashboard, admin, backends };
+    ground.same("before anything fails", Instant::now())?;
     ground.the_server_is_killed()?;
     ground.enforcers_are_replaced_under_traffic()?;
     for (name, node) in [("kubelet", "node1"), ("kubelet", "node2"), ("containerd", "node1"), ("containerd", "node2")] {
-        let since = Timestamp::now();
-        signal(&cluster, node, "KILL", name)?;
+        let since = Instant::now();
+        signal(cluster, node, "KILL", name)?;
         ground.same(&format!("after {name} of {node} was killed"), since)?;
     }
     ground.a_node_is_cut_off()?;
@@ -56,6 +60,7 @@ struct Ground<'a> {
     pods: &'a [Pod],
     dashboard: &'a Dashboard<'a>,
     admin: &'a User,
+    backends: &'a Backends,
 }
 
 impl Ground<'_> {
@@ -63,7 +68,7 @@ impl Ground<'_> {
     /// and between pods' own addresses what is open shuts at no time. Through a Service it may, as long as Kubernetes itself has had a pod
     /// behind it as unready since `since` (from users the one on the node that they ask), and no longer than [`BACK`]: a restarted kubelet
     /// takes its pods out of their Services.
-    fn same(&self, when: &str, since: Timestamp) -> Result<()> {
+    fn same(&self, when: &str, since: Instant) -> Result<()> {
         let step = &STEPS[4];
         let is_wrong = |one: &Tried| one.open != lesson::is_open(step, one);
         let mut excused = BTreeSet::new();
@@ -79,19 +84,7 @@ impl Ground<'_> {
             let wrong: Vec<Tried> = tried.into_iter().filter(is_wrong).collect();
             let opened: Vec<&Tried> = wrong.iter().filter(|one| one.open).collect();
             ensure!(opened.is_empty(), "{when}, what is shut is open: {opened:#?}");
-            let unready = match lesson::unready_since(self.cluster, since) {
-                Ok(unready) => unready,
-                Err(error) => return Ok(Err(format!("nobody tells who is ready: {error:#}"))),
-            };
-            let by_unready = |one: &Tried| {
-                let users = NODES.contains(&one.from.as_str());
-                let behind = |(workload, node): &(String, String)| {
-                    *workload == one.cell.1 && (!users || *node == one.from)
-                        || workload == "kube-system/kube-dns" && one.said.contains("dns-failed")
-                };
-                unready.iter().any(behind)
-            };
-            let (late, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(by_unready);
+            let (late, wrong, unready) = self.excused(wrong, since);
             ensure!(wrong.is_empty(), "{when}, with {unready:?} unready meanwhile: {wrong:#?}");
             excused.extend(late.iter().map(|one| format!("{} -> {}", one.from, one.cell.1)));
             let missed = missed.into_iter().chain(missed_too).collect::<Vec<_>>();
@@ -106,17 +99,32 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// Those of the wrong ones that an unready pod explains, the others, and the unready ones. The watch that tells them may be behind by
+    /// a moment.
+    fn excused(&self, wrong: Vec<Tried>, since: Instant) -> (Vec<Tried>, Vec<Tried>, BTreeSet<Backend>) {
+        let deadline = Instant::now() + TOLD;
+        loop {
+            let unready = self.backends.unready_since(since);
+            let (late, wrong): (Vec<_>, Vec<_>) =
+                wrong.iter().cloned().partition(|one| unready.iter().any(|backend| explains(backend, one)));
+            if wrong.is_empty() || Instant::now() > deadline {
+                return (late, wrong, unready);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn the_server_is_killed(&self) -> Result<()> {
         let ours = "app.kubernetes.io/component=server";
         let delete = ["-n", "signalbox-system", "delete", "pod", "-l", ours, "--grace-period=0", "--force"];
-        let since = Timestamp::now();
+        let since = Instant::now();
         self.cluster.kubectl(&delete)?;
         self.cluster.rolled_out("signalbox-system", "deployment/signalbox-server")?;
         self.same("after the server was killed in the middle of a round", since)
     }
 
     fn enforcers_are_replaced_under_traffic(&self) -> Result<()> {
-        let (since, done) = (Timestamp::now(), AtomicBool::new(false));
+        let (since, done) = (Instant::now(), AtomicBool::new(false));
         let rounds = std::thread::scope(|scope| {
             let trying = scope.spawn(|| {
                 let mut rounds = 0;
@@ -152,7 +160,7 @@ impl Ground<'_> {
             let port = format!("p-{node}");
             shell::run(self.cluster.command("control", "ip").args(["link", "set", &port, state]), None)?.ok()
         };
-        let since = Timestamp::now();
+        let since = Instant::now();
         link("down")?;
         let told = self.cluster.wait(Duration::from_secs(60), &format!("{node} is shown as lost"), || {
             // Asked over the other node, which may be the one that requests go out from.
@@ -173,7 +181,7 @@ impl Ground<'_> {
     /// Nothing can be asked of the cluster meanwhile: what users reach is tried.
     fn the_api_server_is_away(&self) -> Result<()> {
         let node_ports = lesson::node_ports(self.cluster)?;
-        let since = Timestamp::now();
+        let since = Instant::now();
         signal(self.cluster, "control", "STOP", "kube-apiserver")?;
         let begin = Instant::now();
         let mut wrong = Vec::new();
@@ -195,6 +203,13 @@ impl Ground<'_> {
         ensure!(wrong.is_empty() && tried > 20, "of {tried}, while the API server was away: {wrong:#?}");
         self.same(&format!("after the API server was away for {AWAY:?}, {tried} connections long"), since)
     }
+}
+
+/// An unready pod shuts its Service to users only at its own node, and the name server's shuts all names.
+fn explains((service, node): &Backend, one: &Tried) -> bool {
+    let from_users = NODES.contains(&one.from.as_str());
+    *service == one.cell.1 && (!from_users || *node == one.from)
+        || service == "kube-system/kube-dns" && one.said.contains("dns-failed")
 }
 
 /// What was tried, and why the others were not.

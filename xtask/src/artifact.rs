@@ -8,12 +8,13 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::stamp::unless_fresh;
 use crate::step::{artifacts, command, root, run, step};
-use crate::{packages, toolchain, tools};
+use crate::{packages, room, toolchain, tools};
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds everything that has changed; the path of `signalbox`. Beside it lies `signalbox-enforcer`, the agent of a node.
 pub fn binary() -> Result<PathBuf> {
+    room::ensure(room::BUILD)?;
     packages::ensure(packages::BUILD)?;
     kernel_programs()?;
     probe()?;

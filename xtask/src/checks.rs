@@ -195,14 +195,13 @@ pub fn on_a_cluster(filters: &[String]) -> Result<()> {
     artifact::binary()?;
     cluster::ready()?;
     step("run the tests on a real cluster", || {
+        // All packages are named for their features: nothing is built twice.
         run(command("cargo")
+            .args(["test", "--locked"])
+            .args(TESTED.iter().flat_map(|name| ["-p", name]))
             .args([
-                "test",
-                "--locked",
-                "-p",
-                "signalbox-e2e",
                 "--features",
-                "cluster",
+                "signalbox-e2e/cluster",
                 "--test",
                 "cluster_install",
                 "--test",

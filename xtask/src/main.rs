@@ -21,6 +21,7 @@ mod folder;
 mod fuzz;
 mod images;
 mod packages;
+mod room;
 mod stamp;
 mod step;
 mod toolchain;
@@ -140,6 +141,7 @@ fn main() -> Result<()> {
         }
         Task::Lab { arguments } => lab(&arguments),
         Task::Test { filters } => {
+            room::ensure(if filters.is_empty() { room::CHECKS } else { room::BUILD })?;
             // The tests of the page in the browser alone serve this folder.
             folder::write(&step::root().join("target/page"))?;
             let pictures = root().join("target/e2e");

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::room;
+
 /// The workspace's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
@@ -26,7 +28,10 @@ pub fn say(line: &str) {
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     say(&format!("{what} …"));
     let start = Instant::now();
-    let result = work().with_context(|| format!("{what} failed"))?;
+    let result = work().with_context(|| match room::is_scarce() {
+        Some(full) => format!("{what} failed, and {full}"),
+        None => format!("{what} failed"),
+    })?;
     let took = start.elapsed();
     if took.as_secs() >= 1 {
         say(&format!("{what}: done in {:.0} s", took.as_secs_f64()));

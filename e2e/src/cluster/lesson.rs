@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -180,31 +179,6 @@ fn connect(cluster: &Cluster, pod: &Pod, cell: (String, String), goal: &str) -> 
     ensure!(ran.stdout.starts_with("TCP "), "{name} did not try {goal}: {ran:?}");
     let from = format!("{name} on {}", pod.node);
     Ok(Tried { cell, from, open: ran.status == Some(0), said: said(&ran) })
-}
-
-/// The workloads, and the nodes, of pods that are not ready, or were not at some time since then: `kube-system/kube-dns` for the names.
-/// Kubernetes takes such a pod out of its Services, whoever enforces policies.
-pub fn unready_since(cluster: &Cluster, since: Timestamp) -> Result<BTreeSet<(String, String)>> {
-    let printed = cluster.kubectl(&["get", "pods", "--all-namespaces", "-o", "json"])?;
-    let list: Value = serde_json::from_str(&printed)?;
-    let mut unready = BTreeSet::new();
-    for pod in list["items"].as_array().into_iter().flatten() {
-        let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
-        let steady = ready.is_some_and(|ready| {
-            let changed = text(ready, "/lastTransitionTime").and_then(|time| time.parse::<Timestamp>().ok());
-            // Kubernetes rounds down to whole seconds.
-            ready["status"] == "True" && changed.is_some_and(|at| at.as_second() < since.as_second())
-        });
-        if !steady {
-            let name =
-                ["/metadata/labels/run", "/metadata/labels/k8s-app"].into_iter().find_map(|path| text(pod, path));
-            let namespace = text(pod, "/metadata/namespace").context("a pod has no namespace")?;
-            let node = text(pod, "/spec/nodeName").unwrap_or_default();
-            unready.extend(name.map(|name| (format!("{namespace}/{name}"), node)));
-        }
-    }
-    Ok(unready)
 }
 
 fn said(ran: &crate::shell::Ran) -> String {

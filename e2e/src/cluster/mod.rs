@@ -1,9 +1,11 @@
 //! The two-node cluster of `e2e/cluster`: a real Kubernetes in network namespaces, brought up for one test and taken down whatever happens.
 //!
+//! - [`backends`]: which pods Kubernetes has behind its Services, from one moment to the next.
 //! - [`dashboard`]: the server that was installed, asked as users ask it.
 //! - [`lesson`]: lesson one on it, and its checks by `kubectl exec`.
 //! - [`outside`]: the hosts outside, each a process in a network namespace.
 
+pub mod backends;
 pub mod dashboard;
 pub mod lesson;
 pub mod outside;
