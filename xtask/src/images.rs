@@ -122,16 +122,24 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Links a binary anew, with the C library inside. All crates are those of the release build: only the last step is done twice.
 fn link_statically(package: &str, binary: &str) -> Result<PathBuf> {
-    step(&format!("link {binary} statically"), || {
+    let (built, linked) = (root().join("target/release").join(binary), artifacts().join(format!("{binary}.static")));
+    // Cargo gives both the same name. The one that links dynamically is what everything else runs: it is kept, whatever comes.
+    let dynamic = artifacts().join(format!("{binary}.dynamic"));
+    if built.exists() {
+        fs::rename(&built, &dynamic).with_context(|| format!("cannot put {} aside", built.display()))?;
+    }
+    let result = step(&format!("link {binary} statically"), || {
         run(command("cargo").args(["rustc", "--locked", "--release", "-p", package, "--bin", binary]).args([
             "--",
             "-Ctarget-feature=+crt-static",
             "-Cstrip=symbols",
         ]))
-    })?;
-    // Out of the way of the binary that links dynamically, which has the same name.
-    let linked = artifacts().join(format!("{binary}.static"));
-    fs::rename(root().join("target/release").join(binary), &linked).context("cannot take the static binary")?;
+    })
+    .and_then(|()| fs::rename(&built, &linked).context("cannot take the static binary"));
+    if dynamic.exists() {
+        fs::rename(&dynamic, &built).with_context(|| format!("cannot put {} back", built.display()))?;
+    }
+    result?;
     is_static(&linked)?;
     Ok(linked)
 }

@@ -6,9 +6,11 @@
 mod cases;
 mod report;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, PostParams};
@@ -149,6 +151,9 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
     report
 }
 
+/// A policy in the cluster. No two of a run have the same name.
+type Held = (Api<NetworkPolicy>, String);
+
 /// One run's objects.
 struct Run {
     client: kube::Client,
@@ -222,9 +227,11 @@ impl Run {
         }
         let begin = Instant::now();
         let mut tried = Vec::new();
+        let mut held = Vec::new();
         let count = cases.len();
         for (number, case) in cases.into_iter().enumerate() {
-            let one = self.try_one(server, &case, args).await?;
+            held = self.replace(number, &case, held).await?;
+            let one = self.try_one(server, &case, &held, args).await?;
             anstream::eprintln!(
                 "{} {}/{count} point {}: {}: {}",
                 "·".dimmed(),
@@ -238,24 +245,40 @@ impl Run {
         Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
     }
 
-    /// Applies one case's policies, looks until what is seen is as they say, or whoever enforces has had its time; and removes them.
-    async fn try_one(&self, server: &Handle, case: &Case, args: &Args) -> Result<Tried, Error> {
-        let mut applied = Vec::new();
-        for (number, (letter, spec)) in case.policies.iter().enumerate() {
-            let namespace = self.namespace(letter);
-            let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &namespace);
-            let name = format!("case-{number}");
+    /// Applies one case's policies and, at the same time, deletes those of the case before: an API server may take a while for either.
+    /// What is applied now.
+    async fn replace(&self, number: usize, case: &Case, before: Vec<Held>) -> Result<Vec<Held>, Error> {
+        let delete =
+            before.into_iter().map(async |(api, name)| match api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => Ok(()),
+                Err(source) => {
+                    Err(Error::Api { what: format!("delete the NetworkPolicy {name}"), source: Box::new(source) })
+                }
+            });
+        let apply = case.policies.iter().enumerate().map(async |(part, (letter, spec))| {
+            let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace(letter));
+            let name = format!("case-{number}-{part}");
             create(&api, &name, json!({"metadata": {"name": name}, "spec": spec})).await?;
-            applied.push((api, name));
-        }
+            Ok::<_, Error>((api, name))
+        });
+        let (_, applied) = tokio::try_join!(try_join_all(delete), try_join_all(apply))?;
+        Ok(applied)
+    }
+
+    /// Looks until what is seen is as the case's policies say, or whoever enforces has had its time.
+    async fn try_one(&self, server: &Handle, case: &Case, held: &[Held], args: &Args) -> Result<Tried, Error> {
+        let applied: BTreeSet<&str> = held.iter().map(|(_, name)| name.as_str()).collect();
+        let is_known = |snapshot: &Snapshot| {
+            let own = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id));
+            own.map(|policy| policy.name.as_str()).collect::<BTreeSet<_>>() == applied
+        };
         let begin = Instant::now();
         tokio::time::sleep(ARRIVAL).await;
-        let tried = loop {
+        loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let known = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id)).count();
             let tried = self.judge(case, &snapshot, begin.elapsed());
-            if known == applied.len() && (tried.verdict == Verdict::Passed || begin.elapsed() > args.settle) {
-                break tried;
+            if is_known(&snapshot) && (tried.verdict == Verdict::Passed || begin.elapsed() > args.settle) {
+                return Ok(tried);
             }
             // The server's own watch is bounded, too.
             if begin.elapsed() > args.settle + args.timeout {
@@ -264,22 +287,7 @@ impl Run {
                     why: "the policies do not come back by the watch".to_owned(),
                 });
             }
-        };
-        for (api, name) in applied {
-            let removed = api.delete(&name, &DeleteParams::default()).await;
-            removed.map_err(|source| Error::Api {
-                what: format!("delete the NetworkPolicy {name}"),
-                source: Box::new(source),
-            })?;
         }
-        let begin = Instant::now();
-        while server.snapshot().policies.iter().any(|policy| policy.namespace.ends_with(&self.id)) {
-            if begin.elapsed() > args.timeout {
-                return Err(Error::Late { after: args.timeout, why: "the policies stay in the watch".to_owned() });
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(tried)
     }
 
     /// Removes all that was made. What cannot be removed is named.
