@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Evidence, Outcome};
 use crate::flow::Protocol;
 
+/// How long an agent uses a source port no more, once a connection from it has ended, in milliseconds. Longer than a kernel tells nothing
+/// more of a flow whose denial it has told, and longer than the server waits for what kernels tell late of a connection that has ended: so an
+/// event with that port is never about two connections.
+pub const PORT_RESTS_MS: u64 = 3_000;
+
 /// From the server to the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]

@@ -14,14 +14,20 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll, ppoll},
     sys::time::TimeSpec,
 };
-use signalbox_api::kernel::FlowEvent;
-use signalbox_enforcer_common::{flow::Event, plain};
+use signalbox_api::{kernel::FlowEvent, probe::PORT_RESTS_MS};
+use signalbox_enforcer_common::{
+    flow::{Event, Limit},
+    plain,
+};
 use tokio::sync::broadcast;
 
 use crate::{error::Error, names::Names, telling::Told};
 
 /// How long the reader leaves alone what comes right after an event.
 const BREATHER: TimeSpec = TimeSpec::new(0, 300_000);
+
+// Else a probe could be denied and nobody be told, since a denial of the same flow has just been told of.
+const _: () = assert!(Limit::PAUSE_NS < PORT_RESTS_MS * 1_000_000);
 
 /// The thread that reads events; dropping it ends the thread.
 pub struct EventReader {

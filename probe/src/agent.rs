@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::attempt::{Finding, Goal, attempt};
 use crate::control;
+use crate::ports::Ports;
 use crate::questions::Questions;
 use crate::resolve::Resolver;
 use crate::resolve::exchange::Watch;
@@ -124,6 +125,7 @@ struct Agent {
     turns: Semaphore,
     under_way: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     questions: Questions,
+    ports: Ports,
     resolver: Mutex<(Instant, Resolver)>,
 }
 
@@ -140,6 +142,7 @@ impl Agent {
             turns: Semaphore::new(at_once as usize),
             under_way: Mutex::new(HashMap::new()),
             questions: Questions::default(),
+            ports: Ports::default(),
             resolver: Mutex::new((Instant::now(), Resolver::of_system())),
         }
     }
@@ -278,6 +281,10 @@ impl Watch for Asker<'_> {
         let dropped = self.agent.questions.left(self.id, local);
         self.agent.write(&Response::Asking { id: self.id, local, remote });
         dropped
+    }
+
+    fn ports(&self) -> &Ports {
+        &self.agent.ports
     }
 }
 

@@ -11,9 +11,10 @@ use signalbox_api::flow::Protocol;
 use signalbox_api::probe::Greeting;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::ports::Ports;
 use crate::resolve::exchange::{self, Watch};
 use crate::resolve::{ResolveError, Resolver};
 
@@ -110,7 +111,8 @@ impl Finding {
 }
 
 /// Tries a connection. `started` is called with source and destination when the socket is bound and before the first
-/// packet leaves: whoever watches the kernel knows by then what to watch for. `watch` is the same for the name's questions.
+/// packet leaves: whoever watches the kernel knows by then what to watch for. `watch` is the same for the name's questions; its ports
+/// are those that the connection leaves from.
 pub async fn attempt(
     goal: &Goal,
     resolver: &Resolver,
@@ -130,8 +132,10 @@ pub async fn attempt(
         Err(error) => return Finding::of_error(&error),
     };
     let tried = match goal.protocol {
-        Protocol::Tcp | Protocol::Sctp => stream(goal.protocol, local, remote, deadline, started).await,
-        Protocol::Udp => datagram(remote, deadline, started).await,
+        Protocol::Tcp | Protocol::Sctp => {
+            stream(goal.protocol, watch.ports(), (local, remote), deadline, started).await
+        }
+        Protocol::Udp => datagram(watch.ports(), remote, deadline, started).await,
     };
     tried.unwrap_or_else(|error| Finding::of_error(&error))
 }
@@ -163,17 +167,21 @@ fn any_of(address: IpAddr) -> IpAddr {
 
 async fn stream(
     protocol: Protocol,
-    local: IpAddr,
-    remote: SocketAddr,
+    ports: &Ports,
+    (local, remote): (IpAddr, SocketAddr),
     deadline: Instant,
     started: impl FnOnce(SocketAddr, SocketAddr) -> io::Result<()>,
 ) -> io::Result<Finding> {
-    let socket = stream_socket(protocol, remote)?;
-    // A reset at the end instead of TIME_WAIT: thousands of probes a second would use up the ports for a minute.
-    if protocol == Protocol::Tcp {
-        socket.set_zero_linger()?;
-    }
-    socket.bind(SocketAddr::new(local, 0))?;
+    let bind = || {
+        let socket = stream_socket(protocol, remote)?;
+        // A reset at the end instead of TIME_WAIT: thousands of probes a second would use up the ports for a minute.
+        if protocol == Protocol::Tcp {
+            socket.set_zero_linger()?;
+        }
+        socket.bind(SocketAddr::new(local, 0))?;
+        Ok(socket)
+    };
+    let (_port, socket) = ports.bind(protocol, bind, TcpSocket::local_addr)?;
     started(socket.local_addr()?, remote)?;
     let begun = Instant::now();
     let mut stream = match timeout_at(deadline, socket.connect(remote)).await {
@@ -208,11 +216,12 @@ async fn greeting_of(stream: &mut TcpStream) -> Option<Greeting> {
 }
 
 async fn datagram(
+    ports: &Ports,
     remote: SocketAddr,
     deadline: Instant,
     started: impl FnOnce(SocketAddr, SocketAddr) -> io::Result<()>,
 ) -> io::Result<Finding> {
-    let socket = UdpSocket::bind((any_of(remote.ip()), 0)).await?;
+    let (_port, socket) = exchange::datagram_socket(remote, ports)?;
     socket.connect(remote).await?;
     let payload = payload(remote.port())?;
     started(socket.local_addr()?, remote)?;

@@ -100,7 +100,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 async fn connect(goal: Goal) -> ExitCode {
     let mut way = None;
-    let finding = attempt(&goal, &Resolver::of_system(), &Unwatched, |local, remote| {
+    let finding = attempt(&goal, &Resolver::of_system(), &Unwatched::default(), |local, remote| {
         way = Some((local, remote));
         Ok(())
     })
@@ -126,7 +126,7 @@ fn sentence(finding: &Finding) -> String {
 
 async fn resolve(name: &str, within: Duration) -> ExitCode {
     let begun = Instant::now();
-    match Resolver::of_system().lookup(name, within, &Unwatched).await {
+    match Resolver::of_system().lookup(name, within, &Unwatched::default()).await {
         Ok(addresses) => {
             for address in &addresses {
                 println!("{address}");

@@ -32,7 +32,7 @@ pub async fn listening(ports: &[(Protocol, u16)], resolver: &Resolver) -> Vec<(P
 async fn answers(protocol: Protocol, port: u16, addresses: &[IpAddr], resolver: &Resolver) -> bool {
     for address in addresses {
         let goal = Goal { protocol, host: address.to_string(), port, within: WITHIN };
-        match attempt(&goal, resolver, &Unwatched, |_, _| Ok(())).await.outcome {
+        match attempt(&goal, resolver, &Unwatched::default(), |_, _| Ok(())).await.outcome {
             Outcome::Open => return true,
             Outcome::Dropped if protocol == Protocol::Udp => return true,
             Outcome::Dropped

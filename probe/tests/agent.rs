@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use signalbox_api::cell::{Evidence, Outcome};
 use signalbox_api::flow::Protocol::{self, Sctp, Tcp, Udp};
-use signalbox_api::probe::{Request, Response};
+use signalbox_api::probe::{PORT_RESTS_MS, Request, Response};
 
 use common::{Agent, Namespace, PROBE, root, serve};
 
@@ -70,6 +71,34 @@ fn namespace() -> Namespace {
          ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev void\n\
          ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev void\nip route add unreachable 198.51.100.0/24\nip route add prohibit 203.0.113.0/24",
     )
+}
+
+/// The kernel tells of one flow's denials only now and then, and the server keeps what has ended for a while: a probe that left by the port of
+/// one that had just ended, to the same place, waited its whole time for an event that had been told, or was taken for that one.
+#[test]
+fn no_port_is_used_again_at_once() {
+    if !root("no_port_is_used_again_at_once") {
+        return;
+    }
+    let namespace = namespace();
+    let narrow = ["-c", "echo 40000 40127 > /proc/sys/net/ipv4/ip_local_port_range"];
+    assert!(namespace.command("sh").args(narrow).status().unwrap().success());
+    let mut agent = Agent::start(namespace.command(PROBE));
+    let mut id = 0;
+    for (protocol, connections) in [(Tcp, 28), (Udp, 40)] {
+        let mut used = BTreeSet::new();
+        let begun = Instant::now();
+        for _ in 0..connections {
+            id += 1;
+            agent.send(&connect(id, protocol, "192.0.2.9", 80, 20_000));
+            let Response::Started { local, .. } = agent.next() else { panic!("it starts") };
+            assert!((40_000..40_128).contains(&local.port()), "{local}");
+            assert!(used.insert(local.port()), "{protocol}: {local} is used again after {:?}", begun.elapsed());
+            agent.send(&Request::Dropped { id });
+            assert!(matches!(agent.next(), Response::Done { .. }));
+        }
+        assert!(begun.elapsed() < Duration::from_millis(PORT_RESTS_MS), "a busy machine: this says nothing");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use signalbox_probe::ports::Ports;
 use signalbox_probe::resolve::config::Config;
 use signalbox_probe::resolve::exchange::{Unwatched, Watch};
 use signalbox_probe::resolve::{ResolveError, Resolver};
@@ -93,7 +94,7 @@ fn resolver(servers: Vec<SocketAddr>) -> Resolver {
 }
 
 async fn lookup(resolver: &Resolver, name: &str) -> Result<Vec<String>, ResolveError> {
-    let found = resolver.lookup(name, Duration::from_millis(600), &Unwatched).await?;
+    let found = resolver.lookup(name, Duration::from_millis(600), &Unwatched::default()).await?;
     Ok(found.iter().map(IpAddr::to_string).collect())
 }
 
@@ -153,6 +154,7 @@ async fn a_second_server_helps() {
 struct Knows {
     cut_off: SocketAddr,
     asked: AtomicU32,
+    ports: Ports,
 }
 
 impl Watch for Knows {
@@ -164,6 +166,10 @@ impl Watch for Knows {
             drop.send(()).unwrap();
         }
         dropped
+    }
+
+    fn ports(&self) -> &Ports {
+        &self.ports
     }
 }
 
@@ -185,7 +191,7 @@ async fn a_server_that_is_cut_off_is_asked_once_and_the_others_as_ever() {
         (vec![cut_off], "web", dropped(), 2),
         (vec![cut_off, cut_off], "web", dropped(), 2),
     ] {
-        let knows = Knows { cut_off, asked: AtomicU32::new(0) };
+        let knows = Knows { cut_off, asked: AtomicU32::new(0), ports: Ports::default() };
         let found = resolver(servers).lookup(name, Duration::from_secs(20), &knows).await;
         assert_eq!(found.map(|addresses| addresses.len()).map_err(|error| error.to_string()), expected, "{name}");
         assert_eq!(knows.asked.into_inner(), asked, "{name}");

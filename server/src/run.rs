@@ -156,7 +156,7 @@ impl Runner {
         loop {
             self.settle();
             let now = self.now();
-            let wake = self.core.next_wake(now).map(|at| at.saturating_sub(now.tick).max(1));
+            let wake = self.core.next_wake().map(|at| at.saturating_sub(now.tick).max(1));
             let look = self.next_look.saturating_duration_since(Instant::now()).as_millis();
             let look = self.stale.objects.then(|| u64::try_from(look).unwrap_or(u64::MAX).max(1));
             let wake = wake.into_iter().chain(look).min();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use plotters::prelude::*;
-use signalbox_api::cell::Outcome;
+use signalbox_api::cell::{Evidence, Outcome};
 use signalbox_api::rest::RoundReport;
 use signalbox_api::state::{Event, Snapshot};
 use signalbox_e2e::browser::Browser;
@@ -184,7 +184,7 @@ fn nine_pods() -> Result<(Vec<f64>, Vec<f64>)> {
              spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}\n"
         ))?;
     }
-    let told = rounds(&lab.url, &lab.token)?;
+    let told = rounds(&lab.url, &lab.token, Evidence::KernelEvent)?;
     let mut serve = Command::new(binary()?);
     serve.args(["serve", "--listen", "127.0.0.1:0", "--interval", "10m", "--kubeconfig"]).arg(&lab.kubeconfig);
     let mut other = Talk::start(serve)?;
@@ -193,26 +193,26 @@ fn nine_pods() -> Result<(Vec<f64>, Vec<f64>)> {
         .split_whitespace()
         .find_map(|word| word.split_once("/?token="))
         .with_context(|| format!("no link in {ready:?}"))?;
-    let waited = rounds(url, token)?;
+    let waited = rounds(url, token, Evidence::Timeout)?;
     Ok((told, waited))
 }
 
-/// Has so many rounds run, each of the 486 cells, of which all but those of a pod to itself are shut.
-fn rounds(url: &str, token: &str) -> Result<Vec<f64>> {
+/// Has so many rounds run, each of the 486 cells, of which all but those of a pod to itself are shut, and known to be so by `evidence`.
+fn rounds(url: &str, token: &str, evidence: Evidence) -> Result<Vec<f64>> {
     let authorization = format!("Authorization: Bearer {token}");
     let mut values = Vec::new();
     for _ in 0..ROUNDS {
         let answer = curl(&["-X", "POST", "-H", &authorization], &format!("{url}/api/v1/rounds"))?;
         ensure!(answer.status == 200, "{answer:?}");
         let report: RoundReport = serde_json::from_str(&answer.body)?;
-        let count = |wanted: Outcome| {
-            let outcomes = report.cells.iter().filter_map(|cell| cell.probe.as_ref());
-            outcomes.filter(|probe| probe.outcome == wanted).count()
+        let count = |wanted: (Outcome, Evidence)| {
+            let facts = report.cells.iter().filter_map(|cell| cell.probe.as_ref());
+            facts.filter(|probe| (probe.outcome, probe.evidence) == wanted).count()
         };
-        let (shut, open) = (count(Outcome::Dropped), count(Outcome::Open));
+        let (shut, open) = (count((Outcome::Dropped, evidence)), count((Outcome::Open, Evidence::Answer)));
         ensure!(
             (shut, open, report.cells.len()) == (432, 54, 486),
-            "{shut} shut, {open} open of {}",
+            "{shut} shut by {evidence:?}, {open} open of {}",
             report.cells.len()
         );
         let ended = report.round.ended_ms.context("the round has no end")?;

@@ -59,6 +59,8 @@ struct Session<'a> {
     bounds: &'a Bounds,
     ears: Ears,
     turns: Arc<Semaphore>,
+    /// Of its questions to DNS servers nothing is told: a server that is older than this agent could not read the frame.
+    watch: Arc<Unwatched>,
     /// Connections that are under way, by their ids, and who ends them.
     under_way: HashMap<u64, oneshot::Sender<()>>,
     tasks: JoinSet<(u64, Finding)>,
@@ -68,7 +70,8 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn new(names: Result<Arc<Resolver>, String>, bounds: &'a Bounds, ears: Ears) -> Self {
         let turns = Arc::new(Semaphore::new(bounds.at_once));
-        Self { names, bounds, ears, turns, under_way: HashMap::new(), tasks: JoinSet::new(), tried: 0 }
+        let watch = Arc::default();
+        Self { names, bounds, ears, turns, watch, under_way: HashMap::new(), tasks: JoinSet::new(), tried: 0 }
     }
 
     async fn serve(mut self, end: &CancellationToken) -> String {
@@ -137,6 +140,7 @@ impl<'a> Session<'a> {
         let (cancel, cancelled) = oneshot::channel();
         entry.insert(cancel);
         let (turns, told, session) = (self.turns.clone(), self.ears.told.clone(), self.ears.session);
+        let watch = self.watch.clone();
         self.tasks.spawn(async move {
             let Ok(_turn) = turns.acquire().await else { return (id, Finding::broken("it ends")) };
             let started = |local, remote: SocketAddr| {
@@ -146,11 +150,10 @@ impl<'a> Session<'a> {
                 told.try_send(Report::Lines { session, lines })
                     .map_err(|_| io::Error::other("the server does not keep up"))
             };
-            // Of its questions to DNS servers nothing is told: a server that is older than this agent could not read the frame.
             let finding = tokio::select! {
                 biased;
                 Ok(()) = cancelled => Finding::dropped_by_kernel(),
-                finding = attempt(&goal, &names, &Unwatched, started) => finding,
+                finding = attempt(&goal, &names, &*watch, started) => finding,
             };
             (id, finding)
         });

@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use signalbox_api::flow::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::oneshot;
+
+use crate::ports::{Port, Ports};
 
 /// What a server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +40,24 @@ pub trait Watch: Sync {
     /// A question is about to leave as a datagram, from `local` to `server`. What it gives back is told when the kernel drops
     /// the question; where its other end is gone, nobody will tell.
     fn asking(&self, local: SocketAddr, server: SocketAddr) -> oneshot::Receiver<()>;
+
+    /// The source ports by which the kernel's events name connections and questions.
+    fn ports(&self) -> &Ports;
 }
 
-/// Nobody watches.
-#[derive(Clone, Copy, Debug)]
-pub struct Unwatched;
+/// Nobody watches questions.
+#[derive(Debug, Default)]
+pub struct Unwatched {
+    ports: Ports,
+}
 
 impl Watch for Unwatched {
     fn asking(&self, _local: SocketAddr, _server: SocketAddr) -> oneshot::Receiver<()> {
         oneshot::channel().1
+    }
+
+    fn ports(&self) -> &Ports {
+        &self.ports
     }
 }
 
@@ -74,8 +86,7 @@ async fn by_datagram(
     bytes: &[u8],
     watch: &impl Watch,
 ) -> Result<Message, NoAnswer> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
+    let (_port, socket) = datagram_socket(server, watch.ports())?;
     // Connected: strangers' datagrams are left out by the kernel, and ICMP errors arrive here.
     socket.connect(server).await?;
     let dropped = watch.asking(socket.local_addr()?, server);
@@ -85,6 +96,15 @@ async fn by_datagram(
         reply = reply(&socket, question) => Ok(reply?),
         Ok(()) = dropped => Err(NoAnswer::Dropped),
     }
+}
+
+/// A socket for datagrams to there, and its port.
+pub(crate) fn datagram_socket(to: SocketAddr, ports: &Ports) -> io::Result<(Port<'_>, UdpSocket)> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let bind = || std::net::UdpSocket::bind((any, 0));
+    let (port, socket) = ports.bind(Protocol::Udp, bind, std::net::UdpSocket::local_addr)?;
+    socket.set_nonblocking(true)?;
+    Ok((port, UdpSocket::from_std(socket)?))
 }
 
 /// The answer to this question. Waits for ever.

@@ -260,9 +260,11 @@ impl State {
         }
     }
 
-    /// No answer, and the kernel says why.
+    /// No answer, and a kernel says why: of this very probe, not of the one before.
     fn strengthen(&mut self) {
-        let denied = self.cell.kernel.as_ref().is_some_and(|fact| fact.decision == Decision::Denied);
+        let is_denial = |word: &Word| !word.is_old && word.event.decision == Decision::Denied;
+        let denied = self.cell.kernel.as_ref().is_some_and(|fact| fact.decision == Decision::Denied)
+            && self.words.values().any(is_denial);
         if let Some(fact) = &mut self.cell.probe
             && fact.outcome == Outcome::Dropped
             && denied

@@ -120,6 +120,8 @@ pub struct Core {
     running: Option<Running>,
     round: RoundInfo,
     synced_at: Option<u64>,
+    /// For which moment [`Self::advance`] was last called.
+    advanced: u64,
     /// Since when an enforcer lacks a pod that is there.
     pods_awaited_since: Option<u64>,
     first_done: bool,
@@ -198,6 +200,7 @@ impl Core {
             running: None,
             round: RoundInfo::default(),
             synced_at: None,
+            advanced: 0,
             pods_awaited_since: None,
             first_done: false,
             last_ended: 0,
@@ -440,6 +443,7 @@ impl Core {
 
     /// Time has passed, or something went in.
     pub fn advance(&mut self, now: Now) {
+        self.advanced = now.tick;
         for id in self.flights.overdue(now.tick) {
             let fact = broken("the agent in the pod did not answer", now);
             self.finish(id, fact, now);
@@ -472,19 +476,21 @@ impl Core {
         self.answer(now);
     }
 
-    /// When to call [`Self::advance`] next, if nothing else happens.
-    pub fn next_wake(&self, now: Now) -> Option<u64> {
+    /// When to call [`Self::advance`] next, if nothing else happens: what comes after the moment that it was last called for, be that in
+    /// the past by now. A busy machine may have taken longer since than until what was to come next, and nobody has looked at that.
+    pub fn next_wake(&self) -> Option<u64> {
+        let now = self.advanced;
         let idle = self.running.is_none() && self.first_started();
         let deadlines = [
             self.flights.next_deadline(),
             self.controls.next_deadline(),
             self.resolves.values().map(|(_, _, until)| *until).min(),
-            self.schedule.next_look(now.tick),
-            self.pods_awaited_since.map(|since| since + PODS_AWAITED_MS).filter(|at| *at > now.tick),
+            self.schedule.next_look(now),
+            self.pods_awaited_since.map(|since| since + PODS_AWAITED_MS).filter(|at| *at > now),
             idle.then_some(self.last_ended + self.options.interval_ms),
             self.synced_at.filter(|_| !self.first_started()).map(|at| at + self.options.first_round_wait_ms),
             self.asks.iter().map(|ask| ask.until).min(),
-            (!self.asks.is_empty()).then_some(self.last_ended + KERNEL_SLACK_MS).filter(|at| *at > now.tick),
+            (!self.asks.is_empty()).then_some(self.last_ended + KERNEL_SLACK_MS).filter(|at| *at > now),
         ];
         deadlines.into_iter().flatten().min()
     }

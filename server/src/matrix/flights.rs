@@ -10,9 +10,12 @@ use std::net::SocketAddr;
 use signalbox_api::cell::CellKey;
 use signalbox_api::flow::{Decision, Protocol};
 use signalbox_api::kernel::FlowEvent;
+use signalbox_api::probe::PORT_RESTS_MS;
 
 /// How long an event waits for its probe, and a probe that has ended for its event.
 const KEEP_MS: u64 = 2_000;
+// Else an event could be about a probe whose port another one has just had.
+const _: () = assert!(KEEP_MS < PORT_RESTS_MS);
 /// Events that wait at most. What is older goes first: the kernel's other events are none of ours.
 const MAX_EARLY: usize = 8_192;
 

@@ -72,6 +72,30 @@ fn a_kernels_word_on_an_earlier_probe_does_not_stand_for_ever() {
     assert_eq!(round(&mut bench, true), (true, Agreement::Agree));
 }
 
+/// A probe that had waited its whole time was said to be known by the kernel's event for this very packet: that was the event of the probe before.
+#[test]
+fn a_kernels_word_on_an_earlier_probe_is_no_evidence_for_this_one() {
+    let mut bench = Bench::started(Decision::Denied);
+    let id = bench.newest();
+    bench.begins(id, 11);
+    bench.judged(Decision::Denied, 12);
+    bench.done(id, Outcome::Dropped, Evidence::KernelEvent, 13);
+    let evidence = |bench: &mut Bench| bench.cell().probe.map(|fact| fact.evidence);
+    assert_eq!(evidence(&mut bench), Some(Evidence::KernelEvent));
+    bench.advance(6_000);
+    let id = bench.newest();
+    bench.begins(id, 6_001);
+    bench.done(id, Outcome::Dropped, Evidence::Timeout, 7_001);
+    assert_eq!(evidence(&mut bench), Some(Evidence::Timeout));
+    assert_eq!(
+        bench.cell().kernel.map(|fact| fact.decision),
+        Some(Decision::Denied),
+        "its word stands until the next probe"
+    );
+    bench.judged(Decision::Denied, 7_002);
+    assert_eq!(evidence(&mut bench), Some(Evidence::KernelEvent), "the event of this one came late");
+}
+
 #[test]
 fn which_pod_a_services_connection_went_to() {
     // What the peer called itself, what the kernel told before the end, and what is to be said then.
