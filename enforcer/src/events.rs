@@ -1,5 +1,5 @@
-//! Reads the kernel's events on a thread of its own, so that a drop is told within microseconds whatever else runs; where many come
-//! one after the other, a few at a time, within a third of a millisecond.
+//! Reads the kernel's events on a thread of its own, so that a drop is told within microseconds whatever else runs; where many come one
+//! after the other, within a third of a millisecond. New flows are told in handfuls, within 20 milliseconds: docs/adr/0013.
 
 use std::{
     io,
@@ -11,8 +11,11 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll, ppoll},
-    sys::time::TimeSpec,
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+        time::TimeSpec,
+    },
 };
 use signalbox_api::{kernel::FlowEvent, probe::PORT_RESTS_MS};
 use signalbox_enforcer_common::{
@@ -23,8 +26,24 @@ use tokio::sync::broadcast;
 
 use crate::{error::Error, names::Names, telling::Told};
 
-/// How long the reader leaves alone what comes right after an event.
+/// How long the reader leaves alone what comes right after something urgent: as long as the programs do not wake it for that, and a
+/// little longer.
 const BREATHER: TimeSpec = TimeSpec::new(0, 300_000);
+const _: () = assert!(Event::URGENT_PAUSE_NS < 300_000);
+/// In milliseconds: the reader looks again so long after it was woken. Until then the programs may have left new flows there without
+/// waking it.
+const REST: u16 = 12;
+const _: () = assert!(Event::PAUSE_NS < REST as u64 * 1_000_000);
+/// In milliseconds: it looks again although nothing wakes it. A CPU that was held up between the question whether to wake and the event
+/// itself may have left one there.
+const IDLE: u16 = 1_000;
+/// So many events at once mean that the ring buffer has filled up: the programs hold that for urgent.
+const MANY: u32 = 1024;
+const _: () = assert!((MANY as usize * size_of::<Event>()) < Event::MANY_BYTES as usize);
+/// What wakes the reader.
+const EVENTS: u64 = 0;
+/// See [`EVENTS`].
+const ENDED: u64 = 1;
 
 // Else a probe could be denied and nobody be told, since a denial of the same flow has just been told of.
 const _: () = assert!(Limit::PAUSE_NS < PORT_RESTS_MS * 1_000_000);
@@ -63,9 +82,11 @@ impl EventReader {
         told: Told,
     ) -> Result<Self, Error> {
         let (ended, stop) = io::pipe().map_err(|source| Error::Io { what: "cannot make a pipe", source })?;
+        let waiting =
+            watch(&ring, &ended).map_err(|errno| Error::Io { what: "cannot wait for events", source: errno.into() })?;
         let thread = thread::Builder::new()
             .name("enforcer-events".to_owned())
-            .spawn(move || read(ring, &names, &node, (&events, &told), &ended))
+            .spawn(move || read(ring, &names, &node, (&events, &told), (&waiting, &ended)))
             .map_err(|source| Error::Io { what: "cannot start a thread", source })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -88,15 +109,18 @@ fn read(
     names: &RwLock<Names>,
     node: &str,
     (events, told): (&broadcast::Sender<FlowEvent>, &Told),
-    ended: &io::PipeReader,
+    (waiting, ended): (&Epoll, &io::PipeReader),
 ) {
+    // Whoever read before may have been woken a moment ago.
+    let mut timeout = REST;
     loop {
-        let mut has_read = false;
+        let (mut count, mut denials) = (0, 0);
         while let Some(item) = ring.next() {
-            has_read = true;
+            count += 1;
             let Some(event) = plain::from_bytes::<Event>(&item) else {
                 continue;
             };
+            denials += u32::from(event.reason != 0);
             told.take(&event, || names.read().unwrap_or_else(PoisonError::into_inner).told(node, &event));
             // Put into words only where somebody listens: the words cost more than all else here.
             if events.receiver_count() == 0 {
@@ -108,20 +132,54 @@ fn read(
                 let _nobody = events.send(named);
             }
         }
-        let mut files = [PollFd::new(ended.as_fd(), PollFlags::POLLIN), PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
-        // The first event after a rest is read at once. Where there was one there are more, and to be woken for each of them would
-        // cost more than the connection that it tells of.
-        let waited =
-            if has_read { ppoll(&mut files[..1], Some(BREATHER), None) } else { poll(&mut files, PollTimeout::NONE) };
-        match waited {
-            Ok(_) | Err(Errno::EINTR) => {}
+        let waited = if denials > 0 || count >= MANY { pause(ended) } else { wait(waiting, timeout) };
+        timeout = match waited {
+            Ok(Waited::Woken) => REST,
+            Ok(Waited::InVain) => IDLE,
+            Ok(Waited::Ended) => return,
             Err(errno) => {
                 tracing::error!(%errno, "cannot wait for events: they end here, verdicts go on");
                 return;
             }
-        }
-        if files[0].any().unwrap_or(true) {
-            return;
-        }
+        };
+    }
+}
+
+/// The ring buffer and the pipe as things to wait for. Of the ring buffer only that the programs wake us, not that something lies there:
+/// see docs/adr/0013.
+fn watch(ring: &RingBuf<MapData>, ended: &io::PipeReader) -> Result<Epoll, Errno> {
+    let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    waiting.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, EVENTS))?;
+    waiting.add(ended, EpollEvent::new(EpollFlags::EPOLLIN, ENDED))?;
+    Ok(waiting)
+}
+
+/// How a wait ended.
+enum Waited {
+    /// There are events, or may be.
+    Woken,
+    /// Nothing happened in the time.
+    InVain,
+    /// The reader is to end.
+    Ended,
+}
+
+/// Waits until the programs wake us. What lies in the ring buffer unread does not.
+fn wait(waiting: &Epoll, timeout: u16) -> Result<Waited, Errno> {
+    let mut found = [EpollEvent::empty(); 2];
+    match waiting.wait(&mut found, timeout) {
+        Ok(0) => Ok(Waited::InVain),
+        Ok(count) if found[..count].iter().any(|event| event.data() == ENDED) => Ok(Waited::Ended),
+        Ok(_) | Err(Errno::EINTR) => Ok(Waited::Woken),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Leaves alone what comes, for a moment.
+fn pause(ended: &io::PipeReader) -> Result<Waited, Errno> {
+    match ppoll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], Some(BREATHER), None) {
+        Ok(0) | Err(Errno::EINTR) => Ok(Waited::Woken),
+        Ok(_) => Ok(Waited::Ended),
+        Err(errno) => Err(errno),
     }
 }

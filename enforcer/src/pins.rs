@@ -21,9 +21,9 @@ use signalbox_enforcer_common::LAYOUT_BEGIN;
 
 use crate::{config::Limits, error::Error};
 
-/// Maps that keep nothing of their own: scratch memory, and copies of what the flows say that hold for a moment. Each load of
-/// the programs has others.
-const FLEETING: [&str; 2] = ["SCRATCH", "RECENT"];
+/// Maps that keep nothing of their own: scratch memory, copies of what the flows say that hold for a moment, and when the reader was
+/// woken. Each load of the programs has others.
+const FLEETING: [&str; 3] = ["SCRATCH", "RECENT", "WOKEN"];
 /// The flows: judged connections.
 const FLOWS: &str = "FLOWS";
 

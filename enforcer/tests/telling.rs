@@ -92,6 +92,33 @@ impl Silent {
     }
 }
 
+/// How many events the reader has told comes to this, and after how long.
+fn until(told: &Told, count: u64) -> Duration {
+    let began = Instant::now();
+    while told.count() < count {
+        assert!(began.elapsed() < Duration::from_secs(5), "{} of {count} are told", told.count());
+        std::thread::yield_now();
+    }
+    began.elapsed()
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all[all.len() / 2]
+}
+
+/// How often the thread that reads events has gone to sleep so far.
+fn rests() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process");
+    let rests = tasks.filter_map(|task| {
+        let path = task.ok()?.path();
+        let name = std::fs::read_to_string(path.join("comm")).ok()?;
+        let status = std::fs::read_to_string(path.join("status")).ok().filter(|_| name.trim() == "enforcer-events")?;
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+    });
+    rests.sum()
+}
+
 fn isolating() -> Value {
     policy("two/web", &["Ingress"], json!({"ingress": [{"ports": [{"port": 80}]}]}))
 }
@@ -116,6 +143,47 @@ fn a_full_ring_with_a_dead_reader_changes_no_verdict_and_every_loss_is_counted()
     // With the reader alive nothing is lost any more.
     node.send(40_000..40_100, 80, 1);
     assert_eq!(node.sight.statistics().expect("statistics").lost, statistics.lost);
+}
+
+/// A new flow may wait for others, docs/adr/0013: for no longer than 20 ms, and nothing that is denied waits with it.
+#[test]
+fn new_flows_wait_for_each_other_and_a_denial_for_nobody() {
+    if !can_run() {
+        return;
+    }
+    let mut node = Silent::new(&[isolating()], false);
+    let (mut sent, told, _reader) = node.read();
+    let (mut denials, mut flows) = (Vec::new(), Vec::new());
+    for round in 0..60 {
+        let ports = 10_000 + round * 10..10_000 + round * 10 + 10;
+        // The first wakes the reader, the others do not.
+        assert_eq!(node.send(ports.clone(), 80, 1), 10);
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!(node.send(ports.start..ports.start + 1, 81, 1), 0);
+        sent += 11;
+        denials.push(until(&told, sent));
+        std::thread::sleep(Duration::from_millis(20));
+        let ports = 30_000 + round * 10..30_000 + round * 10 + 10;
+        assert_eq!(node.send(ports.start..ports.start + 1, 80, 1), 1);
+        until(&told, sent + 1);
+        assert_eq!(node.send(ports.start + 1..ports.end, 80, 1), 9);
+        sent += 10;
+        flows.push(until(&told, sent));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (denials, flows) = (median(denials), median(flows));
+    println!("told after: a denial {denials:?}, all of nine new flows {flows:?}");
+    assert!(denials < Duration::from_millis(3), "a denial is told at once: {denials:?}");
+    assert!(flows < Duration::from_millis(20), "new flows are told soon: {flows:?}");
+    let (before, began) = (rests(), Instant::now());
+    for round in 0..100 {
+        assert_eq!(node.send(50_000 + round * 10..50_000 + round * 10 + 10, 80, 1), 10);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    until(&told, sent + 1_000);
+    let (rests, took) = (rests() - before, began.elapsed());
+    println!("1,000 new flows in {took:?}: the reader slept {rests} times");
+    assert!(u128::from(rests) <= took.as_millis() / 4 + 5, "it is not woken for each of them: {rests} in {took:?}");
 }
 
 /// The limit per flow remembers 8,192 flows, the least recently used make room: what it forgets is counted all the same.

@@ -386,6 +386,14 @@ pub struct Event {
 }
 
 impl Event {
+    /// New flows wake the reader at most once in this time, in nanoseconds. After each waking it looks again when this time is over: so
+    /// none waits for longer than both.
+    pub const PAUSE_NS: u64 = 8_000_000;
+    /// The same of denials, and of all events where the ring buffer fills up.
+    pub const URGENT_PAUSE_NS: u64 = 250_000;
+    /// Bytes of events that nobody has read yet, from which on the ring buffer fills up: a quarter of it.
+    pub const MANY_BYTES: u64 = 1 << 18;
+
     /// In [`Event::audit`]: it was let pass, since the node is in audit.
     pub const NODE_IN_AUDIT: u32 = 1;
     /// In [`Event::audit`]: it was let pass, since the policies that deny it are in audit. Its groups are those with these policies.

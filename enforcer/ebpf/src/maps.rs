@@ -100,6 +100,10 @@ pub static STATISTICS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATISTI
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// When the reader of events was woken, in nanoseconds: by a new flow, and by what is urgent. These programs' own, as `SCRATCH`.
+#[map]
+pub static WOKEN: Array<u64> = Array::with_max_entries(2, 0);
+
 /// Where a packet is taken apart and judged. Not on the stack, which is small, and whose every value the verifier would
 /// follow along every way through the program.
 #[map]

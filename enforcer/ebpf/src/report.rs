@@ -4,7 +4,10 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_ktime_get_ns,
+};
 use signalbox_enforcer_common::{
     Address, STATISTIC_LOST_EVENTS, STATISTIC_SUPPRESSED_EVENTS, STATISTIC_UNCOUNTED,
     flow::{CountKey, Counts, Event, Limit, LimitKey, Outcome, VerdictKey},
@@ -14,7 +17,7 @@ use signalbox_enforcer_common::{
 use crate::{
     conntrack::Case,
     endpoint::Endpoint,
-    maps::{COUNTS, EVENTS, LIMITS, VERDICTS, count},
+    maps::{COUNTS, EVENTS, LIMITS, VERDICTS, WOKEN, count},
     packet::{SCTP, TCP, UDP},
 };
 
@@ -152,7 +155,28 @@ fn emit(case: &Case, generation: u32, cut: bool, audit: u32, suppressed: u32) {
             reserved: 0,
         });
     }
-    entry.submit(0);
+    entry.submit(waking(case.verdict.reason != 0));
+}
+
+/// Whether an event wakes the reader: the flags for the helper. To wake it, and to be interrupted for that, may cost as much as the
+/// connection itself. See docs/adr/0013.
+#[inline(always)]
+fn waking(is_denial: bool) -> u64 {
+    let is_urgent = is_denial || EVENTS.query(BPF_RB_AVAIL_DATA as u64) > Event::MANY_BYTES;
+    let (cell, pause) = if is_urgent { (1, Event::URGENT_PAUSE_NS) } else { (0, Event::PAUSE_NS) };
+    let Some(woken) = WOKEN.get_ptr_mut(cell) else {
+        return BPF_RB_FORCE_WAKEUP as u64;
+    };
+    // SAFETY: the helper has no preconditions. The memory stays mapped while the program runs; where two CPUs write the word at once,
+    // both wake the reader.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now.wrapping_sub(woken.read_volatile()) < pause {
+            return BPF_RB_NO_WAKEUP as u64;
+        }
+        woken.write_volatile(now);
+    }
+    BPF_RB_FORCE_WAKEUP as u64
 }
 
 /// Counts one more connection, or packet that is no more than one, under its ends.

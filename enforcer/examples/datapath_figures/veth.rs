@@ -25,8 +25,8 @@ const PORT: u16 = 9000;
 const CONNECTIONS: u32 = 300;
 /// One byte there and one back, so many times in a round.
 const EXCHANGES: u32 = 3_000;
-/// So that the reader of events has read what the round has told.
-const GRACE: Duration = Duration::from_millis(5);
+/// So that the reader of events has read what the round has told: it looks for new flows within 20 ms.
+const GRACE: Duration = Duration::from_millis(25);
 
 /// One way of enforcing.
 pub struct Variant {

@@ -22,8 +22,19 @@ use super::{Datapath, Trial, Way};
 use crate::{error::Error, links::Role, object, sys};
 
 /// Tables that the programs write: here they are others than those of real traffic.
-pub const OWN: [&str; 10] =
-    ["UNJUDGED", "VERDICTS", "FLOWS", RECENT, "FRAGMENTS", "LIMITS", "COUNTS", "STATISTICS", "EVENTS", "SCRATCH"];
+pub const OWN: [&str; 11] = [
+    "UNJUDGED",
+    "VERDICTS",
+    "FLOWS",
+    RECENT,
+    "FRAGMENTS",
+    "LIMITS",
+    "COUNTS",
+    "STATISTICS",
+    "EVENTS",
+    "SCRATCH",
+    "WOKEN",
+];
 
 /// What the programs remember of `FLOWS`, in one of these tables.
 const RECENT: &str = "RECENT";
