@@ -9,7 +9,7 @@ use crate::flow::Protocol;
 
 /// How long an agent uses a source port no more, once a connection from it has ended, in milliseconds. Longer than a kernel tells nothing
 /// more of a flow whose denial it has told, and longer than the server waits for what kernels tell late of a connection that has ended: so an
-/// event with that port is never about two connections.
+/// event with that port is about one connection only, as far as one agent can see to it: one that is started anew knows nothing of the ports before.
 pub const PORT_RESTS_MS: u64 = 3_000;
 
 /// From the server to the agent.

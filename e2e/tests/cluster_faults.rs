@@ -18,6 +18,8 @@ use signalbox_e2e::shell;
 const OUTSIDE: &str = include_str!("../../assets/lab/2-outside.yaml");
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
+/// How much later than kube-proxy the watch on EndpointSlices may have an event.
+const AFTER: Duration = Duration::from_secs(2);
 /// How long the watch on EndpointSlices may be behind: after an absence of the API server it is asked for anew.
 const TOLD: Duration = Duration::from_secs(10);
 /// How long after a fault `kubectl exec` may be refused, and Kubernetes may have pods as unready: once the API server is back its
@@ -88,7 +90,7 @@ impl Ground<'_> {
             let wrong: Vec<Tried> = tried.into_iter().filter(is_wrong).collect();
             let opened: Vec<&Tried> = wrong.iter().filter(|one| one.open).collect();
             ensure!(opened.is_empty(), "{when}, what is shut is open: {opened:#?}");
-            let (late, wrong, unready) = self.excused(wrong, since);
+            let (late, wrong, unready) = self.excused(wrong, since, Instant::now());
             ensure!(wrong.is_empty(), "{when}, with {unready:?} unready meanwhile: {wrong:#?}");
             excused.extend(late.iter().map(|one| format!("{} -> {}", one.from, one.cell.1)));
             let missed = missed.into_iter().chain(missed_too).collect::<Vec<_>>();
@@ -112,10 +114,15 @@ impl Ground<'_> {
 
     /// Those of the wrong ones that an unready pod explains, the others, and the unready ones. The watch that tells them may be behind by
     /// a moment.
-    fn excused(&self, wrong: Vec<Tried>, since: Instant) -> (Vec<Tried>, Vec<Tried>, BTreeSet<Backend>) {
+    fn excused(
+        &self,
+        wrong: Vec<Tried>,
+        since: Instant,
+        until: Instant,
+    ) -> (Vec<Tried>, Vec<Tried>, BTreeSet<Backend>) {
         let deadline = Instant::now() + TOLD;
         loop {
-            let unready = self.backends.unready_since(since);
+            let unready = self.backends.unready(since, until + AFTER);
             let (late, wrong): (Vec<_>, Vec<_>) =
                 wrong.iter().cloned().partition(|one| unready.iter().any(|backend| explains(backend, one)));
             if wrong.is_empty() || Instant::now() > deadline {

@@ -11,7 +11,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, ppoll},
+    poll::{PollFd, PollFlags, PollTimeout, poll, ppoll},
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
         time::TimeSpec,
@@ -132,7 +132,13 @@ fn read(
                 let _nobody = events.send(named);
             }
         }
-        let waited = if denials > 0 || count >= MANY { pause(ended) } else { wait(waiting, timeout) };
+        let is_urgent = denials > 0 || count >= MANY;
+        let waited = if is_urgent || count == 0 && is_held_up(&ring) {
+            pause(ended)
+        } else {
+            // After what it found others may have come that woke nobody, since that one did.
+            wait(waiting, if count > 0 { REST } else { timeout })
+        };
         timeout = match waited {
             Ok(Waited::Woken) => REST,
             Ok(Waited::InVain) => IDLE,
@@ -152,6 +158,12 @@ fn watch(ring: &RingBuf<MapData>, ended: &io::PipeReader) -> Result<Epoll, Errno
     waiting.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, EVENTS))?;
     waiting.add(ended, EpollEvent::new(EpollFlags::EPOLLIN, ENDED))?;
     Ok(waiting)
+}
+
+/// Whether something lies in the ring buffer although it gave nothing: a CPU has begun to write an event and is held up, and what others have
+/// written after it, and woken us for, cannot be read before.
+fn is_held_up(ring: &RingBuf<MapData>) -> bool {
+    poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// How a wait ended.

@@ -123,10 +123,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Links a binary anew, with the C library inside. All crates are those of the release build: only the last step is done twice.
 fn link_statically(package: &str, binary: &str) -> Result<PathBuf> {
     let (built, linked) = (root().join("target/release").join(binary), artifacts().join(format!("{binary}.static")));
-    // Cargo gives both the same name. The one that links dynamically is what everything else runs: it is kept, whatever comes.
+    // Cargo gives both the same name. The one that links dynamically is what everything else runs: it keeps a second name meanwhile.
     let dynamic = artifacts().join(format!("{binary}.dynamic"));
+    forget(&dynamic)?;
     if built.exists() {
-        fs::rename(&built, &dynamic).with_context(|| format!("cannot put {} aside", built.display()))?;
+        fs::hard_link(&built, &dynamic).with_context(|| format!("cannot keep {}", built.display()))?;
     }
     let result = step(&format!("link {binary} statically"), || {
         run(command("cargo").args(["rustc", "--locked", "--release", "-p", package, "--bin", binary]).args([
@@ -135,13 +136,27 @@ fn link_statically(package: &str, binary: &str) -> Result<PathBuf> {
             "-Cstrip=symbols",
         ]))
     })
-    .and_then(|()| fs::rename(&built, &linked).context("cannot take the static binary"));
+    .and_then(|()| {
+        forget(&linked)?;
+        fs::hard_link(&built, &linked).context("cannot take the static binary")
+    });
     if dynamic.exists() {
         fs::rename(&dynamic, &built).with_context(|| format!("cannot put {} back", built.display()))?;
     }
+    // Where both are one file that leaves both names.
+    forget(&dynamic)?;
     result?;
     is_static(&linked)?;
     Ok(linked)
+}
+
+fn forget(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fails where a binary asks for a loader: in an image from scratch there is none.

@@ -43,15 +43,11 @@ impl Backends {
         Ok(Self { history, watch, reader: Some(reader) })
     }
 
-    /// Those that were not ready at some time since then, as far as the watch has got.
-    pub fn unready_since(&self, since: Instant) -> BTreeSet<Backend> {
+    /// Those that were not ready at some time between these, as far as the watch has got. None where it could not go on.
+    pub fn unready(&self, since: Instant, until: Instant) -> BTreeSet<Backend> {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history
-            .turns
-            .iter()
-            .filter(|(_, turns)| was_unready(turns, since))
-            .map(|(backend, _)| backend.clone())
-            .collect()
+        let turns = history.turns.iter().filter(|(_, turns)| was_unready(turns, since, until));
+        turns.map(|(backend, _)| backend.clone()).collect()
     }
 }
 
@@ -66,21 +62,26 @@ impl Drop for Backends {
     }
 }
 
-/// When each became ready, or ceased to be; and what each slice holds now.
+/// What each slice holds now; and when each backend became ready, or ceased to be: `None` is before the watch.
 #[derive(Debug, Default)]
 struct History {
     slices: BTreeMap<String, BTreeSet<Backend>>,
-    turns: BTreeMap<Backend, Vec<(Instant, bool)>>,
+    turns: BTreeMap<Backend, Vec<(Option<Instant>, bool)>>,
 }
 
 impl History {
-    /// The slice of that name holds these now.
-    fn holds(&mut self, slice: String, now: BTreeSet<Backend>) {
-        let before = self.slices.insert(slice, now.clone()).unwrap_or_default();
-        let at = Instant::now();
+    /// The slice of that name holds these now. A backend may be in several.
+    fn holds(&mut self, slice: String, now: BTreeSet<Backend>, at: Option<Instant>) {
+        let before = self.all();
+        self.slices.insert(slice, now);
+        let now = self.all();
         for backend in before.symmetric_difference(&now) {
             self.turns.entry(backend.clone()).or_default().push((at, now.contains(backend)));
         }
+    }
+
+    fn all(&self) -> BTreeSet<Backend> {
+        self.slices.values().flatten().cloned().collect()
     }
 
     /// Takes an event of the watch; the version to go on from.
@@ -88,14 +89,15 @@ impl History {
         let slice = &event["object"];
         let gone = event["type"] == "DELETED";
         let version = word(slice, "/metadata/resourceVersion")?;
-        self.holds(name(slice)?, if gone { BTreeSet::new() } else { ready(slice) });
+        self.holds(name(slice)?, if gone { BTreeSet::new() } else { ready(slice) }, Some(Instant::now()));
         Some(version)
     }
 }
 
-/// `true` where one of the turns since then is to unready, or the last one before was; and where it appeared only since then.
-fn was_unready(turns: &[(Instant, bool)], since: Instant) -> bool {
-    let (before, after) = turns.split_at(turns.partition_point(|(at, _)| *at < since));
+/// `true` where a turn between these is to unready, or the last one before was; and where it appeared only between these.
+fn was_unready(turns: &[(Option<Instant>, bool)], since: Instant, until: Instant) -> bool {
+    let split = |moment: Instant| turns.partition_point(|(at, _)| at.is_none_or(|at| at < moment));
+    let (before, after) = turns[..split(until)].split_at(split(since));
     !before.last().is_some_and(|(_, ready)| *ready) || after.iter().any(|(_, ready)| !ready)
 }
 
@@ -103,7 +105,7 @@ fn listed(cluster: &Cluster) -> Result<(History, String)> {
     let list: Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", SLICES])?)?;
     let mut history = History::default();
     for slice in list["items"].as_array().into_iter().flatten() {
-        history.holds(name(slice).context("a slice has no name")?, ready(slice));
+        history.holds(name(slice).context("a slice has no name")?, ready(slice), None);
     }
     Ok((history, word(&list, "/metadata/resourceVersion").context("the list has no version")?))
 }
@@ -118,8 +120,9 @@ fn read(history: &Mutex<History>, watch: &Mutex<Option<Child>>, mut version: Str
         for line in printed.into_iter().flat_map(|printed| BufReader::new(printed).lines()).map_while(Result::ok) {
             let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
             if event["type"] == "ERROR" {
-                // Nothing is excused any more by what is not known: the test fails, and this says why.
+                // Nothing is excused by what is not known: the test fails, and this says why.
                 eprintln!("the watch on EndpointSlices cannot go on: {event}");
+                *history.lock().unwrap_or_else(PoisonError::into_inner) = History::default();
                 return;
             }
             let taken = history.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
@@ -127,11 +130,15 @@ fn read(history: &Mutex<History>, watch: &Mutex<Option<Child>>, mut version: Str
         }
         std::thread::sleep(AGAIN);
         let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ended) = &mut *watch else { return };
-        end(ended);
+        let Some(mut ended) = watch.take() else { return };
+        end(&mut ended);
         match start(&version) {
             Ok(child) => *watch = Some(child),
-            Err(error) => eprintln!("cannot watch EndpointSlices: {error:#}"),
+            Err(error) => {
+                eprintln!("cannot watch EndpointSlices: {error:#}");
+                *history.lock().unwrap_or_else(PoisonError::into_inner) = History::default();
+                return;
+            }
         }
     }
 }
@@ -176,28 +183,37 @@ mod tests {
 
     use super::*;
 
-    fn event(kind: &str, is_ready: bool) -> Value {
+    fn event(kind: &str, slice: &str, is_ready: bool) -> Value {
         json!({"type": kind, "object": {
             "metadata": {
-                "namespace": "frontend", "name": "web-1", "resourceVersion": "7",
+                "namespace": "frontend", "name": slice, "resourceVersion": "7",
                 "labels": {"kubernetes.io/service-name": "web"},
             },
             "endpoints": [{"conditions": {"ready": is_ready}, "topology": {"kubernetes.io/hostname": "node2"}}],
         }})
     }
 
+    fn was_out(history: &History, since: Instant, until: Instant) -> bool {
+        was_unready(&history.turns[&("frontend/web".to_owned(), "node2".to_owned())], since, until)
+    }
+
     #[test]
     fn a_pod_that_was_out_for_a_moment_is_told_afterwards() {
-        let backend = || ("frontend/web".to_owned(), "node2".to_owned());
         let mut history = History::default();
-        assert_eq!(history.take(&event("ADDED", true)).as_deref(), Some("7"));
+        let listed = event("ADDED", "web-1", true);
+        history.holds(name(&listed["object"]).expect("a name"), ready(&listed["object"]), None);
         let steady = Instant::now();
-        assert!(!was_unready(&history.turns[&backend()], steady), "it is ready before and after");
-        history.take(&event("MODIFIED", false));
-        history.take(&event("MODIFIED", true));
-        assert!(was_unready(&history.turns[&backend()], steady), "it was out in between");
-        assert!(!was_unready(&history.turns[&backend()], Instant::now()), "that is over");
-        history.take(&event("DELETED", true));
-        assert!(was_unready(&history.turns[&backend()], Instant::now()), "a slice that is gone holds nobody");
+        assert!(!was_out(&history, steady, steady), "it was listed as ready");
+        assert_eq!(history.take(&event("MODIFIED", "web-1", false)).as_deref(), Some("7"));
+        history.take(&event("MODIFIED", "web-1", true));
+        let back = Instant::now();
+        assert!(was_out(&history, steady, back), "it was out in between");
+        assert!(!was_out(&history, steady, steady), "it was not before");
+        assert!(!was_out(&history, back, Instant::now()), "that is over");
+        history.take(&event("ADDED", "web-2", true));
+        history.take(&event("DELETED", "web-1", true));
+        assert!(!was_out(&history, back, Instant::now()), "another slice holds it");
+        history.take(&event("DELETED", "web-2", true));
+        assert!(was_out(&history, back, Instant::now()), "none does");
     }
 }

@@ -6,8 +6,8 @@
 mod cases;
 mod report;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -17,6 +17,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
 use signalbox_api::cell::{Cell, Outcome};
+use signalbox_api::flow::Decision;
 use signalbox_api::state::{Endpoint, Snapshot};
 use signalbox_server::{Handle, ServiceHost, Vantages};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ Examples:
   signalbox conformance -o junit > conformance.xml
   signalbox conformance --settle 5s              for a network plugin that takes its time
 
-It makes three namespaces of its own with three pods each, and removes them at the end, whatever comes.
+It makes three namespaces of its own with three pods each, twice, to try two cases at a time, and removes them at the end, whatever comes.
 
 Exit status: 0 if every case that could be shown is as the policies say, 1 if not, 2 if it could not run.";
 
@@ -44,6 +45,10 @@ const PODS: [&str; 3] = ["a", "b", "c"];
 const PORTS: [u16; 2] = [80, 81];
 /// Policies are left so long to arrive at the nodes before the first look: one that comes too early costs another round of time-outs.
 const ARRIVAL: Duration = Duration::from_millis(150);
+/// Where a case shuts nothing it takes at least so long.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+/// So many cases are tried at a time, each with pods of its own: most of the time goes into waiting for answers that do not come.
+const AT_ONCE: usize = 2;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -121,25 +126,22 @@ pub(super) fn run(args: &Args) -> ExitCode {
 async fn conformance(args: &Args) -> Result<Report, Error> {
     let mut asked = Asked::listen()?;
     let cluster = cluster::connect(&args.cluster).await?;
-    let run = Run { client: cluster.client.clone(), id: standin::new_run() };
+    let runs: Vec<Run> = (0..AT_ONCE).map(|_| Run { client: cluster.client.clone(), id: standin::new_run() }).collect();
     let shutdown = CancellationToken::new();
     let trying = async {
-        run.furnish(args).await?;
-        let config = signalbox_server::Config {
-            cluster: cluster.name.clone(),
-            vantages: Vantages::Labelled,
-            service_host: ServiceHost::Address,
-            max_cells: 0,
-            skip_namespaces: run.other_namespaces().await?,
-            settle: Duration::from_millis(200),
-            probe_timeout: args.probe_timeout,
-            interval: Duration::from_secs(3_600),
-            first_round_wait: args.timeout,
-            ..signalbox_server::Config::default()
-        };
-        let watching = signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone());
-        let report = run.try_all(watching.handle(), args, &cluster.version).await;
-        watching.end().await;
+        let pods = NAMESPACES.len() * PODS.len();
+        anstream::eprintln!("{} makes {AT_ONCE} times {pods} pods in {} namespaces", "·".dimmed(), NAMESPACES.len());
+        try_join_all(runs.iter().map(|run| run.furnish(args))).await?;
+        let mut watching = Vec::new();
+        for run in &runs {
+            let config = run.config(args, &cluster.name).await?;
+            watching.push(signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone()));
+        }
+        let servers: Vec<&Handle> = watching.iter().map(|watching| watching.handle()).collect();
+        let report = try_all(&runs, &servers, args, &cluster.version).await;
+        for watching in watching {
+            watching.end().await;
+        }
         report
     };
     let report = tokio::select! {
@@ -147,8 +149,31 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
         () = asked.received() => Err(Error::Ended),
     };
     shutdown.cancel();
-    run.remove().await;
+    for run in runs {
+        run.remove().await;
+    }
     report
+}
+
+/// Shares the cases out among the runs, each of which has its own pods and its own server.
+async fn try_all(runs: &[Run], servers: &[&Handle], args: &Args, version: &str) -> Result<Report, Error> {
+    let runs = runs.iter().zip(servers);
+    let snapshots = try_join_all(runs.clone().map(|(run, server)| run.ready(server, args))).await?;
+    let (begin, done) = (Instant::now(), AtomicUsize::new(0));
+    let lanes = runs.zip(&snapshots).enumerate().map(|(lane, ((run, server), snapshot))| {
+        let mut cases = run.cases(snapshot);
+        cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
+        let count = cases.len();
+        let own = cases.into_iter().enumerate().filter(move |(number, _)| number % AT_ONCE == lane).collect();
+        run.try_own(server, own, args, (&done, count))
+    });
+    let mut tried: Vec<(usize, Tried)> = try_join_all(lanes).await?.into_iter().flatten().collect();
+    if tried.is_empty() {
+        return Err(Error::NoCase(args.point.clone()));
+    }
+    tried.sort_by_key(|(number, _)| *number);
+    let tried = tried.into_iter().map(|(_, tried)| tried).collect();
+    Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
 }
 
 /// A policy in the cluster. No two of a run have the same name.
@@ -167,7 +192,6 @@ impl Run {
 
     /// Makes namespaces, pods and Services.
     async fn furnish(&self, args: &Args) -> Result<(), Error> {
-        anstream::eprintln!("{} makes 9 pods in 3 namespaces", "·".dimmed());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let mark = json!({"app.kubernetes.io/part-of": "signalbox", "signalbox.dev/run": self.id});
         for letter in NAMESPACES {
@@ -206,78 +230,106 @@ impl Run {
         Ok(all.into_iter().filter_map(|namespace| namespace.metadata.name).filter(|name| !own.contains(name)).collect())
     }
 
-    async fn try_all(&self, server: &Handle, args: &Args, version: &str) -> Result<Report, Error> {
+    /// A server that sees this run's pods alone, and tries connections only when it is asked to.
+    async fn config(&self, args: &Args, cluster: &str) -> Result<signalbox_server::Config, Error> {
+        Ok(signalbox_server::Config {
+            cluster: cluster.to_owned(),
+            vantages: Vantages::Labelled,
+            service_host: ServiceHost::Address,
+            max_cells: 0,
+            skip_namespaces: self.other_namespaces().await?,
+            settle: Duration::from_millis(200),
+            probe_timeout: args.probe_timeout,
+            interval: Duration::from_secs(3_600),
+            first_round_wait: args.timeout,
+            ..signalbox_server::Config::default()
+        })
+    }
+
+    /// Waits until all pods are there, and reach each other.
+    async fn ready(&self, server: &Handle, args: &Args) -> Result<Snapshot, Error> {
         let begin = Instant::now();
-        let snapshot = loop {
+        loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let Some(why) = self.unready(&snapshot) else { break snapshot };
+            let Some(why) = self.unready(&snapshot) else { return Ok(snapshot) };
             if begin.elapsed() > args.timeout {
                 return Err(Error::Late { after: args.timeout, why });
             }
             tokio::time::sleep(PAUSE).await;
-        };
+        }
+    }
+
+    fn cases(&self, snapshot: &Snapshot) -> Vec<Case> {
         let y_a = format!("pod:{}/a", self.namespace("y"));
         let y_a = snapshot.endpoints.iter().find(|endpoint| endpoint.id == y_a).and_then(|pod| pod.addresses.first());
         let y_a = y_a.map(ToString::to_string).unwrap_or_default();
         let (x, y) = (self.namespace("x"), self.namespace("y"));
-        let mut cases = cases::all(&Ground { x: &x, y: &y, y_a: &y_a });
-        cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
-        if cases.is_empty() {
-            return Err(Error::NoCase(args.point.clone()));
-        }
-        let begin = Instant::now();
-        let mut tried = Vec::new();
-        let mut held = Vec::new();
-        let count = cases.len();
-        for (number, case) in cases.into_iter().enumerate() {
-            held = self.replace(number, &case, held).await?;
-            let one = self.try_one(server, &case, &held, args).await?;
-            anstream::eprintln!(
-                "{} {}/{count} point {}: {}: {}",
-                "·".dimmed(),
-                number + 1,
-                case.point,
-                case.title,
-                one.verdict
-            );
-            tried.push(one);
-        }
-        Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
+        cases::all(&Ground { x: &x, y: &y, y_a: &y_a })
     }
 
-    /// Applies one case's policies and, at the same time, deletes those of the case before: an API server may take a while for either.
-    /// What is applied now.
-    async fn replace(&self, number: usize, case: &Case, before: Vec<Held>) -> Result<Vec<Held>, Error> {
-        let delete =
-            before.into_iter().map(async |(api, name)| match api.delete(&name, &DeleteParams::default()).await {
-                Ok(_) => Ok(()),
-                Err(source) => {
-                    Err(Error::Api { what: format!("delete the NetworkPolicy {name}"), source: Box::new(source) })
-                }
-            });
+    /// Tries cases one after the other, each from pods that all reach each other: what the policies before had shut is seen to be open again.
+    async fn try_own(
+        &self,
+        server: &Handle,
+        cases: Vec<(usize, Case)>,
+        args: &Args,
+        (done, count): (&AtomicUsize, usize),
+    ) -> Result<Vec<(usize, Tried)>, Error> {
+        let mut tried = Vec::new();
+        let mut slowest = LEAST_WAIT;
+        for (number, case) in cases {
+            let held = self.apply(number, &case).await?;
+            let one = self.try_one(server, &case, held.len(), slowest, args).await?;
+            if one.shows_change() {
+                slowest = slowest.max(2 * Duration::from_millis(one.millis));
+            }
+            self.delete(held).await?;
+            self.wait_for_none(server, args).await?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            let (point, title) = (case.point, case.title);
+            anstream::eprintln!("{} {done}/{count} point {point}: {title}: {}", "·".dimmed(), one.verdict);
+            tried.push((number, one));
+        }
+        Ok(tried)
+    }
+
+    async fn apply(&self, number: usize, case: &Case) -> Result<Vec<Held>, Error> {
         let apply = case.policies.iter().enumerate().map(async |(part, (letter, spec))| {
             let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace(letter));
             let name = format!("case-{number}-{part}");
             create(&api, &name, json!({"metadata": {"name": name}, "spec": spec})).await?;
-            Ok::<_, Error>((api, name))
+            Ok((api, name))
         });
-        let (_, applied) = tokio::try_join!(try_join_all(delete), try_join_all(apply))?;
-        Ok(applied)
+        try_join_all(apply).await
     }
 
-    /// Looks until what is seen is as the case's policies say, or whoever enforces has had its time.
-    async fn try_one(&self, server: &Handle, case: &Case, held: &[Held], args: &Args) -> Result<Tried, Error> {
-        let applied: BTreeSet<&str> = held.iter().map(|(_, name)| name.as_str()).collect();
-        let is_known = |snapshot: &Snapshot| {
-            let own = snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id));
-            own.map(|policy| policy.name.as_str()).collect::<BTreeSet<_>>() == applied
-        };
+    async fn delete(&self, held: Vec<Held>) -> Result<(), Error> {
+        let delete = held.into_iter().map(async |(api, name)| {
+            let deleted = api.delete(&name, &DeleteParams::default()).await;
+            let failed =
+                |source| Error::Api { what: format!("delete the NetworkPolicy {name}"), source: Box::new(source) };
+            deleted.map(drop).map_err(failed)
+        });
+        try_join_all(delete).await.map(drop)
+    }
+
+    /// Looks until what is seen is as the case's policies say, or whoever enforces has had its time. Where they shut nothing, nothing can be
+    /// seen to arrive: then it is the last look in `slowest` that counts, which is twice as long as any change has taken to show.
+    async fn try_one(
+        &self,
+        server: &Handle,
+        case: &Case,
+        applied: usize,
+        slowest: Duration,
+        args: &Args,
+    ) -> Result<Tried, Error> {
         let begin = Instant::now();
         tokio::time::sleep(ARRIVAL).await;
         loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
             let tried = self.judge(case, &snapshot, begin.elapsed());
-            if is_known(&snapshot) && (tried.verdict == Verdict::Passed || begin.elapsed() > args.settle) {
+            let is_shown = tried.verdict == Verdict::Passed && (tried.shows_change() || begin.elapsed() > slowest);
+            if self.policies(&snapshot) == applied && (is_shown || begin.elapsed() > args.settle.max(slowest)) {
                 return Ok(tried);
             }
             // The server's own watch is bounded, too.
@@ -287,7 +339,33 @@ impl Run {
                     why: "the policies do not come back by the watch".to_owned(),
                 });
             }
+            if !tried.shows_change() {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
+    }
+
+    /// Waits until the policies are gone from the watch, and nothing is shut any more.
+    async fn wait_for_none(&self, server: &Handle, args: &Args) -> Result<(), Error> {
+        let begin = Instant::now();
+        tokio::time::sleep(ARRIVAL).await;
+        loop {
+            let snapshot = server.round().await.ok_or(Error::Ended)?;
+            let why = match self.policies(&snapshot) {
+                0 => self.unready(&snapshot),
+                left => Some(format!("{left} deleted policies stay in the watch")),
+            };
+            let Some(why) = why else { return Ok(()) };
+            if begin.elapsed() > args.settle + args.timeout {
+                return Err(Error::Late { after: args.settle + args.timeout, why });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// How many of this run's policies the server knows.
+    fn policies(&self, snapshot: &Snapshot) -> usize {
+        snapshot.policies.iter().filter(|policy| policy.namespace.ends_with(&self.id)).count()
     }
 
     /// Removes all that was made. What cannot be removed is named.
@@ -343,11 +421,12 @@ impl Run {
 
     /// What became of a case.
     fn judge(&self, case: &Case, snapshot: &Snapshot, took: Duration) -> Tried {
-        let (mut agree, mut unknown) = (0, 0);
+        let (mut agree, mut unknown, mut shut) = (0, 0, 0);
         let mut wrong = Vec::new();
         for cell in self.cells(snapshot) {
             let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
             let probe = cell.probe.as_ref().and_then(|probe| probe.outcome.decision());
+            shut += usize::from(spec == Some(Decision::Denied));
             match (spec, probe) {
                 (Some(spec), Some(probe)) if spec == probe => agree += 1,
                 (Some(_), Some(_)) => wrong.push(report::mismatch(cell)),
@@ -360,7 +439,7 @@ impl Run {
             (true, _) => Verdict::Unknown,
         };
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, millis }
+        Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, shut, millis }
     }
 }
 

@@ -75,6 +75,11 @@ fn a_round_whose_time_came_while_the_machine_was_busy_is_not_put_off() {
     assert!((31..40).contains(&next), "{next}");
     bench.advance(next);
     assert_eq!(bench.connects().len(), before + 1);
+    // Where it has been looked at, and the enforcer is still behind, it is not looked at again and again.
+    bench.model(model(Some(Decision::Allowed)), Some(Catch::Version(3)), 50);
+    bench.advance(60);
+    let next = bench.core.next_wake().expect("a round waits");
+    assert!(next > 500, "{next}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) struct Tried {
     pub unknown: usize,
     /// Connections that are otherwise, in words.
     pub wrong: Vec<String>,
+    /// Connections that the policies shut.
+    pub shut: usize,
     /// Until it was clear.
     pub millis: u64,
 }
@@ -150,6 +152,11 @@ impl Report {
 }
 
 impl Tried {
+    /// Whether there is anything that only these policies bring about: without any policy all is open.
+    pub(super) fn shows_change(&self) -> bool {
+        self.shut > 0
+    }
+
     fn all(&self) -> usize {
         self.agree + self.unknown + self.wrong.len()
     }
