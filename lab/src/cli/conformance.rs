@@ -7,7 +7,6 @@ mod cases;
 mod report;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -34,7 +33,7 @@ Examples:
   signalbox conformance -o junit > conformance.xml
   signalbox conformance --settle 5s              for a network plugin that takes its time
 
-It makes three namespaces of its own with three pods each, twice, to try two cases at a time, and removes them at the end, whatever comes.
+It makes three namespaces of its own with three pods each, and removes them at the end, whatever comes.
 
 Exit status: 0 if every case that could be shown is as the policies say, 1 if not, 2 if it could not run.";
 
@@ -47,8 +46,6 @@ const PORTS: [u16; 2] = [80, 81];
 const ARRIVAL: Duration = Duration::from_millis(150);
 /// Where a case shuts nothing it takes at least so long.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-/// So many cases are tried at a time, each with pods of its own: most of the time goes into waiting for answers that do not come.
-const AT_ONCE: usize = 2;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -126,22 +123,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
 async fn conformance(args: &Args) -> Result<Report, Error> {
     let mut asked = Asked::listen()?;
     let cluster = cluster::connect(&args.cluster).await?;
-    let runs: Vec<Run> = (0..AT_ONCE).map(|_| Run { client: cluster.client.clone(), id: standin::new_run() }).collect();
+    let run = Run { client: cluster.client.clone(), id: standin::new_run() };
     let shutdown = CancellationToken::new();
     let trying = async {
-        let pods = NAMESPACES.len() * PODS.len();
-        anstream::eprintln!("{} makes {AT_ONCE} times {pods} pods in {} namespaces", "·".dimmed(), NAMESPACES.len());
-        try_join_all(runs.iter().map(|run| run.furnish(args))).await?;
-        let mut watching = Vec::new();
-        for run in &runs {
-            let config = run.config(args, &cluster.name).await?;
-            watching.push(signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone()));
-        }
-        let servers: Vec<&Handle> = watching.iter().map(|watching| watching.handle()).collect();
-        let report = try_all(&runs, &servers, args, &cluster.version).await;
-        for watching in watching {
-            watching.end().await;
-        }
+        run.furnish(args).await?;
+        let config = run.config(args, &cluster.name).await?;
+        let watching = signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone());
+        let report = run.try_all(watching.handle(), args, &cluster.version).await;
+        watching.end().await;
         report
     };
     let report = tokio::select! {
@@ -149,31 +138,8 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
         () = asked.received() => Err(Error::Ended),
     };
     shutdown.cancel();
-    for run in runs {
-        run.remove().await;
-    }
+    run.remove().await;
     report
-}
-
-/// Shares the cases out among the runs, each of which has its own pods and its own server.
-async fn try_all(runs: &[Run], servers: &[&Handle], args: &Args, version: &str) -> Result<Report, Error> {
-    let runs = runs.iter().zip(servers);
-    let snapshots = try_join_all(runs.clone().map(|(run, server)| run.ready(server, args))).await?;
-    let (begin, done) = (Instant::now(), AtomicUsize::new(0));
-    let lanes = runs.zip(&snapshots).enumerate().map(|(lane, ((run, server), snapshot))| {
-        let mut cases = run.cases(snapshot);
-        cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
-        let count = cases.len();
-        let own = cases.into_iter().enumerate().filter(move |(number, _)| number % AT_ONCE == lane).collect();
-        run.try_own(server, own, args, (&done, count))
-    });
-    let mut tried: Vec<(usize, Tried)> = try_join_all(lanes).await?.into_iter().flatten().collect();
-    if tried.is_empty() {
-        return Err(Error::NoCase(args.point.clone()));
-    }
-    tried.sort_by_key(|(number, _)| *number);
-    let tried = tried.into_iter().map(|(_, tried)| tried).collect();
-    Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
 }
 
 /// A policy in the cluster. No two of a run have the same name.
@@ -192,6 +158,7 @@ impl Run {
 
     /// Makes namespaces, pods and Services.
     async fn furnish(&self, args: &Args) -> Result<(), Error> {
+        anstream::eprintln!("{} makes 9 pods in 3 namespaces", "·".dimmed());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let mark = json!({"app.kubernetes.io/part-of": "signalbox", "signalbox.dev/run": self.id});
         for letter in NAMESPACES {
@@ -267,17 +234,19 @@ impl Run {
         cases::all(&Ground { x: &x, y: &y, y_a: &y_a })
     }
 
-    /// Tries cases one after the other, each from pods that all reach each other: what the policies before had shut is seen to be open again.
-    async fn try_own(
-        &self,
-        server: &Handle,
-        cases: Vec<(usize, Case)>,
-        args: &Args,
-        (done, count): (&AtomicUsize, usize),
-    ) -> Result<Vec<(usize, Tried)>, Error> {
+    /// Tries the cases one after the other, each from pods that all reach each other: what the policies before had shut is seen to be open
+    /// again.
+    async fn try_all(&self, server: &Handle, args: &Args, version: &str) -> Result<Report, Error> {
+        let mut cases = self.cases(&self.ready(server, args).await?);
+        cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
+        if cases.is_empty() {
+            return Err(Error::NoCase(args.point.clone()));
+        }
+        let begin = Instant::now();
         let mut tried = Vec::new();
         let mut slowest = LEAST_WAIT;
-        for (number, case) in cases {
+        let count = cases.len();
+        for (number, case) in cases.into_iter().enumerate() {
             let held = self.apply(number, &case).await?;
             let one = self.try_one(server, &case, held.len(), slowest, args).await?;
             if one.shows_change() {
@@ -285,12 +254,11 @@ impl Run {
             }
             self.delete(held).await?;
             self.wait_for_none(server, args).await?;
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            let (point, title) = (case.point, case.title);
-            anstream::eprintln!("{} {done}/{count} point {point}: {title}: {}", "·".dimmed(), one.verdict);
-            tried.push((number, one));
+            let (number, point, title) = (number + 1, case.point, case.title);
+            anstream::eprintln!("{} {number}/{count} point {point}: {title}: {}", "·".dimmed(), one.verdict);
+            tried.push(one);
         }
-        Ok(tried)
+        Ok(Report { version: version.to_owned(), tried, seconds: begin.elapsed().as_secs_f64() })
     }
 
     async fn apply(&self, number: usize, case: &Case) -> Result<Vec<Held>, Error> {
