@@ -61,6 +61,9 @@ pub struct Config {
     pub probe_command: Vec<String>,
     /// Namespaces whose pods and Services are not in the matrix.
     pub skip_namespaces: Vec<String>,
+    /// The run of a command whose namespaces, by their label `signalbox.dev/run`, are the matrix. `None`: all namespaces are but those of
+    /// such runs, which are tried by whoever made them.
+    pub run: Option<String>,
     /// How long after a change facts may contradict each other before that counts as a disagreement.
     pub settle: Duration,
     /// How long the first round waits for pods that are not ready yet.
@@ -98,6 +101,7 @@ impl Default for Config {
             probe_timeout: Duration::from_secs(1),
             probe_command: vec!["/bin/signalbox-probe".to_owned(), "agent".to_owned()],
             skip_namespaces: vec!["kube-system".to_owned()],
+            run: None,
             settle: Duration::from_secs(1),
             first_round_wait: Duration::from_secs(5),
             vantages: Vantages::All,

@@ -107,6 +107,7 @@ impl Runner {
         };
         let model_options = model::Options {
             skip_namespaces: config.skip_namespaces.clone(),
+            run: config.run.clone(),
             cluster_domain: config.cluster_domain.clone(),
             audit: Audit::Unheeded,
             vantages: config.vantages,

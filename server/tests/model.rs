@@ -10,6 +10,7 @@ use signalbox_server::{ServiceHost, Vantages};
 fn options(vantages: Vantages) -> Options {
     Options {
         skip_namespaces: Vec::new(),
+        run: None,
         cluster_domain: "cluster.local".to_owned(),
         audit: Audit::Heeded,
         vantages,
@@ -181,5 +182,35 @@ fn what_a_policy_in_audit_denies_is_allowed_where_our_enforcer_is() {
         assert!(target.spec.summary.contains("ingress is shut by a/shut"), "{}", target.spec.summary);
         assert_eq!(target.spec.summary.contains("without the audit"), audit == Audit::Heeded);
         assert_eq!(model.policies[0].selects.len(), 2, "it is shown with what it selects either way");
+    }
+}
+
+#[test]
+fn what_a_run_has_made_for_itself_is_in_no_matrix_but_its_own() {
+    let namespace =
+        |name: &str, labels: Value| (Kind::Namespace, json!({"metadata": {"name": name, "labels": labels}}));
+    let within = |namespace: &str, name: &str, address: &str| {
+        let (kind, mut value) = pod(name, address, json!({"signalbox.dev/probe": ""}));
+        value["metadata"]["namespace"] = namespace.into();
+        (kind, value)
+    };
+    let all = [
+        namespace("a", json!({"team": "one"})),
+        namespace("x-1", json!({"signalbox.dev/run": "1"})),
+        namespace("x-2", json!({"signalbox.dev/run": "2"})),
+        within("a", "web", "10.0.0.1"),
+        within("x-1", "probe", "10.0.0.2"),
+        within("x-2", "probe", "10.0.0.3"),
+        // Its namespace's object has not come yet.
+        within("new", "web", "10.0.0.4"),
+    ];
+    for (run, shown) in
+        [(None, vec!["pod:a/web", "pod:new/web"]), (Some("2"), vec!["pod:x-2/probe"]), (Some("3"), vec![])]
+    {
+        let model = build(&objects(&all), &Options { run: run.map(str::to_owned), ..options(Vantages::Labelled) });
+        let mut endpoints: Vec<&str> = model.endpoints.iter().map(|endpoint| endpoint.id.as_str()).collect();
+        endpoints.sort_unstable();
+        assert_eq!(endpoints, shown, "{run:?}");
+        assert_eq!(model.vantages.keys().map(String::as_str).collect::<Vec<_>>(), shown, "{run:?}");
     }
 }

@@ -42,8 +42,10 @@ const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const PODS: [&str; 3] = ["a", "b", "c"];
 /// The ports that each pod listens on, by TCP and UDP.
 const PORTS: [u16; 2] = [80, 81];
-/// Policies are left so long to arrive at the nodes before the first look: one that comes too early costs another round of time-outs.
+/// Policies are left so long to arrive at the nodes before the first look: one that comes too early costs another round of time-outs. On
+/// a busy cluster it becomes more, up to [`LATEST`].
 const ARRIVAL: Duration = Duration::from_millis(150);
+const LATEST: Duration = Duration::from_millis(900);
 /// Where a case shuts nothing it takes at least so long.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks.
@@ -127,7 +129,7 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
     let shutdown = CancellationToken::new();
     let trying = async {
         run.furnish(args).await?;
-        let config = run.config(args, &cluster.name).await?;
+        let config = run.config(args, &cluster.name);
         let watching = signalbox_server::watch(config, cluster.client.clone(), None, shutdown.clone());
         let report = run.try_all(watching.handle(), args, &cluster.version).await;
         watching.end().await;
@@ -140,6 +142,36 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
     shutdown.cancel();
     run.remove().await;
     report
+}
+
+/// How long changes take here, as far as it has been seen.
+struct Pace {
+    /// Until the first look at a change.
+    arrival: Duration,
+    /// The longest that a change has taken to be in force.
+    slowest: Duration,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self { arrival: ARRIVAL, slowest: Duration::ZERO }
+    }
+
+    /// A change was in force after so long at most.
+    fn took(&mut self, after: Duration) {
+        self.slowest = self.slowest.max(after);
+    }
+
+    /// It took so many looks to see a change.
+    fn looked(&mut self, looks: u32) {
+        let arrival = if looks > 1 { self.arrival * 3 / 2 } else { self.arrival * 9 / 10 };
+        self.arrival = arrival.clamp(ARRIVAL, LATEST);
+    }
+
+    /// How long nothing has to be seen until it counts: twice as long as any change has taken.
+    fn patience(&self) -> Duration {
+        LEAST_WAIT.max(2 * self.slowest)
+    }
 }
 
 /// A policy in the cluster. No two of a run have the same name.
@@ -189,39 +221,33 @@ impl Run {
         Ok(())
     }
 
-    async fn other_namespaces(&self) -> Result<Vec<String>, Error> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let all = namespaces.list(&Default::default()).await;
-        let all = all.map_err(|source| Error::Api { what: "list namespaces".to_owned(), source: Box::new(source) })?;
-        let own = NAMESPACES.map(|letter| self.namespace(letter));
-        Ok(all.into_iter().filter_map(|namespace| namespace.metadata.name).filter(|name| !own.contains(name)).collect())
-    }
-
     /// A server that sees this run's pods alone, and tries connections only when it is asked to.
-    async fn config(&self, args: &Args, cluster: &str) -> Result<signalbox_server::Config, Error> {
-        Ok(signalbox_server::Config {
+    fn config(&self, args: &Args, cluster: &str) -> signalbox_server::Config {
+        signalbox_server::Config {
             cluster: cluster.to_owned(),
             vantages: Vantages::Labelled,
             service_host: ServiceHost::Address,
             max_cells: 0,
-            skip_namespaces: self.other_namespaces().await?,
+            run: Some(self.id.clone()),
             settle: Duration::from_millis(200),
             probe_timeout: args.probe_timeout,
             interval: Duration::from_secs(3_600),
             first_round_wait: args.timeout,
             ..signalbox_server::Config::default()
-        })
+        }
     }
 
-    /// Waits until all pods are there, and reach each other.
-    async fn ready(&self, server: &Handle, args: &Args) -> Result<Snapshot, Error> {
+    /// Looks until all pods are there and reach each other, with no policy of this run left; and how many looks that took.
+    async fn until_open(&self, server: &Handle, within: Duration) -> Result<(Snapshot, u32), Error> {
         let begin = Instant::now();
+        let mut looks = 1;
         loop {
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let Some(why) = self.unready(&snapshot) else { return Ok(snapshot) };
-            if begin.elapsed() > args.timeout {
-                return Err(Error::Late { after: args.timeout, why });
+            let Some(why) = self.unopen(&snapshot) else { return Ok((snapshot, looks)) };
+            if begin.elapsed() > within {
+                return Err(Error::Late { after: within, why });
             }
+            looks += 1;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -237,23 +263,23 @@ impl Run {
     /// Tries the cases one after the other, each from pods that all reach each other: what the policies before had shut is seen to be open
     /// again.
     async fn try_all(&self, server: &Handle, args: &Args, version: &str) -> Result<Report, Error> {
-        let mut cases = self.cases(&self.ready(server, args).await?);
+        let (snapshot, _) = self.until_open(server, args.timeout).await?;
+        let mut cases = self.cases(&snapshot);
         cases.retain(|case| args.point.is_empty() || args.point.contains(&case.point));
         if cases.is_empty() {
             return Err(Error::NoCase(args.point.clone()));
         }
         let begin = Instant::now();
         let mut tried = Vec::new();
-        let mut slowest = LEAST_WAIT;
+        let mut pace = Pace::new();
         let count = cases.len();
         for (number, case) in cases.into_iter().enumerate() {
             let held = self.apply(number, &case).await?;
-            let one = self.try_one(server, &case, held.len(), slowest, args).await?;
-            if one.shows_change() {
-                slowest = slowest.max(2 * Duration::from_millis(one.millis));
-            }
+            let one = self.try_one(server, &case, held.len(), &mut pace, args).await?;
             self.delete(held).await?;
-            self.wait_for_none(server, args).await?;
+            tokio::time::sleep(pace.arrival).await;
+            let (_, looks) = self.until_open(server, args.settle + args.timeout).await?;
+            pace.looked(looks);
             let (number, point, title) = (number + 1, case.point, case.title);
             anstream::eprintln!("{} {number}/{count} point {point}: {title}: {}", "·".dimmed(), one.verdict);
             tried.push(one);
@@ -282,53 +308,46 @@ impl Run {
     }
 
     /// Looks until what is seen is as the case's policies say, or whoever enforces has had its time. Where they shut nothing, nothing can be
-    /// seen to arrive: then it is the last look in `slowest` that counts, which is twice as long as any change has taken to show.
+    /// seen to arrive: then it is the look after [`Pace::patience`] that counts.
     async fn try_one(
         &self,
         server: &Handle,
         case: &Case,
         applied: usize,
-        slowest: Duration,
+        pace: &mut Pace,
         args: &Args,
     ) -> Result<Tried, Error> {
         let begin = Instant::now();
-        tokio::time::sleep(ARRIVAL).await;
-        loop {
+        tokio::time::sleep(pace.arrival).await;
+        for looks in 1.. {
+            let began = begin.elapsed();
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let tried = self.judge(case, &snapshot, begin.elapsed());
-            let is_shown = tried.verdict == Verdict::Passed && (tried.shows_change() || begin.elapsed() > slowest);
-            if self.policies(&snapshot) == applied && (is_shown || begin.elapsed() > args.settle.max(slowest)) {
+            let ended = begin.elapsed();
+            let tried = self.judge(case, &snapshot, ended);
+            let is_known = self.policies(&snapshot) == applied;
+            let is_as_said = is_known && tried.verdict == Verdict::Passed;
+            if is_as_said && tried.shows_change() {
+                pace.looked(looks);
+                // What was dropped was sent before the time-out began, and its policy was in force by then.
+                pace.took(began.max(ended.saturating_sub(args.probe_timeout)));
+                return Ok(tried);
+            }
+            let is_over =
+                is_as_said && began >= pace.patience() || is_known && ended > args.settle.max(pace.patience());
+            if is_over {
                 return Ok(tried);
             }
             // The server's own watch is bounded, too.
-            if begin.elapsed() > args.settle + args.timeout {
-                return Err(Error::Late {
-                    after: args.timeout,
-                    why: "the policies do not come back by the watch".to_owned(),
-                });
+            if ended > args.settle + args.timeout {
+                break;
             }
-            if !tried.shows_change() {
+            if is_as_said {
+                tokio::time::sleep(pace.patience().saturating_sub(ended)).await;
+            } else if !tried.shows_change() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-    }
-
-    /// Waits until the policies are gone from the watch, and nothing is shut any more.
-    async fn wait_for_none(&self, server: &Handle, args: &Args) -> Result<(), Error> {
-        let begin = Instant::now();
-        tokio::time::sleep(ARRIVAL).await;
-        loop {
-            let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let why = match self.policies(&snapshot) {
-                0 => self.unready(&snapshot),
-                left => Some(format!("{left} deleted policies stay in the watch")),
-            };
-            let Some(why) = why else { return Ok(()) };
-            if begin.elapsed() > args.settle + args.timeout {
-                return Err(Error::Late { after: args.settle + args.timeout, why });
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        Err(Error::Late { after: args.timeout, why: "the policies do not come back by the watch".to_owned() })
     }
 
     /// How many of this run's policies the server knows.
@@ -367,7 +386,11 @@ impl Run {
     }
 
     /// Why not all pods are in the picture, and reach each other.
-    fn unready(&self, snapshot: &Snapshot) -> Option<String> {
+    fn unopen(&self, snapshot: &Snapshot) -> Option<String> {
+        let left = self.policies(snapshot);
+        if left > 0 {
+            return Some(format!("{left} deleted policies stay in the watch"));
+        }
         let vantages = self.endpoints(snapshot).filter(|endpoint| endpoint.vantage).count();
         let pods = NAMESPACES.len() * PODS.len();
         if vantages < pods {

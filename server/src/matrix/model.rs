@@ -9,7 +9,7 @@ use serde_json::Value;
 use signalbox_api::cell::{CellKey, SpecFact};
 use signalbox_api::state::{Endpoint, EndpointKind, NamespaceInfo, PolicyInfo};
 
-use super::parse::{self, Backend, Outside, Pod, Run, Service};
+use super::parse::{self, Backend, Outside, Pod, RUN_LABEL, Run, Service};
 use super::spec::{Audit, End, Judge, Way};
 use crate::cluster::objects::{Kind, Object, Objects};
 use crate::config::{ServiceHost, Vantages};
@@ -23,6 +23,8 @@ const DNS: u16 = 53;
 pub struct Options {
     /// Namespaces whose pods and Services are left out.
     pub skip_namespaces: Vec<String>,
+    /// As [`crate::Config::run`] has it.
+    pub run: Option<String>,
     /// The domain that Services are resolved under.
     pub cluster_domain: String,
     /// Whether policies in audit decide nothing.
@@ -132,7 +134,11 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let values = |kind| objects.of(kind).map(|object: &Object| &object.value);
     let judged = Kind::ALL.into_iter().filter(|kind| kind.is_judged());
     let judge = Judge::new(judged.flat_map(values), objects.unseen(), options.audit);
-    let shown = |object: &&Object| !options.skip_namespaces.contains(&object.key.namespace);
+    let runs = runs(objects);
+    let shown = |object: &&Object| {
+        let namespace = &object.key.namespace;
+        !options.skip_namespaces.contains(namespace) && runs.get(namespace.as_str()).copied() == options.run.as_deref()
+    };
     let pods: Vec<Pod> = objects.of(Kind::Pod).filter(shown).filter_map(parse::pod).collect();
     let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();
     let backends: Vec<Backend> = objects.of(Kind::EndpointSlice).filter(shown).flat_map(parse::backends).collect();
@@ -228,6 +234,17 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     }
     model.targets = targets;
     model
+}
+
+/// Namespaces that a command has made for one of its runs, and which.
+fn runs(objects: &Objects) -> BTreeMap<&str, &str> {
+    objects
+        .of(Kind::Namespace)
+        .filter_map(|namespace| {
+            let run = namespace.value["metadata"]["labels"][RUN_LABEL].as_str()?;
+            Some((namespace.key.name.as_str(), run))
+        })
+        .collect()
 }
 
 /// Whether probes start from a pod.

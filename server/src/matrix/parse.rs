@@ -15,6 +15,8 @@ use crate::cluster::objects::Object;
 pub const PROBE_LABEL: &str = "signalbox.dev/probe";
 /// The label of stand-ins: `KIND.NAME` of what they stand in for.
 pub const STAND_IN_LABEL: &str = "signalbox.dev/stands-in-for";
+/// The label of what one run of a command has made: the Jobs of stand-ins, and the namespaces of `signalbox conformance`.
+pub const RUN_LABEL: &str = "signalbox.dev/run";
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,13 +4,12 @@ use serde_json::{Value, json};
 use signalbox_api::flow::Protocol;
 
 use super::plan::{Plan, own_labels, port};
+use crate::matrix::parse::RUN_LABEL;
 
 /// How long a stand-in lives if no server pushes its deadline on, in seconds.
 pub const LIFE_S: u64 = 90;
 /// The annotation of a stand-in's Job: until when, in Unix seconds, its server meant to live.
 pub const ALIVE_UNTIL: &str = "signalbox.dev/alive-until";
-/// The label of a stand-in's Job: the run that it is for.
-pub const RUN: &str = "signalbox.dev/run";
 /// Selects the Jobs of all stand-ins.
 pub const SELECTOR: &str = "app.kubernetes.io/part-of=signalbox,app.kubernetes.io/component=probe";
 /// A condition that nobody ever sets: a pod with this gate is never ready, and no Service sends it traffic.
@@ -81,7 +80,7 @@ pub fn job(plan: &Plan, style: &Style, name: &str, run: &str, node: Option<&str>
                 "app.kubernetes.io/part-of": "signalbox",
                 "app.kubernetes.io/name": "signalbox",
                 "app.kubernetes.io/component": "probe",
-                RUN: run,
+                RUN_LABEL: run,
             },
             "annotations": {ALIVE_UNTIL: alive_until.to_string()},
         },
