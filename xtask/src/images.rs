@@ -85,23 +85,35 @@ const DNS: Image = Image {
     about: "the lab's DNS, for a test's cluster",
 };
 
+/// How an image's binary is made.
+#[derive(Clone, Copy)]
+enum Make {
+    /// Small: all crates anew, each as a part of the whole program (the profile `image`). Takes minutes.
+    Small,
+    /// Of the crates of the release build.
+    Soon,
+}
+
 /// Writes the images of a release into a folder.
 pub fn write(folder: &Path) -> Result<()> {
-    build(folder, IMAGES.iter())
+    build(folder, IMAGES.iter(), Make::Small)
 }
 
-/// The same into `target/images`, and what the cluster of the tests needs besides.
+/// The same into `target/images`, and what the cluster of the tests needs besides; larger, and made sooner.
 pub fn for_tests() -> Result<()> {
-    build(&root().join("target/images"), IMAGES.iter().chain([&DNS]))
+    build(&root().join("target/images"), IMAGES.iter().chain([&DNS]), Make::Soon)
 }
 
-fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>) -> Result<()> {
+fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>, make: Make) -> Result<()> {
     packages::ensure(packages::BUILD)?;
     artifact::binary()?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for image in images {
         let binary = match image.package {
-            Some(package) => link_statically(package, image.binary)?,
+            Some(package) => match make {
+                Make::Small => small(package, image.binary)?,
+                Make::Soon => linked_anew(package, image.binary)?,
+            },
             None => artifacts().join(image.binary),
         };
         let archive = folder.join(format!("signalbox-{}.tar", image.name));
@@ -120,8 +132,26 @@ fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>) -> Result<(
 /// The version of all crates of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Makes a binary from the start with the profile `image`, the C library inside.
+fn small(package: &str, binary: &str) -> Result<PathBuf> {
+    let built = root().join("target/image").join(binary);
+    link_statically("image", package, binary)?;
+    is_static(&built)?;
+    Ok(built)
+}
+
+fn link_statically(profile: &str, package: &str, binary: &str) -> Result<()> {
+    step(&format!("link {binary} statically"), || {
+        run(command("cargo").args(["rustc", "--locked", "--profile", profile, "-p", package, "--bin", binary]).args([
+            "--",
+            "-Ctarget-feature=+crt-static",
+            "-Cstrip=symbols",
+        ]))
+    })
+}
+
 /// Links a binary anew, with the C library inside. All crates are those of the release build: only the last step is done twice.
-fn link_statically(package: &str, binary: &str) -> Result<PathBuf> {
+fn linked_anew(package: &str, binary: &str) -> Result<PathBuf> {
     let (built, linked) = (root().join("target/release").join(binary), artifacts().join(format!("{binary}.static")));
     // Cargo gives both the same name. The one that links dynamically is what everything else runs: it keeps a second name meanwhile.
     let dynamic = artifacts().join(format!("{binary}.dynamic"));
@@ -129,14 +159,7 @@ fn link_statically(package: &str, binary: &str) -> Result<PathBuf> {
     if built.exists() {
         fs::hard_link(&built, &dynamic).with_context(|| format!("cannot keep {}", built.display()))?;
     }
-    let result = step(&format!("link {binary} statically"), || {
-        run(command("cargo").args(["rustc", "--locked", "--release", "-p", package, "--bin", binary]).args([
-            "--",
-            "-Ctarget-feature=+crt-static",
-            "-Cstrip=symbols",
-        ]))
-    })
-    .and_then(|()| {
+    let result = link_statically("release", package, binary).and_then(|()| {
         forget(&linked)?;
         fs::hard_link(&built, &linked).context("cannot take the static binary")
     });
