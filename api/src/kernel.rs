@@ -40,7 +40,7 @@ pub struct FlowEvent {
     pub reason: Option<String>,
     /// The generation of the tables that judged.
     pub generation: u32,
-    /// When, by the clock of the node.
+    /// When the agent read it, by the clock of the node, in Unix microseconds: up to 20 ms after an allowed flow began.
     pub at_us: u64,
 }
 
