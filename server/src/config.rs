@@ -61,8 +61,8 @@ pub struct Config {
     pub probe_command: Vec<String>,
     /// Namespaces whose pods and Services are not in the matrix.
     pub skip_namespaces: Vec<String>,
-    /// The run of a command whose namespaces, by their label `signalbox.dev/run`, are the matrix. `None`: all namespaces are but those of
-    /// such runs, which are tried by whoever made them.
+    /// The run of a command whose namespaces, by their label `signalbox.dev/run`, are the whole matrix, with no host outside. `None`: all
+    /// namespaces are in it but those of such runs, which are tried by whoever made them.
     pub run: Option<String>,
     /// How long after a change facts may contradict each other before that counts as a disagreement.
     pub settle: Duration,

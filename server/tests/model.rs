@@ -203,10 +203,13 @@ fn what_a_run_has_made_for_itself_is_in_no_matrix_but_its_own() {
         within("x-2", "probe", "10.0.0.3"),
         // Its namespace's object has not come yet.
         within("new", "web", "10.0.0.4"),
+        users(),
     ];
-    for (run, shown) in
-        [(None, vec!["pod:a/web", "pod:new/web"]), (Some("2"), vec!["pod:x-2/probe"]), (Some("3"), vec![])]
-    {
+    for (run, shown) in [
+        (None, vec!["outside:users", "pod:a/web", "pod:new/web"]),
+        (Some("2"), vec!["pod:x-2/probe"]),
+        (Some("3"), vec![]),
+    ] {
         let model = build(&objects(&all), &Options { run: run.map(str::to_owned), ..options(Vantages::Labelled) });
         let mut endpoints: Vec<&str> = model.endpoints.iter().map(|endpoint| endpoint.id.as_str()).collect();
         endpoints.sort_unstable();

@@ -142,7 +142,8 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let pods: Vec<Pod> = objects.of(Kind::Pod).filter(shown).filter_map(parse::pod).collect();
     let services: Vec<Service> = objects.of(Kind::Service).filter(shown).filter_map(parse::service).collect();
     let backends: Vec<Backend> = objects.of(Kind::EndpointSlice).filter(shown).flat_map(parse::backends).collect();
-    let outside: Vec<Outside> = objects.of(Kind::ExternalHost).map(parse::outside).collect();
+    let hosts = objects.of(Kind::ExternalHost).filter(|_| options.run.is_none());
+    let outside: Vec<Outside> = hosts.map(parse::outside).collect();
     // Every node answers for every node port (kube-proxy's `nodePortAddresses` aside), so the first one will do.
     let node = objects.of(Kind::Node).find_map(parse::node_address);
 
