@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::step::{aside, command, output, root, run, step};
 use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
@@ -26,6 +26,10 @@ const TESTED: &[&str] = &[
 
 /// Crates that are no members of the workspace.
 const OUTSIDE: &[&str] = &["policy/fuzz/Cargo.toml", "policy/wasm-bench/Cargo.toml"];
+
+/// The tests that need a real Kubernetes, by file: what [`everything`] runs of them, and the others.
+const ON_A_CLUSTER: &[&str] = &["cluster_install"];
+const ON_A_CLUSTER_TOO: &[&str] = &["cluster_faults"];
 
 /// Formatting, lock file, licences, lints, all tests, and a bounded while of fuzzing.
 pub fn everything() -> Result<()> {
@@ -65,6 +69,10 @@ pub fn everything() -> Result<()> {
     } else {
         lints_and_fuzzing()?;
         tests.at_once(&[])?;
+    }
+    match cluster::unfit() {
+        None => tests.on_a_cluster(ON_A_CLUSTER, &[])?,
+        Some(why) => crate::step::say(&format!("NOT CHECKED: from install to uninstall on a real Kubernetes: {why}")),
     }
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
     Ok(())
@@ -108,11 +116,13 @@ fn lint_the_rest() -> Result<()> {
     Ok(())
 }
 
-/// The lints of the workspace come last: the tests' own call of cargo needs the folder that they lock.
+/// The lints of the workspace come late: the tests' own call of cargo needs the folder that they lock. And what the tests on a cluster need
+/// is made at the end, so that it is there when they start.
 fn lints_and_fuzzing() -> Result<()> {
     fuzz::manifests(fuzz::IN_CI)?;
     lint_the_rest()?;
-    lint_the_workspace()
+    lint_the_workspace()?;
+    if cluster::unfit().is_none() { cluster::ready() } else { Ok(()) }
 }
 
 /// The tests, all or those whose name contains one of `filters`.
@@ -139,14 +149,19 @@ impl Tests {
         packages::ensure(packages::TEST)?;
         artifact::binary()?;
         artifact::kernel_of_another_layout()?;
-        let has_nextest = output(command("cargo").args(["nextest", "--version"])).is_some();
-        let tests = Self { has_nextest, suites: suites() };
+        let tests = Self::here();
         step("build the tests", || run(tests.command().arg("--no-run")))?;
         step("run the tests of xtask", || run(command("cargo").args(["test", "--locked", "-p", "xtask"])))?;
         Ok(tests)
     }
 
     /// All of them name all packages, so that all have the same features and nothing is built twice.
+    /// By the means of this machine.
+    fn here() -> Self {
+        let has_nextest = output(command("cargo").args(["nextest", "--version"])).is_some();
+        Self { has_nextest, suites: suites() }
+    }
+
     fn command(&self) -> Command {
         let mut tests = command("cargo");
         let how = if self.has_nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] };
@@ -155,16 +170,28 @@ impl Tests {
     }
 
     fn of_the_parts(&self, filters: &[String]) -> Result<()> {
-        self.run("parts", "not package(signalbox-e2e)", filters)
+        self.run("parts", &["-E", "not package(signalbox-e2e)"], filters)
     }
 
     /// The lab's tests watch the clock of a whole system: they run when nothing else keeps the machine busy.
     fn of_the_whole(&self, filters: &[String]) -> Result<()> {
-        self.run("whole", "package(signalbox-e2e)", filters)
+        self.run("whole", &["-E", "package(signalbox-e2e)"], filters)
+    }
+
+    /// Those in these files, on a real Kubernetes of two nodes.
+    fn on_a_cluster(&self, files: &[&str], filters: &[String]) -> Result<()> {
+        let mut which = vec!["--features", "signalbox-e2e/cluster"];
+        which.extend(files.iter().flat_map(|file| ["--test", file]));
+        if self.has_nextest {
+            return self.run("cluster", &which, filters);
+        }
+        step("run the tests on a cluster", || {
+            run(self.command().args(which).args(["--", "--test-threads=1"]).args(filters))
+        })
     }
 
     /// Runs some of them. How each ended is in `junit-NAME.xml`, whatever comes of it.
-    fn run(&self, name: &str, which: &str, filters: &[String]) -> Result<()> {
+    fn run(&self, name: &str, which: &[&str], filters: &[String]) -> Result<()> {
         let folder = root().join("target/nextest/default");
         let kept = folder.join(format!("junit-{name}.xml"));
         for old in [&kept, &folder.join("junit.xml")] {
@@ -173,7 +200,7 @@ impl Tests {
             }
         }
         let tested = step(&format!("run the tests of the {name}"), || {
-            run(self.command().args(["--no-tests", "pass", "-E", which]).args(filters))
+            run(self.command().args(["--no-tests", "pass"]).args(which).args(filters))
         });
         if folder.join("junit.xml").exists() {
             std::fs::rename(folder.join("junit.xml"), &kept).context("cannot keep junit.xml")?;
@@ -187,30 +214,16 @@ impl Tests {
     }
 }
 
-/// The tests on a real Kubernetes of two nodes, which is compiled before if it is not there: that takes some ten minutes. They are
-/// no part of [`everything`].
+/// All tests on a real Kubernetes of two nodes, which is compiled before if it is not there: that takes some ten minutes.
 pub fn on_a_cluster(filters: &[String]) -> Result<()> {
     need_root("the tests make network namespaces and load kernel programs")?;
+    if let Some(why) = cluster::unfit() {
+        bail!(why);
+    }
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
     cluster::ready()?;
-    step("run the tests on a real cluster", || {
-        // All packages are named for their features: nothing is built twice.
-        run(command("cargo")
-            .args(["test", "--locked"])
-            .args(TESTED.iter().flat_map(|name| ["-p", name]))
-            .args([
-                "--features",
-                "signalbox-e2e/cluster",
-                "--test",
-                "cluster_install",
-                "--test",
-                "cluster_faults",
-                "--",
-            ])
-            .arg("--test-threads=1")
-            .args(filters))
-    })
+    Tests::here().on_a_cluster(&[ON_A_CLUSTER, ON_A_CLUSTER_TOO].concat(), filters)
 }
 
 /// What tells the tests that the public suites are not on this machine, if so; said aloud, since two tests check nothing then.

@@ -90,7 +90,8 @@ enum Task {
     },
     /// The lints of `test` alone: the workspace, the kernel programs and the page for their targets, and the crates outside the workspace.
     Lint,
-    /// The tests on a real Kubernetes of two nodes, no part of `test`: the first time it is compiled, which takes some ten minutes. Needs root.
+    /// All tests on a real Kubernetes of two nodes, those included that take long: the first time it is compiled, which takes some ten minutes.
+    /// Needs root.
     TestCluster {
         /// Run only the tests whose name contains one of these.
         filters: Vec<String>,
