@@ -71,7 +71,7 @@ pub struct Runner {
     steps: Vec<LessonStep>,
     lost_events: u64,
     /// What the model leaves out.
-    left_out: Option<String>,
+    left_out: Vec<String>,
     /// Not before this moment the objects are looked at anew: on a large cluster that takes a while, and there is always some change.
     next_look: Instant,
     /// The newest stream of each node.
@@ -133,7 +133,7 @@ impl Runner {
             problems: Vec::new(),
             steps: Vec::new(),
             lost_events: 0,
-            left_out: None,
+            left_out: Vec::new(),
             next_look: Instant::now(),
             streams: BTreeMap::new(),
             outside: None,
@@ -247,7 +247,7 @@ impl Runner {
         }
         if std::mem::take(&mut self.stale.problems) {
             let mut problems: Vec<String> = self.objects.problems().map(str::to_owned).collect();
-            problems.extend(self.left_out.clone());
+            problems.extend(self.left_out.iter().cloned());
             if self.lost_events > 0 {
                 problems.push(format!(
                     "{} of the kernel's events came faster than they could be read since the start",

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::images::Make;
 use crate::step::{aside, command, output, root, run, step};
 use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
 
@@ -59,6 +60,9 @@ pub fn everything() -> Result<()> {
         // Most of these tests wait: for a clock, for a kernel. What only computes has room beside them, once nothing is left to install.
         tools::cargo_fuzz()?;
         toolchain::kernel()?.clippy()?;
+        if cluster::unfit().is_none() {
+            packages::ensure(packages::CLUSTER)?;
+        }
         std::thread::scope(|scope| {
             let beside = scope.spawn(|| aside(lints_and_fuzzing));
             let tested = tests.of_the_parts(&[]);
@@ -122,7 +126,7 @@ fn lints_and_fuzzing() -> Result<()> {
     fuzz::manifests(fuzz::IN_CI)?;
     lint_the_rest()?;
     lint_the_workspace()?;
-    if cluster::unfit().is_none() { cluster::ready() } else { Ok(()) }
+    if cluster::unfit().is_none() { cluster::ready(Make::Soon) } else { Ok(()) }
 }
 
 /// The tests, all or those whose name contains one of `filters`.
@@ -149,19 +153,14 @@ impl Tests {
         packages::ensure(packages::TEST)?;
         artifact::binary()?;
         artifact::kernel_of_another_layout()?;
-        let tests = Self::here();
+        let tests = Self { has_nextest: has_nextest(), suites: suites() };
         step("build the tests", || run(tests.command().arg("--no-run")))?;
         step("run the tests of xtask", || run(command("cargo").args(["test", "--locked", "-p", "xtask"])))?;
         Ok(tests)
     }
 
-    /// All of them name all packages, so that all have the same features and nothing is built twice.
-    /// By the means of this machine.
-    fn here() -> Self {
-        let has_nextest = output(command("cargo").args(["nextest", "--version"])).is_some();
-        Self { has_nextest, suites: suites() }
-    }
-
+    /// All of them name all packages, so that all have the same features and nothing is built twice; but for e2e's own crate, which has one more
+    /// on a cluster.
     fn command(&self) -> Command {
         let mut tests = command("cargo");
         let how = if self.has_nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] };
@@ -222,8 +221,14 @@ pub fn on_a_cluster(filters: &[String]) -> Result<()> {
     }
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
-    cluster::ready()?;
-    Tests::here().on_a_cluster(&[ON_A_CLUSTER, ON_A_CLUSTER_TOO].concat(), filters)
+    // The very binaries of a release.
+    cluster::ready(Make::Small)?;
+    let tests = Tests { has_nextest: has_nextest(), suites: None };
+    tests.on_a_cluster(&[ON_A_CLUSTER, ON_A_CLUSTER_TOO].concat(), filters)
+}
+
+fn has_nextest() -> bool {
+    output(command("cargo").args(["nextest", "--version"])).is_some()
 }
 
 /// What tells the tests that the public suites are not on this machine, if so; said aloud, since two tests check nothing then.

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::images::{self, Make};
+use crate::packages;
 use crate::step::{root, run, step};
-use crate::{images, packages};
 
 /// Where the kubelet of Debian's Kubernetes places its pods.
 const CONTROLLERS: &[&str] = &["memory", "pids", "cpuset", "devices"];
@@ -21,9 +22,9 @@ pub fn unfit() -> Option<String> {
 }
 
 /// Everything that the tests on the cluster need.
-pub fn ready() -> Result<()> {
+pub fn ready(make: Make) -> Result<()> {
     packages::ensure(packages::RUN)?;
     packages::ensure(packages::CLUSTER)?;
-    images::for_tests()?;
+    images::for_tests(make)?;
     step("prepare the cluster of the tests", || run(&mut Command::new(root().join("e2e/cluster/install.sh"))))
 }

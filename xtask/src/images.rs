@@ -87,7 +87,7 @@ const DNS: Image = Image {
 
 /// How an image's binary is made.
 #[derive(Clone, Copy)]
-enum Make {
+pub enum Make {
     /// Small: all crates anew, each as a part of the whole program (the profile `image`). Takes minutes.
     Small,
     /// Of the crates of the release build.
@@ -99,9 +99,9 @@ pub fn write(folder: &Path) -> Result<()> {
     build(folder, IMAGES.iter(), Make::Small)
 }
 
-/// The same into `target/images`, and what the cluster of the tests needs besides; larger, and made sooner.
-pub fn for_tests() -> Result<()> {
-    build(&root().join("target/images"), IMAGES.iter().chain([&DNS]), Make::Soon)
+/// The same into `target/images`, and what the cluster of the tests needs besides.
+pub fn for_tests(make: Make) -> Result<()> {
+    build(&root().join("target/images"), IMAGES.iter().chain([&DNS]), make)
 }
 
 fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>, make: Make) -> Result<()> {

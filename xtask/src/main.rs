@@ -133,7 +133,7 @@ fn main() -> Result<()> {
         }
         Task::Lint => checks::lints(),
         Task::Build => artifact::binary().map(|path| step::say(&format!("built {}", path.display()))),
-        Task::Images { for_tests: true, .. } => images::for_tests(),
+        Task::Images { for_tests: true, .. } => images::for_tests(images::Make::Soon),
         Task::Images { output, .. } => images::write(&output),
         Task::Page { folder } => {
             folder::write(&folder)?;

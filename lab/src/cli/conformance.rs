@@ -7,7 +7,7 @@ mod cases;
 mod report;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use signalbox_api::cell::{Cell, Outcome};
 use signalbox_api::flow::Decision;
 use signalbox_api::state::{Endpoint, Snapshot};
+use signalbox_server::matrix::parse::RUN_LABEL;
 use signalbox_server::{Handle, ServiceHost, Vantages};
 use tokio_util::sync::CancellationToken;
 
@@ -148,18 +149,20 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
 struct Pace {
     /// Until the first look at a change.
     arrival: Duration,
-    /// The longest that a change has taken to be in force.
-    slowest: Duration,
+    /// The longest that a change has taken to be in force; `None` before the first.
+    slowest: Option<Duration>,
+    /// What changes may take at most.
+    settle: Duration,
 }
 
 impl Pace {
-    const fn new() -> Self {
-        Self { arrival: ARRIVAL, slowest: Duration::ZERO }
+    const fn new(settle: Duration) -> Self {
+        Self { arrival: ARRIVAL, slowest: None, settle }
     }
 
     /// A change was in force after so long at most.
     fn took(&mut self, after: Duration) {
-        self.slowest = self.slowest.max(after);
+        self.slowest = self.slowest.max(Some(after));
     }
 
     /// It took so many looks to see a change.
@@ -168,9 +171,9 @@ impl Pace {
         self.arrival = arrival.clamp(ARRIVAL, LATEST);
     }
 
-    /// How long nothing has to be seen until it counts: twice as long as any change has taken.
+    /// After how long it counts that nothing has changed: twice as long as any change has taken.
     fn patience(&self) -> Duration {
-        LEAST_WAIT.max(2 * self.slowest)
+        LEAST_WAIT.max(self.slowest.map_or(self.settle, |slowest| 2 * slowest))
     }
 }
 
@@ -192,7 +195,7 @@ impl Run {
     async fn furnish(&self, args: &Args) -> Result<(), Error> {
         anstream::eprintln!("{} makes 9 pods in 3 namespaces", "·".dimmed());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let mark = json!({"app.kubernetes.io/part-of": "signalbox", "signalbox.dev/run": self.id});
+        let mark = json!({"app.kubernetes.io/part-of": "signalbox", RUN_LABEL: self.id});
         for letter in NAMESPACES {
             let name = self.namespace(letter);
             let mut labels = mark.clone();
@@ -242,8 +245,9 @@ impl Run {
         let begin = Instant::now();
         let mut looks = 1;
         loop {
+            let since_ms = now_ms();
             let snapshot = server.round().await.ok_or(Error::Ended)?;
-            let Some(why) = self.unopen(&snapshot) else { return Ok((snapshot, looks)) };
+            let Some(why) = self.unopen(&snapshot, since_ms) else { return Ok((snapshot, looks)) };
             if begin.elapsed() > within {
                 return Err(Error::Late { after: within, why });
             }
@@ -271,13 +275,15 @@ impl Run {
         }
         let begin = Instant::now();
         let mut tried = Vec::new();
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(args.settle);
         let count = cases.len();
         for (number, case) in cases.into_iter().enumerate() {
             let held = self.apply(number, &case).await?;
             let one = self.try_one(server, &case, held.len(), &mut pace, args).await?;
             self.delete(held).await?;
-            tokio::time::sleep(pace.arrival).await;
+            // What has not come in its time may come later, and the next case must not pass by it.
+            let rest = if one.verdict == Verdict::Passed { pace.arrival } else { args.settle.max(pace.patience()) };
+            tokio::time::sleep(rest).await;
             let (_, looks) = self.until_open(server, args.settle + args.timeout).await?;
             pace.looked(looks);
             let (number, point, title) = (number + 1, case.point, case.title);
@@ -320,10 +326,10 @@ impl Run {
         let begin = Instant::now();
         tokio::time::sleep(pace.arrival).await;
         for looks in 1.. {
-            let began = begin.elapsed();
+            let (began, since_ms) = (begin.elapsed(), now_ms());
             let snapshot = server.round().await.ok_or(Error::Ended)?;
             let ended = begin.elapsed();
-            let tried = self.judge(case, &snapshot, ended);
+            let tried = self.judge(case, &snapshot, since_ms, ended);
             let is_known = self.policies(&snapshot) == applied;
             let is_as_said = is_known && tried.verdict == Verdict::Passed;
             if is_as_said && tried.shows_change() {
@@ -332,13 +338,12 @@ impl Run {
                 pace.took(began.max(ended.saturating_sub(args.probe_timeout)));
                 return Ok(tried);
             }
-            let is_over =
-                is_as_said && began >= pace.patience() || is_known && ended > args.settle.max(pace.patience());
-            if is_over {
+            let due = if is_as_said { pace.patience() } else { args.settle.max(pace.patience()) };
+            if is_known && began >= due {
                 return Ok(tried);
             }
             // The server's own watch is bounded, too.
-            if ended > args.settle + args.timeout {
+            if !is_known && ended > args.settle + args.timeout {
                 break;
             }
             if is_as_said {
@@ -385,11 +390,13 @@ impl Run {
         snapshot.cells.iter().filter(move |cell| is_own(cell) && counts(cell))
     }
 
-    /// Why not all pods are in the picture, and reach each other.
-    fn unopen(&self, snapshot: &Snapshot) -> Option<String> {
+    /// Why not all pods are in the picture, and have been seen to reach each other since then.
+    fn unopen(&self, snapshot: &Snapshot, since_ms: u64) -> Option<String> {
         let left = self.policies(snapshot);
         if left > 0 {
-            return Some(format!("{left} deleted policies stay in the watch"));
+            return Some(format!(
+                "{left} policies are in its namespaces: deleted ones that stay in the watch, or somebody else's"
+            ));
         }
         let vantages = self.endpoints(snapshot).filter(|endpoint| endpoint.vantage).count();
         let pods = NAMESPACES.len() * PODS.len();
@@ -401,22 +408,22 @@ impl Run {
         if let Some((id, why)) = problem {
             return Some(format!("{id}: {why}"));
         }
-        let is_open = |cell: &Cell| cell.probe.as_ref().is_some_and(|probe| probe.outcome == Outcome::Open);
+        let is_open = |cell: &Cell| saw(cell, since_ms) == Some(Outcome::Open);
         let shut = self.cells(snapshot).find(|cell| !is_open(cell))?;
-        let saw = shut.probe.as_ref().map_or("not tried", |probe| probe.outcome.as_str());
+        let saw = saw(shut, since_ms).map_or("not tried", Outcome::as_str);
         Some(format!(
             "without any policy of this run {} to {} {}/{} is {saw}",
             shut.key.from, shut.key.to, shut.key.protocol, shut.key.port
         ))
     }
 
-    /// What became of a case.
-    fn judge(&self, case: &Case, snapshot: &Snapshot, took: Duration) -> Tried {
+    /// What became of a case, by what has been seen since then.
+    fn judge(&self, case: &Case, snapshot: &Snapshot, since_ms: u64, took: Duration) -> Tried {
         let (mut agree, mut unknown, mut shut) = (0, 0, 0);
         let mut wrong = Vec::new();
         for cell in self.cells(snapshot) {
             let spec = cell.spec.as_ref().and_then(|spec| spec.decision);
-            let probe = cell.probe.as_ref().and_then(|probe| probe.outcome.decision());
+            let probe = saw(cell, since_ms).and_then(Outcome::decision);
             shut += usize::from(spec == Some(Decision::Denied));
             match (spec, probe) {
                 (Some(spec), Some(probe)) if spec == probe => agree += 1,
@@ -432,6 +439,17 @@ impl Run {
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         Tried { point: case.point, title: case.title, verdict, agree, unknown, wrong, shut, millis }
     }
+}
+
+/// What a probe has seen that ended since then: a round that was given up leaves what the one before had seen.
+fn saw(cell: &Cell, since_ms: u64) -> Option<Outcome> {
+    cell.probe.as_ref().filter(|probe| probe.at_ms >= since_ms).map(|probe| probe.outcome)
+}
+
+/// By the clock of the server, which is in this process.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn create<T>(api: &Api<T>, name: &str, value: Value) -> Result<(), Error>

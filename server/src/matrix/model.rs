@@ -15,6 +15,8 @@ use crate::cluster::objects::{Kind, Object, Objects};
 use crate::config::{ServiceHost, Vantages};
 use column::{Column, outside_columns, pod_columns, service_columns};
 
+/// Namespaces that are named of those that are left out.
+const NAMED: usize = 6;
 /// Where DNS servers listen.
 const DNS: u16 = 53;
 
@@ -60,7 +62,7 @@ pub struct Model {
     /// No pod carries the probe: a round without cells is all that there can be.
     pub nothing_to_try: bool,
     /// What the picture leaves out, in words.
-    pub left_out: Option<String>,
+    pub left_out: Vec<String>,
     /// Pods that an enforcer has to take in charge, counted by node: those with an address of their own.
     pub enforceable: BTreeMap<String, u32>,
     /// The node of each pod whose connections an enforcer can judge, by endpoint id.
@@ -155,7 +157,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     };
     for pod in objects.of(Kind::Pod) {
         if let Some(node) = parse::enforceable_on(pod) {
-            model.nodes.insert(pod_id(&pod.key.namespace, &pod.key.name), node.clone());
+            if shown(&pod) {
+                model.nodes.insert(pod_id(&pod.key.namespace, &pod.key.name), node.clone());
+            }
             *model.enforceable.entry(node).or_default() += 1;
         }
     }
@@ -192,7 +196,9 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     }
     let service_name =
         |service: &Service| format!("{}.{}.svc.{}", service.name, service.namespace, options.cluster_domain);
-    model.dns_names.extend(services.first().map(service_name));
+    if options.run.is_none() {
+        model.dns_names.extend(services.first().map(service_name));
+    }
     model.dns_names.extend(outside.iter().filter_map(|host| host.spec.names.first().cloned()));
     let served = |service: &Service| !service.selects || behind.service(service).iter().any(|backend| backend.ready);
     model.complete = match options.vantages {
@@ -216,7 +222,10 @@ pub fn build(objects: &Objects, options: &Options) -> Model {
     let others = pods.iter().filter(|pod| !is_vantage(pod, options) && !pod.addresses.is_empty());
     let others: Vec<(String, End)> =
         others.map(|pod| (pod_id(&pod.namespace, &pod.name), pod_source(&pod.namespace, &pod.name, pod))).collect();
-    model.left_out = bound(&mut sources, others, &mut columns, &model.vantages, options.max_cells);
+    model.left_out.extend(bound(&mut sources, others, &mut columns, &model.vantages, options.max_cells));
+    if options.run.is_none() {
+        model.left_out.extend(without_runs(&runs));
+    }
     let speaks = |column: &Column| {
         let is_vantage = |end: &End| {
             end.pod.as_ref().is_some_and(|(namespace, name)| model.vantages.contains_key(&pod_id(namespace, name)))
@@ -246,6 +255,21 @@ fn runs(objects: &Objects) -> BTreeMap<&str, &str> {
             Some((namespace.key.name.as_str(), run))
         })
         .collect()
+}
+
+/// Says which namespaces are left out for their run, where there are any.
+fn without_runs(runs: &BTreeMap<&str, &str>) -> Option<String> {
+    let named: Vec<&str> = runs.keys().copied().take(NAMED).collect();
+    let more = match runs.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "not in the matrix, since a command has made them for one of its runs (label {RUN_LABEL}): namespaces {}{more}",
+            named.join(", ")
+        )
+    })
 }
 
 /// Whether probes start from a pod.
