@@ -214,15 +214,14 @@ impl Tests {
 }
 
 /// All tests on a real Kubernetes of two nodes, which is compiled before if it is not there: that takes some ten minutes.
-pub fn on_a_cluster(filters: &[String]) -> Result<()> {
+pub fn on_a_cluster(make: Make, filters: &[String]) -> Result<()> {
     need_root("the tests make network namespaces and load kernel programs")?;
     if let Some(why) = cluster::unfit() {
         bail!(why);
     }
     packages::ensure(packages::TEST)?;
     artifact::binary()?;
-    // The very binaries of a release.
-    cluster::ready(Make::Small)?;
+    cluster::ready(make)?;
     let tests = Tests { has_nextest: has_nextest(), suites: None };
     tests.on_a_cluster(&[ON_A_CLUSTER, ON_A_CLUSTER_TOO].concat(), filters)
 }

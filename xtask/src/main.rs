@@ -93,6 +93,9 @@ enum Task {
     /// All tests on a real Kubernetes of two nodes, those included that take long: the first time it is compiled, which takes some ten minutes.
     /// Needs root.
     TestCluster {
+        /// With the images of a release, which take some ten minutes to make.
+        #[arg(long)]
+        released: bool,
         /// Run only the tests whose name contains one of these.
         filters: Vec<String>,
     },
@@ -157,7 +160,9 @@ fn main() -> Result<()> {
             }
             result
         }
-        Task::TestCluster { filters } => checks::on_a_cluster(&filters),
+        Task::TestCluster { released, filters } => {
+            checks::on_a_cluster(if released { images::Make::Small } else { images::Make::Soon }, &filters)
+        }
         Task::Fuzz { seconds } => fuzz::manifests(seconds),
         Task::Figures => checks::figures(),
         Task::Bench { part: Part::Engine } => bench::engine(),
