@@ -77,8 +77,6 @@ struct Holdings {
     entries: BTreeMap<&'static str, usize>,
     /// Pinned links.
     links: usize,
-    /// Interfaces of which it is written down that their qdisc was made for a filter.
-    qdiscs: usize,
 }
 
 impl Holdings {
@@ -121,7 +119,6 @@ impl Holdings {
             files,
             entries: entries.map(count).into(),
             links: fs::read_dir(set.join("links")).map_or(0, Iterator::count),
-            qdiscs: fs::read_dir(set.join("qdiscs")).map_or(0, Iterator::count),
         }
     }
 }
