@@ -502,3 +502,41 @@ fn pod(letter: &str, name: &str, image: &str) -> Value {
 fn counts(cell: &Cell) -> bool {
     cell.key.from.strip_prefix("pod:") != cell.key.to.strip_prefix("service:")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn patience_is_twice_the_slowest_change_and_before_the_first_what_changes_may_take() {
+        let mut pace = Pace::new(millis(5_000));
+        assert_eq!(pace.patience(), millis(5_000));
+        pace.took(millis(200));
+        assert_eq!(pace.patience(), LEAST_WAIT);
+        pace.took(millis(900));
+        pace.took(millis(300));
+        assert_eq!(pace.patience(), millis(1_800));
+        assert_eq!(Pace::new(Duration::ZERO).patience(), LEAST_WAIT, "nothing counts at once");
+    }
+
+    #[test]
+    fn looks_that_came_too_early_put_the_next_ones_off_up_to_a_bound_and_soon_no_more() {
+        let mut pace = Pace::new(millis(2_000));
+        pace.looked(1);
+        assert_eq!(pace.arrival, ARRIVAL);
+        pace.looked(3);
+        assert_eq!(pace.arrival, millis(225));
+        for _ in 0..20 {
+            pace.looked(2);
+        }
+        assert_eq!(pace.arrival, LATEST);
+        for _ in 0..20 {
+            pace.looked(1);
+        }
+        assert_eq!(pace.arrival, ARRIVAL);
+    }
+}
