@@ -15,11 +15,12 @@ mod within;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::analyze::{External, Loopback};
+use crate::analyze::{External, Link, Loopback, Place};
 use crate::manifest;
 use crate::model::Model;
-use crate::names::PolicyRef;
+use crate::names::{Family, PolicyRef};
 use crate::policy::{Policy, Rank};
+use crate::traffic::Traffic;
 use crate::{analyze, peer::Match};
 use set::Set;
 
@@ -176,21 +177,27 @@ fn specific(model: &Model, options: &Options, set: &mut Set) {
 fn same(before: &Model, after: &Model) -> Result<(), SimplifyError> {
     let options = analyze::Options { loopback: Loopback::Policy, external: External::Omit };
     let (before, after) = (Arc::new(before.clone()), Arc::new(after.clone()));
-    let of = |model| analyze::analyze(model, options);
-    let (mut old, mut new) = (of(&before).into_iter(), of(&after).into_iter());
+    let of = |model| analyze::analyze(model, options).into_iter().flat_map(by_family);
+    let (mut old, mut new) = (of(&before), of(&after));
     loop {
         let differs = match (old.next(), new.next()) {
             (None, None) => break,
-            (Some(one), Some(other)) => {
-                let is_same = (&one.from, &one.to, one.family, &one.reach.open, &one.reach.unknown)
-                    == (&other.from, &other.to, other.family, &other.reach.open, &other.reach.unknown);
-                (!is_same).then_some(one)
-            }
+            (Some(one), Some(other)) => (one != other).then_some(one),
             (one, other) => one.or(other),
         };
-        if let Some(link) = differs {
-            return Err(SimplifyError { from: link.from.to_string(), to: link.to.to_string() });
+        if let Some((from, to, ..)) = differs {
+            return Err(SimplifyError { from: from.to_string(), to: to.to_string() });
         }
     }
     set::same_outside(&before, &after)
+}
+
+/// What a link means for each family, without the reasons: policies that were put together may give the same for both families where
+/// each gave its own.
+fn by_family(link: Link) -> impl Iterator<Item = (Place, Place, Family, Traffic, Traffic)> {
+    let families = link.family.map_or_else(|| vec![Family::V4, Family::V6], |family| vec![family]);
+    let Link { from, to, reach, .. } = link;
+    families
+        .into_iter()
+        .map(move |family| (from.clone(), to.clone(), family, reach.open.clone(), reach.unknown.clone()))
 }

@@ -231,6 +231,24 @@ spec:
     assert_eq!(found.yaml(), expected);
 }
 
+/// Before, each family has a reason of its own for what cannot be told; after, both have the same.
+#[test]
+fn of_a_pod_without_an_address_as_little_is_known_as_before() {
+    let both = r#"{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.2/32]}},
+        {ipBlock: {cidr: "::/0", except: ["fd00::2/128"]}}]}]}"#;
+    let one = "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [192.0.2.0/24]}}]}]}";
+    let text = [
+        namespace("x", ""),
+        pod("x/a", "", "", ""),
+        pod("x/b", "", "", ""),
+        policy("x/both", both),
+        policy("x/one", one),
+    ];
+    let cluster = common::cluster(&text.concat());
+    let simplified = cluster.simplify(&Options::default()).expect("they mean the same");
+    assert_eq!(simplified.deleted.len(), 1, "{simplified:#?}");
+}
+
 fn applied(objects: &[Value], simplified: &Simplified) -> Vec<Value> {
     let is_gone = |object: &Value| {
         object["kind"] == "NetworkPolicy"
