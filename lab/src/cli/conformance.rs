@@ -1,9 +1,11 @@
 //! `signalbox conformance`: what policies mean, tried against whatever enforces them in a cluster.
 //!
 //! - [`cases`]: the policies, by point. This file: the pods that try them, and what becomes of each case.
+//! - [`pace`]: when it is looked at what policies have changed.
 //! - [`report`]: how that is printed.
 
 mod cases;
+mod pace;
 mod report;
 
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::signals::Asked;
 use super::{cluster, complain, duration, standin};
 use cases::{Case, Ground};
+use pace::Pace;
 use report::{Report, Tried, Verdict};
 
 const EXAMPLES: &str = "\
@@ -43,12 +46,6 @@ const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const PODS: [&str; 3] = ["a", "b", "c"];
 /// The ports that each pod listens on, by TCP and UDP.
 const PORTS: [u16; 2] = [80, 81];
-/// Policies are left so long to arrive at the nodes before the first look: one that comes too early costs another round of time-outs. On
-/// a busy cluster it becomes more, up to [`LATEST`].
-const ARRIVAL: Duration = Duration::from_millis(150);
-const LATEST: Duration = Duration::from_millis(900);
-/// Where a case shuts nothing it takes at least so long.
-const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,38 +140,6 @@ async fn conformance(args: &Args) -> Result<Report, Error> {
     shutdown.cancel();
     run.remove().await;
     report
-}
-
-/// How long changes take here, as far as it has been seen.
-struct Pace {
-    /// Until the first look at a change.
-    arrival: Duration,
-    /// The longest that a change has taken to be in force; `None` before the first.
-    slowest: Option<Duration>,
-    /// What changes may take at most.
-    settle: Duration,
-}
-
-impl Pace {
-    const fn new(settle: Duration) -> Self {
-        Self { arrival: ARRIVAL, slowest: None, settle }
-    }
-
-    /// A change was in force after so long at most.
-    fn took(&mut self, after: Duration) {
-        self.slowest = self.slowest.max(Some(after));
-    }
-
-    /// It took so many looks to see a change.
-    fn looked(&mut self, looks: u32) {
-        let arrival = if looks > 1 { self.arrival * 3 / 2 } else { self.arrival * 9 / 10 };
-        self.arrival = arrival.clamp(ARRIVAL, LATEST);
-    }
-
-    /// After how long it counts that nothing has changed: twice as long as any change has taken.
-    fn patience(&self) -> Duration {
-        LEAST_WAIT.max(self.slowest.map_or(self.settle, |slowest| 2 * slowest))
-    }
 }
 
 /// A policy in the cluster. No two of a run have the same name.
@@ -501,42 +466,4 @@ fn pod(letter: &str, name: &str, image: &str) -> Value {
 /// A pod that calls itself through its own Service depends on more than policies: not every network has a way back for it.
 fn counts(cell: &Cell) -> bool {
     cell.key.from.strip_prefix("pod:") != cell.key.to.strip_prefix("service:")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn millis(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn patience_is_twice_the_slowest_change_and_before_the_first_what_changes_may_take() {
-        let mut pace = Pace::new(millis(5_000));
-        assert_eq!(pace.patience(), millis(5_000));
-        pace.took(millis(200));
-        assert_eq!(pace.patience(), LEAST_WAIT);
-        pace.took(millis(900));
-        pace.took(millis(300));
-        assert_eq!(pace.patience(), millis(1_800));
-        assert_eq!(Pace::new(Duration::ZERO).patience(), LEAST_WAIT, "nothing counts at once");
-    }
-
-    #[test]
-    fn looks_that_came_too_early_put_the_next_ones_off_up_to_a_bound_and_soon_no_more() {
-        let mut pace = Pace::new(millis(2_000));
-        pace.looked(1);
-        assert_eq!(pace.arrival, ARRIVAL);
-        pace.looked(3);
-        assert_eq!(pace.arrival, millis(225));
-        for _ in 0..20 {
-            pace.looked(2);
-        }
-        assert_eq!(pace.arrival, LATEST);
-        for _ in 0..20 {
-            pace.looked(1);
-        }
-        assert_eq!(pace.arrival, ARRIVAL);
-    }
 }
