@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::stamp::unless_fresh;
@@ -20,9 +20,13 @@ pub fn binary() -> Result<PathBuf> {
         room::ensure(room::BUILD)?;
     }
     packages::ensure(packages::BUILD)?;
-    kernel_programs()?;
-    probe()?;
-    page()?;
+    // The page takes longest, and most of that one core.
+    std::thread::scope(|scope| {
+        let page = scope.spawn(page);
+        let others = kernel_programs().and_then(|()| probe());
+        let page = page.join().map_err(|_| anyhow!("the build of the page ended by a panic"))?;
+        others.and(page)
+    })?;
     let inputs = [
         "Cargo.toml",
         "Cargo.lock",
@@ -213,18 +217,25 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Puts a compressed copy beside each file.
-pub fn compress_folder(folder: &Path) -> Result<()> {
+fn compress_folder(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let extension = path.extension().and_then(|text| text.to_str()).unwrap_or_default();
         if path.is_dir() {
             compress_folder(&path)?;
         } else if ["wasm", "js", "css", "svg", "html"].contains(&extension) {
-            let parameters = brotli::enc::BrotliEncoderParams { quality: 11, ..Default::default() };
-            let mut packed = Vec::new();
-            brotli::BrotliCompress(&mut fs::read(&path)?.as_slice(), &mut packed, &parameters)?;
-            fs::write(path.with_extension(format!("{extension}.br")), packed)?;
+            compress(&path)?;
         }
     }
     Ok(())
+}
+
+/// Puts a compressed copy beside a file.
+pub fn compress(path: &Path) -> Result<()> {
+    let parameters = brotli::enc::BrotliEncoderParams { quality: 11, ..Default::default() };
+    let mut packed = Vec::new();
+    brotli::BrotliCompress(&mut fs::read(path)?.as_slice(), &mut packed, &parameters)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".br");
+    fs::write(name, packed).with_context(|| format!("cannot write {}.br", path.display()))
 }

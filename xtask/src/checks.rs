@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::images::Make;
 use crate::step::{aside, command, output, root, run, step};
-use crate::{artifact, cluster, fuzz, need_root, packages, toolchain, tools};
+use crate::{artifact, cluster, folder, fuzz, need_root, packages, toolchain, tools};
 
 /// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
 const TESTED: &[&str] = &[
@@ -50,10 +50,12 @@ pub fn everything() -> Result<()> {
             .iter()
             .try_for_each(|manifest| run(command("cargo").args(["fmt", "--manifest-path", manifest, "--check"])))
     })?;
-    let binary = artifact::binary()?;
-    step("check licences, bans and sources", || {
-        // Advisories are left out: their database lives on the network. See CONTRIBUTING.md.
-        run(command(tools::cargo_deny()?).args(["--locked", "check", "licenses", "bans", "sources"]))
+    // The last part of each build keeps one core only: there is room beside it.
+    let binary = std::thread::scope(|scope| {
+        let licences = scope.spawn(check_licences);
+        let binary = artifact::binary();
+        licences.join().map_err(|_| anyhow!("the check of licences ended by a panic"))??;
+        binary
     })?;
     let tests = Tests::prepare()?;
     if tests.has_nextest {
@@ -80,6 +82,13 @@ pub fn everything() -> Result<()> {
     }
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
     Ok(())
+}
+
+fn check_licences() -> Result<()> {
+    step("check licences, bans and sources", || {
+        // Advisories are left out: their database lives on the network. See CONTRIBUTING.md.
+        run(command(tools::cargo_deny()?).args(["--locked", "check", "licenses", "bans", "sources"]))
+    })
 }
 
 /// Clippy without a warning: on the workspace natively, and on what that does not see, for the targets that it is built for.
@@ -152,6 +161,8 @@ impl Tests {
         packages::ensure(packages::RUN)?;
         packages::ensure(packages::TEST)?;
         artifact::binary()?;
+        // The tests of the page in the browser alone serve this folder.
+        folder::write(&root().join("target/page"))?;
         artifact::kernel_of_another_layout()?;
         let tests = Self { has_nextest: has_nextest(), suites: suites() };
         step("build the tests", || run(tests.command().arg("--no-run")))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::artifact::{self, compress_folder};
+use crate::artifact::{self, compress};
 use crate::step::{artifacts, step};
 
 /// What the page may do until it runs. It may fetch its own parts; `start.js` then forbids every connection, before the
@@ -21,7 +21,8 @@ pub fn write(folder: &Path) -> Result<()> {
         for entry in fs::read_dir(artifacts().join("ui"))? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            if name.ends_with(".br") || !path.is_file() {
+            // With its compressed copy: only the page's frame is another here.
+            if name.starts_with("index.html.") || !path.is_file() {
                 continue;
             }
             let target = folder.join(&name);
@@ -32,7 +33,7 @@ pub fn write(folder: &Path) -> Result<()> {
             }
             .with_context(|| format!("cannot write {}", target.display()))?;
         }
-        compress_folder(folder)
+        compress(&folder.join("index.html"))
     })
 }
 

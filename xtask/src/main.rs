@@ -146,8 +146,6 @@ fn main() -> Result<()> {
         Task::Lab { arguments } => lab(&arguments),
         Task::Test { filters } => {
             room::ensure(if filters.is_empty() { room::CHECKS } else { room::BUILD })?;
-            // The tests of the page in the browser alone serve this folder.
-            folder::write(&step::root().join("target/page"))?;
             let pictures = root().join("target/e2e");
             // Those of a run before would pass for what this one saw.
             if pictures.exists() {

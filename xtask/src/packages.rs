@@ -1,5 +1,7 @@
 //! Debian packages that are missing.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Result, bail};
 
 use crate::step::{command, output, run, step};
@@ -62,8 +64,12 @@ pub const CLUSTER: &[Need] = &[
     ("/usr/bin/dpkg-source", "dpkg-dev"),
 ];
 
+/// Of apt there is one at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Installs whichever of `needs` are not there.
 pub fn ensure(needs: &[Need]) -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<&str> = needs.iter().filter(|(what, _)| !is_there(what)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
