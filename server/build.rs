@@ -20,30 +20,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     if ui.join("index.html").is_file() {
         collect(&ui, "", &mut files)?;
     }
-    let mut source = String::from("static ASSETS: &[Asset] = &[\n");
+    let mut source = String::new();
+    let mut count = 0;
     for (path, file) in &files {
-        let is_sibling = [".br", ".gz"]
-            .iter()
-            .any(|extension| path.strip_suffix(extension).is_some_and(|plain| files.contains_key(plain)));
-        if is_sibling {
+        if path.strip_suffix(".br").is_some_and(|plain| files.contains_key(plain)) {
             continue;
         }
-        let sibling = |extension: &str| match files.get(&format!("{path}{extension}")) {
-            Some(file) => format!("Some(include_bytes!({:?}))", file.display().to_string()),
-            None => "None".to_owned(),
-        };
         let mut hasher = DefaultHasher::new();
         fs::read(file)?.hash(&mut hasher);
-        writeln!(
-            source,
-            "    Asset {{ path: {path:?}, etag: \"{:016x}\", plain: include_bytes!({:?}), brotli: {}, gzip: {} }},",
-            hasher.finish(),
-            file.display().to_string(),
-            sibling(".br"),
-            sibling(".gz"),
-        )?;
+        // Where there is a packed copy that one alone: whoever wants it otherwise has it unpacked.
+        let kept = match files.get(&format!("{path}.br")) {
+            Some(packed) => format!("Brotli(include_bytes!({packed:?}), OnceLock::new())"),
+            None => format!("Plain(include_bytes!({file:?}))"),
+        };
+        writeln!(source, "    Asset {{ path: {path:?}, etag: \"{:016x}\", kept: Kept::{kept} }},", hasher.finish())?;
+        count += 1;
     }
-    source.push_str("];\n");
+    let source = format!("static ASSETS: [Asset; {count}] = [\n{source}];\n");
     fs::write(Path::new(&std::env::var("OUT_DIR")?).join("page.rs"), source)?;
     Ok(())
 }

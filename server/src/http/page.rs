@@ -1,5 +1,7 @@
 //! The built page, as it was when this binary was built.
 
+use std::sync::OnceLock;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -16,12 +18,35 @@ struct Asset {
     path: &'static str,
     /// Changes with the contents.
     etag: &'static str,
+    /// Its bytes.
+    kept: Kept,
+}
+
+/// How the binary has it: in one form only, since the page is a good part of its size.
+#[allow(dead_code, reason = "which of them there are depends on what was built")]
+enum Kept {
     /// As it is.
-    plain: &'static [u8],
-    /// Compressed by Brotli, where that was built.
-    brotli: Option<&'static [u8]>,
-    /// Compressed by gzip, where that was built.
-    gzip: Option<&'static [u8]>,
+    Plain(&'static [u8]),
+    /// Compressed by Brotli; and as it is, once somebody has asked for that.
+    Brotli(&'static [u8], OnceLock<Vec<u8>>),
+}
+
+impl Kept {
+    /// The encoding, and the bytes, for whoever takes these encodings.
+    fn bytes(&'static self, accepted: &str) -> (&'static str, &'static [u8]) {
+        match self {
+            Self::Plain(plain) => ("identity", plain),
+            Self::Brotli(packed, _) if accepts(accepted, "br") => ("br", packed),
+            Self::Brotli(packed, plain) => ("identity", plain.get_or_init(|| unpack(packed))),
+        }
+    }
+}
+
+/// What the build has packed.
+fn unpack(mut packed: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    brotli::BrotliDecompress(&mut packed, &mut plain).expect("the build has packed it, and a vector takes all");
+    plain
 }
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
@@ -66,11 +91,7 @@ fn serve(path: &str, headers: &HeaderMap) -> Response {
         return Refusal::NotFound(format!("the page has no file {path}")).into_response();
     };
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (encoding, body) = match (asset.brotli, asset.gzip) {
-        (Some(brotli), _) if accepts(accepted, "br") => ("br", brotli),
-        (_, Some(gzip)) if accepts(accepted, "gzip") => ("gzip", gzip),
-        (_, _) => ("identity", asset.plain),
-    };
+    let (encoding, body) = asset.kept.bytes(accepted);
     let etag = format!("\"{}-{encoding}\"", asset.etag);
     let fixed = [
         (ETAG, etag.as_str()),
@@ -129,6 +150,20 @@ mod tests {
         for (header, encoding, expected) in cases {
             assert_eq!(accepts(header, encoding), expected, "{header}");
         }
+    }
+
+    #[test]
+    fn whoever_takes_no_brotli_has_it_unpacked() {
+        const TEXT: &[u8] = b"signalbox signalbox signalbox";
+        static PLAIN: Kept = Kept::Plain(TEXT);
+        assert_eq!(PLAIN.bytes("br"), ("identity", TEXT));
+        let mut packed = Vec::new();
+        brotli::BrotliCompress(&mut &*TEXT, &mut packed, &brotli::enc::BrotliEncoderParams::default()).unwrap();
+        let packed: &'static [u8] = packed.leak();
+        let kept: &'static Kept = Box::leak(Box::new(Kept::Brotli(packed, OnceLock::new())));
+        assert_eq!(kept.bytes("gzip, br"), ("br", packed));
+        assert_eq!(kept.bytes("gzip"), ("identity", TEXT));
+        assert_eq!(kept.bytes("br;q=0"), ("identity", TEXT));
     }
 
     #[test]
