@@ -33,6 +33,8 @@ struct Image {
     name: &'static str,
     /// The cargo package and its binary; absent where [`artifact`] has made the binary already.
     package: Option<&'static str>,
+    /// What cargo is told of the package's features where the image is to be small.
+    features: &'static [&'static str],
     /// The binary.
     binary: &'static str,
     /// Where it lies in the image.
@@ -46,6 +48,8 @@ const IMAGES: &[Image] = &[
     Image {
         name: "server",
         package: Some("signalbox-lab"),
+        // Neither a lab nor an enforcer.
+        features: &["--no-default-features"],
         binary: "signalbox",
         at: "signalbox",
         user: NOBODY,
@@ -55,6 +59,7 @@ const IMAGES: &[Image] = &[
     Image {
         name: "enforcer",
         package: Some("signalbox-enforcer"),
+        features: &[],
         binary: "signalbox-enforcer",
         at: "signalbox-enforcer",
         user: "0:0",
@@ -64,6 +69,7 @@ const IMAGES: &[Image] = &[
     Image {
         name: "probe",
         package: None,
+        features: &[],
         binary: "signalbox-probe",
         // Where the server looks for it in any pod.
         at: "bin/signalbox-probe",
@@ -77,6 +83,7 @@ const IMAGES: &[Image] = &[
 const DNS: Image = Image {
     name: "dns",
     package: Some("signalbox-lab-node"),
+    features: &[],
     binary: "signalbox-lab-dns",
     at: "signalbox-lab-dns",
     // Port 53.
@@ -111,7 +118,7 @@ fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>, make: Make)
     for image in images {
         let binary = match image.package {
             Some(package) => match make {
-                Make::Small => small(package, image.binary)?,
+                Make::Small => small(package, image)?,
                 Make::Soon => linked_anew(package, image.binary)?,
             },
             None => artifacts().join(image.binary),
@@ -133,20 +140,19 @@ fn build<'a>(folder: &Path, images: impl Iterator<Item = &'a Image>, make: Make)
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Makes a binary from the start with the profile `image`, the C library inside.
-fn small(package: &str, binary: &str) -> Result<PathBuf> {
-    let built = root().join("target/image").join(binary);
-    link_statically("image", package, binary)?;
+fn small(package: &str, image: &Image) -> Result<PathBuf> {
+    let built = root().join("target/image").join(image.binary);
+    link_statically("image", package, image.binary, image.features)?;
     is_static(&built)?;
     Ok(built)
 }
 
-fn link_statically(profile: &str, package: &str, binary: &str) -> Result<()> {
+fn link_statically(profile: &str, package: &str, binary: &str, features: &[&str]) -> Result<()> {
     step(&format!("link {binary} statically"), || {
-        run(command("cargo").args(["rustc", "--locked", "--profile", profile, "-p", package, "--bin", binary]).args([
-            "--",
-            "-Ctarget-feature=+crt-static",
-            "-Cstrip=symbols",
-        ]))
+        run(command("cargo")
+            .args(["rustc", "--locked", "--profile", profile, "-p", package, "--bin", binary])
+            .args(features)
+            .args(["--", "-Ctarget-feature=+crt-static", "-Cstrip=symbols"]))
     })
 }
 
@@ -159,7 +165,7 @@ fn linked_anew(package: &str, binary: &str) -> Result<PathBuf> {
     if built.exists() {
         fs::hard_link(&built, &dynamic).with_context(|| format!("cannot keep {}", built.display()))?;
     }
-    let result = link_statically("release", package, binary).and_then(|()| {
+    let result = link_statically("release", package, binary, &[]).and_then(|()| {
         forget(&linked)?;
         fs::hard_link(&built, &linked).context("cannot take the static binary")
     });

@@ -15,9 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::{self, Cluster};
 use super::remote::{self, Remote};
 use super::{forward, request};
+use crate::entry::{DEFAULT_STATE, ServerEntry};
 use crate::install::names;
-use crate::lab::kubeconfig::ServerEntry;
-use crate::lab::options::DEFAULT_STATE;
 
 /// Rows of pods without a probe are not what a single command is for.
 const MAX_CELLS: usize = 20_000;

@@ -8,7 +8,9 @@ mod conformance;
 mod duration;
 mod forward;
 mod install;
+#[cfg(feature = "lab")]
 mod join;
+#[cfg(feature = "lab")]
 mod lab;
 mod live;
 mod offline;
@@ -27,9 +29,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-const EXAMPLES: &str = "\
-Examples:
-  signalbox lab                      run a lab on this machine, as root
+const LAB_EXAMPLE: &str = "
+  signalbox lab                      run a lab on this machine, as root";
+const EXAMPLES: &str = "
   signalbox serve                    show and test a cluster, by its kubeconfig
   signalbox why a/web b/db:5432      why one connection in it is open or shut, now
   signalbox test                     try the lesson's 18 connections in it
@@ -39,9 +41,14 @@ Examples:
   signalbox explain a/web b/db:5432 manifests/    why one of them is open or shut
   signalbox completions bash         completions for your shell";
 
+/// That of the lab only where there is one.
+fn examples() -> String {
+    format!("Examples:{}{EXAMPLES}", if cfg!(feature = "lab") { LAB_EXAMPLE } else { "" })
+}
+
 /// Who can talk to whom in a Kubernetes cluster: shown live, tested with real connections, enforced in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "signalbox", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "signalbox", version, after_help = examples(), arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -49,11 +56,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[cfg(feature = "lab")]
     Lab(lab::Args),
     Serve(Box<serve::Args>),
     Test(test::Args),
     Install(install::Args),
     Uninstall(uninstall::Args),
+    #[cfg(feature = "lab")]
     Join(join::Args),
     Why(why::Args),
     Watch(watch::Args),
@@ -68,11 +77,13 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        #[cfg(feature = "lab")]
         Command::Lab(args) => lab::run(args),
         Command::Serve(args) => serve::run(*args),
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
         Command::Uninstall(args) => uninstall::run(args),
+        #[cfg(feature = "lab")]
         Command::Join(args) => join::run(args),
         Command::Why(args) => why::run(&args),
         Command::Watch(args) => watch::run(&args),
@@ -126,8 +137,8 @@ mod tests {
     #[test]
     fn every_subcommand_shows_examples() {
         let mut command = Cli::command();
+        let with_a_lab = if cfg!(feature = "lab") { &["lab", "join"][..] } else { &[] };
         for name in [
-            "lab",
             "serve",
             "test",
             "why",
@@ -136,7 +147,6 @@ mod tests {
             "plugin",
             "install",
             "uninstall",
-            "join",
             "analyze",
             "explain",
             "diff",
@@ -144,7 +154,10 @@ mod tests {
             "suggest",
             "simplify",
             "completions",
-        ] {
+        ]
+        .iter()
+        .chain(with_a_lab)
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}:\n{help}");
         }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::lab::kubeconfig::ServerEntry;
+use crate::entry::ServerEntry;
 
 use door::Door;
 

@@ -1,43 +1,14 @@
-//! The kubeconfig file: written for `kubectl`, and read by `signalbox test`.
+//! The kubeconfig file that the lab writes for `kubectl`.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use kube::config::Kubeconfig;
-use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::state::write_private;
-
-/// The name of our entry in `extensions`.
-pub const EXTENSION: &str = "signalbox.dev";
-
-/// Where the server is that holds probe's and kernel's facts of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerEntry {
-    /// The server's URL.
-    pub server: String,
-    /// What it asks for.
-    pub token: String,
-}
-
-impl ServerEntry {
-    /// The entry of the kubeconfig's current context, or any if no context is current.
-    #[must_use]
-    pub fn find(kubeconfig: &Kubeconfig) -> Option<Self> {
-        let current = kubeconfig.current_context.as_deref();
-        let of_context = kubeconfig
-            .contexts
-            .iter()
-            .filter(|context| current.is_none_or(|current| current == context.name))
-            .filter_map(|context| context.context.as_ref()?.extensions.as_ref())
-            .flatten();
-        let of_file = kubeconfig.extensions.iter().flatten();
-        let entry = of_context.chain(of_file).find(|extension| extension.name == EXTENSION)?;
-        serde_json::from_value(entry.extension.clone()).ok()
-    }
-}
+use crate::entry::ServerEntry;
 
 /// Refuses a file that somebody else has written.
 pub(crate) fn check_ours(path: &Path) -> Result<(), Error> {
@@ -95,14 +66,5 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let message = check_ours(&folder.path().join("nowhere/kubeconfig")).unwrap_err().to_string();
         assert!(message.contains("choose a file in a folder that is there"), "{message}");
-    }
-
-    #[test]
-    fn the_current_contexts_server_is_found() {
-        let kubeconfig = Kubeconfig::from_yaml(OURS).unwrap();
-        let entry = ServerEntry { server: "http://127.0.0.1:1".into(), token: "t".into() };
-        assert_eq!(ServerEntry::find(&kubeconfig), Some(entry));
-        let other = Kubeconfig { current_context: Some("b".into()), ..kubeconfig };
-        assert_eq!(ServerEntry::find(&other), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`options`]: what it can be told.
 //! - [`error`]: why it does not start or go on.
-//! - [`kubeconfig`]: the file that `kubectl` and `signalbox test` find it by.
+//! - `kubeconfig`: the file that `kubectl` and `signalbox test` find it by.
 //! - `preflight`: rights, kernel, address; `state`: the state directory; `manifests`: what a first start puts in;
 //!   `runtime`: the node, before it is there.
 //!
@@ -13,7 +13,7 @@
 //! ```
 
 pub mod error;
-pub mod kubeconfig;
+mod kubeconfig;
 mod manifests;
 pub mod options;
 mod preflight;
@@ -37,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::controllers::{self, Controllers};
+use crate::entry::ServerEntry;
 use error::Error;
-use kubeconfig::ServerEntry;
 use manifests::Furniture;
 use options::{Enforcement, Options};
 use state::State;

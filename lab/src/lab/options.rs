@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use signalbox_enforcer::AttachPreference;
 
-/// Where the lab keeps its state when nobody says where.
-pub const DEFAULT_STATE: &str = "/var/lib/signalbox/lab";
-
 /// What a lab can be told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -20,7 +17,7 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Overwrite the kubeconfig even if it is not from Signalbox.
     pub force: bool,
-    /// The state directory, whose objects then survive the lab's end; `None`: [`DEFAULT_STATE`], and a clean end forgets.
+    /// The state directory, whose objects then survive the lab's end; `None`: [`DEFAULT_STATE`](crate::entry::DEFAULT_STATE), and a clean end forgets.
     pub state: Option<PathBuf>,
     /// Forget the objects of earlier runs.
     pub fresh: bool,

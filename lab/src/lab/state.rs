@@ -10,7 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use rand::Rng;
 
 use super::error::Error;
-use super::options::{DEFAULT_STATE, Options};
+use super::options::Options;
+use crate::entry::DEFAULT_STATE;
 
 /// How long a lab that was just killed may take to be gone, while its process still shows.
 const DYING: Duration = Duration::from_millis(500);
