@@ -29,7 +29,7 @@ const TESTED: &[&str] = &[
 const OUTSIDE: &[&str] = &["policy/fuzz/Cargo.toml", "policy/wasm-bench/Cargo.toml"];
 
 /// The tests that need a real Kubernetes, by file: what [`everything`] runs of them, and the others.
-const ON_A_CLUSTER: &[&str] = &["cluster_install"];
+const ON_A_CLUSTER: &[&str] = &["cluster_install", "cluster_watching"];
 const ON_A_CLUSTER_TOO: &[&str] = &["cluster_faults"];
 
 /// Formatting, lock file, licences, lints, all tests, and a bounded while of fuzzing.

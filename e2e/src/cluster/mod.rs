@@ -4,11 +4,13 @@
 //! - [`dashboard`]: the server that was installed, asked as users ask it.
 //! - [`lesson`]: lesson one on it, and its checks by `kubectl exec`.
 //! - [`outside`]: the hosts outside, each a process in a network namespace.
+//! - [`plugin`]: somebody else's enforcer, with gaps.
 
 pub mod backends;
 pub mod dashboard;
 pub mod lesson;
 pub mod outside;
+pub mod plugin;
 
 use std::fs::File;
 use std::io::BufRead;
