@@ -145,7 +145,8 @@ fn explanation(sizes: &[Measured]) -> String {
     });
     format!(
         "{} A picture is whole when each pod, Service and policy is in it. {POLICIES} changes of a policy after each start. Events are those of `/api/v1/events`, \
-         read by one client, as a page is one; the requests' way through the API is in the times. Not in it: probes and their cells, \
+         read by one client, as a page is one; the requests' way through the API is in the times. A look at the objects is taken again \
+         after five times as long as the last one took, which is what a changed policy waits for. Not in it: probes and their cells, \
          enforcers' streams, users with rights of their own, TLS of the page, a network between server and API, an API server that is slower or faster than the lab's.",
         shown.collect::<Vec<_>>().join(" ")
     )
