@@ -5,12 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use signalbox_api::cell::Agreement;
 use signalbox_api::state::{Enforcement, Snapshot};
 use signalbox_e2e::cluster::dashboard::{self, Dashboard, User};
 use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson, plugin};
 use signalbox_e2e::lab::binary;
-use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
 
 /// A round of probes, the pause before it, and the plugin's own time on a busy machine.
@@ -25,7 +25,14 @@ fn what_another_enforcer_does_is_seen_node_by_node_and_point_by_point() -> Resul
     let pods = lesson::pods(&cluster)?;
     let dashboard = Dashboard::find(&cluster)?;
     let admin = dashboard.user("on-call", "cluster-admin", None)?;
-    lesson::apply(&cluster, &STEPS[1])?;
+    let no_ingress = |namespace: &str| {
+        let spec = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+        let metadata = json!({"namespace": namespace, "name": "no-ingress"});
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
+    };
+    let policies = ["frontend", "backend"].map(no_ingress);
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": policies});
+    cluster.apply(&list.to_string())?;
     sees(&cluster, &dashboard, &admin, "that nobody enforces", |state| {
         // Each pod is tried from the five others.
         state.enforcement == Enforcement::Nobody && between_pods(state, Agreement::Disagree).len() == 30
@@ -57,9 +64,9 @@ fn what_another_enforcer_does_is_seen_node_by_node_and_point_by_point() -> Resul
         // It knows no egress, no ports and no peers: each point says so, and says where.
         let asked = ["conformance", "--point=3", "--settle=4s", "--output=json"];
         let ran = dashboard.command(&admin, &asked)?;
-        let report: serde_json::Value = serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:#?}"))?;
+        let report: Value = serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:#?}"))?;
         let tried = report["tried"].as_array().context("no cases")?;
-        let text = |case: &serde_json::Value, field: &str| case[field].as_str().unwrap_or_default().to_owned();
+        let text = |case: &Value, field: &str| case[field].as_str().unwrap_or_default().to_owned();
         let verdicts: Vec<_> = tried.iter().map(|case| (text(case, "title"), text(case, "verdict"))).collect();
         let wanted = [
             ("no ingress rule allows nothing", "passed"),
@@ -91,7 +98,9 @@ fn sees(
         ensure!(state.enforcers.is_empty(), "no enforcer of ours is there: {:#?}", state.enforcers);
         let count = |agreement| between_pods(&state, agreement).len();
         let counts = [Agreement::Agree, Agreement::Disagree, Agreement::Unsettled].map(count);
-        let said = format!("{:?}, {counts:?} agree, disagree, unsettled, {:?}", state.enforcement, state.problems);
+        let against = state.cells.iter().filter(|cell| cell.agreement == Agreement::Disagree);
+        let against: Vec<_> = against.map(|cell| format!("{} to {}", cell.key.from, cell.key.to)).collect();
+        let said = format!("{:?}, {counts:?} agree, disagree, unsettled, {against:#?}", state.enforcement);
         Ok(if is_so(&state) { Ok(()) } else { Err(said) })
     })
 }

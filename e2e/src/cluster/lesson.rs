@@ -214,18 +214,12 @@ pub fn node_ports(cluster: &Cluster) -> Result<Vec<(String, u64)>> {
     Ok(ports)
 }
 
-/// Applies a step.
-pub fn apply(cluster: &Cluster, step: &Step) -> Result<()> {
+/// Applies a step, and waits until every connection from every pod is as the lesson's table has it.
+pub fn check(cluster: &Cluster, outside: &Outside, pods: &[Pod], step: &Step) -> Result<Vec<Tried>> {
     if let Some(manifest) = step.manifest {
         let path = root().join("assets/lessons/one").join(manifest);
         cluster.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
     }
-    Ok(())
-}
-
-/// Applies a step, and waits until every connection from every pod is as the lesson's table has it.
-pub fn check(cluster: &Cluster, outside: &Outside, pods: &[Pod], step: &Step) -> Result<Vec<Tried>> {
-    apply(cluster, step)?;
     let mut last = Vec::new();
     cluster.wait(APPLIED_WITHIN, &format!("step {}", step.number), || {
         last = round(cluster, outside, pods)?;

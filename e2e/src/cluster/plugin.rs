@@ -1,12 +1,12 @@
 //! Somebody else's enforcer: nftables on each node, kept up by a loop that asks the API, as a network plugin with gaps would do it. Of all
-//! policies it knows one kind: no ingress at all, for all pods of a namespace. It shares nothing with Signalbox.
+//! policies it knows one kind: no ingress at all, for all pods of a namespace, as long as no other policy is there that allows any. It shares nothing with Signalbox.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cluster, NODES};
 use crate::shell;
@@ -57,14 +57,15 @@ pub fn during<T>(cluster: &Cluster, work: impl FnOnce(&Works) -> Result<T>) -> R
 fn enforce(cluster: &Cluster, works: &Works, ended: &AtomicBool) -> Result<()> {
     let mut known = NODES.map(|_| None);
     while !ended.load(Ordering::Relaxed) {
-        let rules = rules(&isolated(cluster)?);
+        let isolated = isolated(cluster)?;
         for (node, known) in NODES.into_iter().zip(&mut known) {
-            let wanted = if works.on(node) { rules.as_str() } else { "" };
-            if known.as_deref() != Some(wanted) {
+            let wanted =
+                if works.on(node) { rules(isolated.iter().filter(|pod| pod.node == node)) } else { String::new() };
+            if known.as_ref() != Some(&wanted) {
                 // One transaction.
-                let table = format!("add table ip plugin\ndelete table ip plugin\ntable ip plugin {{ {wanted} }}\n");
+                let table = format!("add table ip plugin\ndelete table ip plugin\ntable ip plugin {{\n{wanted}}}\n");
                 shell::run(cluster.command(node, "nft").args(["-f", "-"]), Some(&table))?.ok().context(table)?;
-                *known = Some(wanted.to_owned());
+                *known = Some(wanted);
             }
         }
         std::thread::sleep(PAUSE);
@@ -72,8 +73,13 @@ fn enforce(cluster: &Cluster, works: &Works, ended: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Addresses of the pods that nobody may reach.
-fn isolated(cluster: &Cluster) -> Result<Vec<String>> {
+/// A pod that nobody may reach.
+struct Isolated {
+    node: String,
+    address: String,
+}
+
+fn isolated(cluster: &Cluster) -> Result<Vec<Isolated>> {
     let list = |kind: &str| -> Result<Vec<Value>> {
         let printed = cluster.kubectl(&["get", kind, "--all-namespaces", "-o", "json"])?;
         let mut list: Value = serde_json::from_str(&printed)?;
@@ -81,28 +87,25 @@ fn isolated(cluster: &Cluster) -> Result<Vec<String>> {
     };
     let policies = list("networkpolicies")?;
     let is_shut = |namespace: &Value| {
-        policies.iter().any(|policy| {
+        let mut here = policies.iter().filter(|policy| policy["metadata"]["namespace"] == *namespace);
+        let all = here.clone().any(|policy| {
             let spec = &policy["spec"];
-            let is_empty = |field: &str| match &spec[field] {
-                Value::Object(fields) => fields.is_empty(),
-                Value::Array(items) => items.is_empty(),
-                _ => true,
-            };
             let types = spec["policyTypes"].as_array();
-            policy["metadata"]["namespace"] == *namespace
-                && types.is_some_and(|types| types.contains(&Value::from("Ingress")))
-                && is_empty("podSelector")
-                && is_empty("ingress")
-        })
+            spec["podSelector"] == json!({}) && types.is_some_and(|types| types.contains(&json!("Ingress")))
+        });
+        all && here.all(|policy| policy["spec"]["ingress"].as_array().is_none_or(Vec::is_empty))
     };
     let pods = list("pods")?;
     let shut = pods.iter().filter(|pod| is_shut(&pod["metadata"]["namespace"]));
-    Ok(shut.filter_map(|pod| Some(pod.pointer("/status/podIP")?.as_str()?.to_owned())).collect())
+    let of = |pod: &Value| {
+        let text = |path: &str| pod.pointer(path)?.as_str().map(str::to_owned);
+        Some(Isolated { node: text("/spec/nodeName")?, address: text("/status/podIP")? })
+    };
+    Ok(shut.filter_map(of).collect())
 }
 
-/// A pod reaches itself, also by its Service, and its node reaches it: that is not forwarded.
-fn rules(isolated: &[String]) -> String {
-    let drop = |pod: &String| format!("ip daddr {pod} ip saddr != {pod} ct state new drop; ");
-    let drops: String = isolated.iter().map(drop).collect();
-    format!("chain forward {{ type filter hook forward priority 0; policy accept; {drops}}}")
+/// For the pods' own node. A pod that calls its own address, and a node that calls its pods: that is not forwarded.
+fn rules<'a>(isolated: impl Iterator<Item = &'a Isolated>) -> String {
+    let drops: String = isolated.map(|pod| format!("ip daddr {} ct state new drop\n", pod.address)).collect();
+    format!("chain forward {{\ntype filter hook forward priority 0; policy accept;\n{drops}}}\n")
 }

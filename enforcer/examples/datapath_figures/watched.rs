@@ -15,15 +15,27 @@ use crate::{
     },
 };
 
-/// What each change took, in milliseconds.
+/// A change that comes when the one before is cleared away: the loop waits 20 ms for that, and the kernel takes its time.
+const APART: Duration = Duration::from_millis(60);
+/// One that comes while the one before is not: it has to wait until no program reads the generation before.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
+/// Changes one by one, and right behind one another.
 pub struct Watched {
+    pub apart: Took,
+    pub at_once: Took,
+}
+
+/// What each change took, in milliseconds.
+#[derive(Default)]
+pub struct Took {
     /// From the event that the API server sends to the generation in force, as the agent's status tells it.
     pub total: Samples,
     /// The agent's part: from the event's arrival in its loop.
     pub agent: Samples,
 }
 
-/// One rule of one policy comes or goes, `count` times. The 100 pods of the node have namespaces and interfaces, and are found as pods
+/// One rule of one policy comes or goes, `count` times in either way. The 100 pods of the node have namespaces and interfaces, and are found as pods
 /// are; the cluster has 900 more. Every tenth change is followed by a connection that must meet it.
 pub fn measure(count: u32) -> Result<Watched> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -63,31 +75,35 @@ pub fn measure(count: u32) -> Result<Watched> {
     };
     wait("the pods are found", &mut status, &|now| now.enforcing && now.pods == PODS)?;
     let server = std::net::Ipv4Addr::UNSPECIFIED;
-    let mut watched = Watched { total: Samples::default(), agent: Samples::default() };
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let mut is_open = vec![false; POLICIES as usize];
-    for round in 0..count {
-        let at = round % POLICIES;
-        let open = !is_open[at as usize];
-        is_open[at as usize] = open;
-        let version = 100 + u64::from(round);
-        let changed = changes::some_policy(at, open);
-        let began = Instant::now();
-        api.tell("networkpolicies", "MODIFIED", changed, version);
-        let now = wait("the change", &mut status, &|now| now.policies_version == version)?;
-        watched.total.push(ms(began.elapsed()));
-        watched.agent.push(now.last_apply_us as f64 / 1000.0);
-        if round % 10 == 0 {
-            // From pod `at + 50`, which has the same app, to pod `at` that the policy selects.
-            let listener = pods[at as usize].0.enter(|| std::net::TcpListener::bind((server, 8443)))?;
-            let to = changes::address(at).to_string();
-            let met = pods[(at + POLICIES) as usize].0.connect(&to, 8443, Duration::from_millis(300)).is_ok();
-            ensure!(met == open, "change {round} is not in force: {to}");
-            drop(listener);
+    let mut version = 100;
+    let mut changes = |pause: Duration| -> Result<Took> {
+        let mut took = Took::default();
+        for round in 0..count {
+            let at = round % POLICIES;
+            let open = !is_open[at as usize];
+            is_open[at as usize] = open;
+            version += 1;
+            let changed = changes::some_policy(at, open);
+            let began = Instant::now();
+            api.tell("networkpolicies", "MODIFIED", changed, version);
+            let now = wait("the change", &mut status, &|now| now.policies_version == version)?;
+            took.total.push(ms(began.elapsed()));
+            took.agent.push(now.last_apply_us as f64 / 1000.0);
+            if round % 10 == 0 {
+                // From pod `at + 50`, which has the same app, to pod `at` that the policy selects.
+                let listener = pods[at as usize].0.enter(|| std::net::TcpListener::bind((server, 8443)))?;
+                let to = changes::address(at).to_string();
+                let met = pods[(at + POLICIES) as usize].0.connect(&to, 8443, Duration::from_millis(300)).is_ok();
+                ensure!(met == open, "change {round} is not in force: {to}");
+                drop(listener);
+            }
+            std::thread::sleep(pause);
         }
-        // The next change does not come while this one is still cleared away.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        Ok(took)
+    };
+    let watched = Watched { apart: changes(APART)?, at_once: changes(AT_ONCE)? };
     shutdown.cancel();
     runtime.block_on(enforcer.stopped());
     Ok(watched)
