@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 use signalbox_api::cell::Outcome;
 use signalbox_api::state::Enforcement;
 use signalbox_e2e::cluster::dashboard::{self, Dashboard};
 use signalbox_e2e::cluster::outside::Outside;
-use signalbox_e2e::cluster::{Cluster, Cni, NODES, VERSION, lesson};
+use signalbox_e2e::cluster::{Cluster, Cni, NODES, VERSION, lesson, standins};
 use signalbox_e2e::lab::binary;
 use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
@@ -39,7 +39,7 @@ fn walk(cni: Cni) -> Result<()> {
     let dashboard = Dashboard::find(&cluster)?;
     let admin = dashboard.user("on-call", "cluster-admin", None)?;
     let users = dashboard.join()?;
-    for step in STEPS {
+    let follow = |step| {
         let tried = lesson::check(&cluster, &outside, &pods, step)?;
         // 15 cells from two pods each, and users at both nodes.
         ensure!(tried.len() == 36, "step {}: {} connections", step.number, tried.len());
@@ -53,8 +53,23 @@ fn walk(cni: Cni) -> Result<()> {
             tried.len(),
             cells.len()
         );
-    }
+        Ok(())
+    };
+    let (last, steps) = STEPS.split_last().context("the lesson has steps")?;
+    steps.iter().try_for_each(follow)?;
+    let told = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| dashboard.watch(&admin, "backend", Duration::from_secs(20)));
+        follow(last)?;
+        watching.join().map_err(|_| anyhow!("the watching thread panicked"))?
+    })?;
+    let opens = |line: &serde_json::Value| {
+        let is = |field: &str, what: &str| line[field].as_str().is_some_and(|text| text.contains(what));
+        let facts = [("spec", "allowed"), ("probe", "open"), ("kernel", "allowed"), ("agreement", "agree")];
+        is("from", "web") && is("to", "extsvc") && facts.iter().all(|(fact, what)| is(fact, what))
+    };
+    ensure!(told.iter().any(opens), "`watch` does not tell what the last step opens: {told:#?}");
     why(&dashboard, &admin)?;
+    a_stand_in(&cluster, &dashboard, &admin)?;
     inside_of_a_pod(&cluster, &dashboard, &admin)?;
     others_see_their_namespaces(&dashboard)?;
     let conformance = conformance(&dashboard, &admin)?;
@@ -101,7 +116,51 @@ fn why(dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
     let live = dashboard::live(&ran)?;
     ensure!(live.pointer("/cell/kernel/decision") == Some(&"denied".into()), "{live:#}");
     ensure!(ran.status == Some(1), "{ran:#?}");
+    // For people, and as kubectl's plugin: which policy it is, since when, and what would have let it in.
+    let ran = dashboard.plugin(admin, &["why", "backend/dbsvc", "frontend/web:9000"])?;
+    for word in ["zero-trust", "ago", "nearest"] {
+        ensure!(ran.stdout.contains(word), "{word}: {ran:#?}");
+    }
+    ensure!(ran.status == Some(1), "{ran:#?}");
     Ok(())
+}
+
+/// Tried from a pod that stands in for another with the same labels: no Service sends it anything, and nothing is left of it.
+fn a_stand_in(cluster: &Cluster, dashboard: &Dashboard<'_>, admin: &dashboard::User) -> Result<()> {
+    let backends = || {
+        let path = "jsonpath={.subsets[*].addresses[*].ip}";
+        let printed = cluster.kubectl(&["-n", "frontend", "get", "endpoints", "web", "-o", path])?;
+        Ok::<_, anyhow::Error>(printed.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>())
+    };
+    let stand_ins = || standins::all(cluster, "frontend");
+    let before = backends()?;
+    let (ran, seen) = std::thread::scope(|scope| {
+        let arguments =
+            ["test", "--like=deployment/web", "--namespace=frontend", "--keep-service-labels", "--output=json"];
+        let testing = scope.spawn(move || dashboard.command(admin, &arguments));
+        let mut seen = 0;
+        while !testing.is_finished() {
+            seen = seen.max(stand_ins()?.len());
+            ensure!(backends()? == before, "Services send the stand-in something");
+        }
+        let ran = testing.join().map_err(|_| anyhow!("the testing thread panicked"))??;
+        Ok((ran, seen))
+    })?;
+    ensure!(seen >= 2, "neither Job nor pod was seen, but {seen}: {ran:#?}");
+    let printed: serde_json::Value = serde_json::from_str(&ran.stdout).with_context(|| format!("{ran:#?}"))?;
+    let outcome = |to: &str| {
+        let mut checks = printed["checks"].as_array().into_iter().flatten();
+        checks.find(|check| check["to"] == to).map(|check| check["outcome"].clone())
+    };
+    // As the lesson's last step has it for the one that it stands in for.
+    for (to, wanted) in [("backend/dbsvc", "open"), ("backend/extsvc", "open"), ("outside/database", "dropped")] {
+        ensure!(outcome(to) == Some(wanted.into()), "{to}: {printed:#}");
+    }
+    ensure!(printed["agree"] == true && ran.status == Some(0), "{ran:#?}");
+    cluster.wait(Duration::from_secs(30), "nothing is left of the stand-in", || {
+        let left = stand_ins()?;
+        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
+    })
 }
 
 /// A pod that carries no probe, tried from its own network namespace.

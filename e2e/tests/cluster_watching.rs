@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use signalbox_api::cell::Agreement;
 use signalbox_api::state::{Enforcement, Snapshot};
 use signalbox_e2e::cluster::dashboard::{self, Dashboard, User};
-use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson, plugin};
+use signalbox_e2e::cluster::{Cluster, Cni, NODES, lesson, plugin, standins};
 use signalbox_e2e::lab::binary;
 use signalbox_e2e::shell;
 
@@ -37,6 +37,8 @@ fn what_another_enforcer_does_is_seen_node_by_node_and_point_by_point() -> Resul
         // Each pod is tried from the five others.
         state.enforcement == Enforcement::Nobody && between_pods(state, Agreement::Disagree).len() == 30
     })?;
+    standins::abandon_one(&cluster)?;
+    let abandoned = Instant::now();
     plugin::during(&cluster, |works| {
         let agrees = |state: &Snapshot| {
             state.enforcement == Enforcement::Other && between_pods(state, Agreement::Agree).len() == 30
@@ -83,6 +85,13 @@ fn what_another_enforcer_does_is_seen_node_by_node_and_point_by_point() -> Resul
         let wrong: Vec<_> = wrong.filter_map(|one| one.as_str().map(str::to_owned)).collect();
         ensure!(!wrong.is_empty() && wrong.iter().all(|one| one.ends_with(words)), "{wrong:#?}");
         Ok(())
+    })?;
+    // Its Job's deadline is 90 s after its start, and another server looks for such Jobs as well.
+    let within = Duration::from_secs(120).saturating_sub(abandoned.elapsed());
+    cluster.wait(within, "the stand-in goes whose server was killed", || {
+        let left = standins::all(&cluster, "default")?;
+        let pods: Vec<_> = left.iter().filter(|name| name.starts_with("pod/")).collect();
+        Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{pods:?}")) })
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_STATE: &str = "/var/lib/signalbox/lab";
 
 /// The name of our entry in `extensions`.
-pub const EXTENSION: &str = "signalbox.dev";
+const EXTENSION: &str = "signalbox.dev";
 
 /// Where the server is that holds probe's and kernel's facts of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,10 +81,12 @@ pub async fn run(
     let found = work.api("read the namespace", Api::<Namespace>::all(client.clone()).get_opt(namespace)).await?;
     let ours = found.as_ref().is_some_and(is_ours);
     let image = found.as_ref().and_then(|found| found.annotations().get(names::ENFORCER_IMAGE).cloned());
-    work.remove::<Deployment>().await?;
-    work.remove::<DaemonSet>().await?;
-    work.remove_everywhere::<Job>().await?;
-    work.remove_everywhere::<Pod>().await?;
+    work.remove_what_runs().await?;
+    if !work.left.is_empty() {
+        // Where a node is slow to end a pod, what owns the pod goes as late as that.
+        work.left.clear();
+        work.remove_what_runs().await?;
+    }
     if let Some(image) = image {
         work.clean_nodes(&image).await?;
         if !work.left.is_empty() {
@@ -127,6 +129,14 @@ struct Work<'w> {
 impl Work<'_> {
     async fn api<T>(&self, what: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
         answer.await.map_err(|source| Error::Api { what: what.to_owned(), source: Box::new(source) })
+    }
+
+    /// Pods, and before them what would make them again.
+    async fn remove_what_runs(&mut self) -> Result<(), Error> {
+        self.remove::<Deployment>().await?;
+        self.remove::<DaemonSet>().await?;
+        self.remove_everywhere::<Job>().await?;
+        self.remove_everywhere::<Pod>().await
     }
 
     /// Ours of a kind, in our namespace.

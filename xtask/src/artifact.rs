@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use wasm_bindgen_cli_support::Bindgen;
 
 use crate::stamp::unless_fresh;
-use crate::step::{artifacts, command, root, run, step};
+use crate::step::{artifacts, both, command, root, run, step};
 use crate::{packages, room, toolchain, tools};
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
@@ -25,7 +25,7 @@ pub fn binary() -> Result<PathBuf> {
         let page = scope.spawn(page);
         let others = kernel_programs().and_then(|()| probe());
         let page = page.join().map_err(|_| anyhow!("the build of the page ended by a panic"))?;
-        others.and(page)
+        both(others, page)
     })?;
     let inputs = [
         "Cargo.toml",

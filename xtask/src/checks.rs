@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::images::Make;
-use crate::step::{aside, command, output, root, run, step};
+use crate::step::{aside, both, command, output, root, run, step};
 use crate::{artifact, cluster, folder, fuzz, need_root, packages, toolchain, tools};
 
 /// Workspace members whose tests run natively. `xtask` is by itself: with these it would be built a second time, with other features.
@@ -54,8 +54,8 @@ pub fn everything() -> Result<()> {
     let binary = std::thread::scope(|scope| {
         let licences = scope.spawn(check_licences);
         let binary = artifact::binary();
-        licences.join().map_err(|_| anyhow!("the check of licences ended by a panic"))??;
-        binary
+        let licences = licences.join().map_err(|_| anyhow!("the check of licences ended by a panic"))?;
+        both(licences, binary)
     })?;
     let tests = Tests::prepare()?;
     if tests.has_nextest {
@@ -69,7 +69,7 @@ pub fn everything() -> Result<()> {
             let beside = scope.spawn(|| aside(lints_and_fuzzing));
             let tested = tests.of_the_parts(&[]);
             let checked = beside.join().map_err(|_| anyhow!("the lints ended by a panic"))?;
-            tested.and(checked)
+            both(tested, checked)
         })?;
         tests.of_the_whole(&[])?;
     } else {
@@ -78,7 +78,9 @@ pub fn everything() -> Result<()> {
     }
     match cluster::unfit() {
         None => tests.on_a_cluster(ON_A_CLUSTER, &[])?,
-        Some(why) => crate::step::say(&format!("NOT CHECKED: from install to uninstall on a real Kubernetes: {why}")),
+        Some(why) => {
+            crate::step::say(&format!("NOT CHECKED: nothing on a real Kubernetes, from install to uninstall: {why}"))
+        }
     }
     crate::step::say(&format!("all checks passed; the binary is {}", binary.display()));
     Ok(())
@@ -103,6 +105,11 @@ fn lint_the_workspace() -> Result<()> {
         run(command("cargo")
             .args(["clippy", "--locked", "--workspace", "--exclude", "signalbox-enforcer-ebpf", "--all-targets"])
             .args(["--features", "signalbox-e2e/cluster"])
+            .args(["--", "-Dwarnings"]))
+    })?;
+    step("lint the binary of the server's image", || {
+        run(command("cargo")
+            .args(["clippy", "--locked", "-p", "signalbox-lab", "--no-default-features", "--all-targets"])
             .args(["--", "-Dwarnings"]))
     })
 }

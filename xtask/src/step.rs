@@ -103,6 +103,18 @@ fn gently(command: &Command) -> Command {
     gentle
 }
 
+/// The second result of two things that ran beside each other. Where both failed the first error is told here, since one alone can be returned.
+pub fn both<T>(first: Result<()>, second: Result<T>) -> Result<T> {
+    match (first, second) {
+        (Ok(()), second) => second,
+        (Err(first), Ok(_)) => Err(first),
+        (Err(first), Err(second)) => {
+            say(&format!("{first:#}"));
+            Err(second)
+        }
+    }
+}
+
 /// Runs to the end and returns what it printed on standard output; `None` where it cannot be started or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
@@ -117,6 +129,16 @@ fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_results_no_error_is_lost() {
+        use anyhow::anyhow;
+        let failed = |result: Result<u8>| result.expect_err("fails").to_string();
+        assert_eq!(both(Ok(()), Ok(1)).expect("both are well"), 1);
+        assert_eq!(failed(both(Err(anyhow!("a")), Ok(1))), "a");
+        assert_eq!(failed(both(Ok(()), Err(anyhow!("b")))), "b");
+        assert_eq!(failed(both(Err(anyhow!("a")), Err(anyhow!("b")))), "b");
+    }
 
     #[test]
     fn what_runs_aside_is_gentle_and_fails_as_it_would() {

@@ -34,6 +34,7 @@ pub fn bpf_linker() -> Result<PathBuf> {
 
 /// `cargo-deny`.
 pub fn cargo_deny() -> Result<PathBuf> {
+    packages::ensure(packages::BUILD)?;
     if !has("cargo-deny", CARGO_DENY) {
         install("cargo-deny", CARGO_DENY, &[], &root())?;
     }

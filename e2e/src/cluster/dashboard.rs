@@ -156,6 +156,27 @@ impl<'a> Dashboard<'a> {
         shell::run(command.args(arguments).arg("--kubeconfig").arg(user.kubeconfig.path()), None)
     }
 
+    /// `kubectl signalbox …` as that user: the plugin as `signalbox plugin install` puts it into a folder of `$PATH`.
+    pub fn plugin(&self, user: &User, arguments: &[&str]) -> Result<Ran> {
+        let folder = tempfile::tempdir()?;
+        shell::run(Command::new(binary()?).args(["plugin", "install"]).arg(folder.path()), None)?.ok()?;
+        let path = format!("PATH={}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = self.cluster.command("control", "env");
+        command.args([path.as_str(), "kubectl", "signalbox"]).args(arguments);
+        shell::run(command.arg("--kubeconfig").arg(user.kubeconfig.path()), None)
+    }
+
+    /// What `signalbox watch` prints of a namespace in a while, line by line.
+    pub fn watch(&self, user: &User, namespace: &str, lasting: Duration) -> Result<Vec<Value>> {
+        let mut command = self.cluster.command("control", "timeout");
+        command.arg("--signal=INT").arg(lasting.as_secs().to_string()).arg(binary()?);
+        command.args(["watch", "--output=json", "--namespace", namespace]);
+        let ran = shell::run(command.arg("--kubeconfig").arg(user.kubeconfig.path()), None)?;
+        // As `timeout` says that it came to that.
+        ensure!(ran.status == Some(124), "`watch` ended by itself: {ran:#?}");
+        ran.stdout.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
     /// Waits until policies, probes and kernels of both nodes say the same of all that the lesson's pods can try.
     pub fn agrees(&self, user: &User, step: &Step) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();

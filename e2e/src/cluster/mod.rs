@@ -5,12 +5,14 @@
 //! - [`lesson`]: lesson one on it, and its checks by `kubectl exec`.
 //! - [`outside`]: the hosts outside, each a process in a network namespace.
 //! - [`plugin`]: somebody else's enforcer, with gaps.
+//! - [`standins`]: the probes that are deployed for one run.
 
 pub mod backends;
 pub mod dashboard;
 pub mod lesson;
 pub mod outside;
 pub mod plugin;
+pub mod standins;
 
 use std::fs::File;
 use std::io::BufRead;

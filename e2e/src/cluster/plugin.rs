@@ -13,6 +13,8 @@ use crate::shell;
 
 /// Between two looks at the API.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often in a row it may fail at what it does.
+const PATIENCE: u32 = 20;
 
 /// On which nodes it works.
 #[derive(Debug)]
@@ -56,19 +58,29 @@ pub fn during<T>(cluster: &Cluster, work: impl FnOnce(&Works) -> Result<T>) -> R
 
 fn enforce(cluster: &Cluster, works: &Works, ended: &AtomicBool) -> Result<()> {
     let mut known = NODES.map(|_| None);
+    let mut failed = 0;
     while !ended.load(Ordering::Relaxed) {
-        let isolated = isolated(cluster)?;
-        for (node, known) in NODES.into_iter().zip(&mut known) {
-            let wanted =
-                if works.on(node) { rules(isolated.iter().filter(|pod| pod.node == node)) } else { String::new() };
-            if known.as_ref() != Some(&wanted) {
-                // One transaction.
-                let table = format!("add table ip plugin\ndelete table ip plugin\ntable ip plugin {{\n{wanted}}}\n");
-                shell::run(cluster.command(node, "nft").args(["-f", "-"]), Some(&table))?.ok().context(table)?;
-                *known = Some(wanted);
-            }
+        match bring_up_to_date(cluster, works, &mut known) {
+            Ok(()) => failed = 0,
+            Err(error) if failed == PATIENCE => return Err(error),
+            Err(_) => failed += 1,
         }
         std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// `known`: the rules of each node, as far as they are known.
+fn bring_up_to_date(cluster: &Cluster, works: &Works, known: &mut [Option<String>; NODES.len()]) -> Result<()> {
+    let isolated = isolated(cluster)?;
+    for (node, known) in NODES.into_iter().zip(known) {
+        let wanted = if works.on(node) { rules(isolated.iter().filter(|pod| pod.node == node)) } else { String::new() };
+        if known.as_ref() != Some(&wanted) {
+            // One transaction.
+            let table = format!("add table ip plugin\ndelete table ip plugin\ntable ip plugin {{\n{wanted}}}\n");
+            shell::run(cluster.command(node, "nft").args(["-f", "-"]), Some(&table))?.ok().context(table)?;
+            *known = Some(wanted);
+        }
     }
     Ok(())
 }

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// A change that comes when the one before is cleared away: the loop waits 20 ms for that, and the kernel takes its time.
-const APART: Duration = Duration::from_millis(60);
+pub const APART: Duration = Duration::from_millis(60);
 /// One that comes while the one before is not: it has to wait until no program reads the generation before.
-const AT_ONCE: Duration = Duration::from_millis(5);
+pub const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// Changes one by one, and right behind one another.
 pub struct Watched {

@@ -58,7 +58,7 @@ impl Storm {
         };
         let sandboxes = (0..BATCHES * BATCH).map(|_| {
             let space = Space::new();
-            Sandbox { _process: Process::lasting(&space, 300), handle: connect(&space), space }
+            Sandbox { _process: Process::lasting(&space, 600), handle: connect(&space), space }
         });
         let (node, sandboxes) = (connect(&lab.node), sandboxes.collect());
         Self { node, sandboxes, runtime, api: api.clone(), started: 0, alive: Default::default() }
