@@ -109,13 +109,15 @@ fn complain(error: &dyn std::error::Error) {
     anstream::eprintln!("{} {text}", "error:".red().bold());
 }
 
+/// What is logged where nobody says: warnings, and of the page whatever it refuses or changes for somebody.
+const LOGGED: &str = "warn,signalbox_server::http=info,netlink_proto=error,kube_client::client::builder=off";
+
 /// Logs go to standard error, `SIGNALBOX_LOG` chooses them as `RUST_LOG` does elsewhere.
 fn log() {
     use std::io::IsTerminal;
 
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("SIGNALBOX_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,netlink_proto=error,kube_client::client::builder=off"));
+    let filter = EnvFilter::try_from_env("SIGNALBOX_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use signalbox_api::session::{AccessMode, PolicyVerb, Rights, Session};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::bench::{ANN, BOB, Bench, PAT, ROOT, WRONG, kubernetes, policy};
 
@@ -92,7 +94,7 @@ impl Write for Log {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_log_shows_a_token() {
+async fn the_log_has_what_was_refused_and_no_token() {
     let log = Log::default();
     let to = log.clone();
     // Everything that the server and what it is made of have to say; of the client of the Kubernetes API, which sends the
@@ -112,10 +114,39 @@ async fn no_log_shows_a_token() {
         bench.ask("GET", &format!("/?token={token}"), &headers(token), "").await;
         bench.ask("GET", "/api/v1/state", &format!("authorization: Basic {token}\r\n"), "").await;
     }
+    for foreign in ["host: evil.example\r\n", "origin: https://evil.example\r\n"] {
+        bench.ask("POST", "/api/v1/policies", &format!("{}{foreign}", headers(ANN)), "").await;
+    }
+    // It is answered from its head alone.
+    let large = format!(
+        "POST /api/v1/policies HTTP/1.1\r\nhost: {}\r\n{}content-length: {}\r\n\r\n",
+        bench.server.local_addr(),
+        headers(PAT),
+        64 << 20
+    );
+    let mut stream = TcpStream::connect(bench.server.local_addr()).await.expect("a connection");
+    stream.write_all(large.as_bytes()).await.expect("the head is taken");
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 413");
     let audit = std::fs::read_to_string(bench.folder.path().join("audit.log")).expect("the audit log");
     bench.end().await;
     let text = String::from_utf8_lossy(&log.0.lock().expect("nobody panicked")).into_owned();
     assert!(text.contains("refused") && text.contains("policy applied"), "the log has what happened: {text}");
+    // At the level that is logged where nobody says.
+    for (status, word) in [
+        ("401", "does not accept the token"),
+        ("403", "for another host"),
+        ("403", "from another page"),
+        ("413", "larger than"),
+    ] {
+        let is_it = |line: &&str| {
+            let of_the_page =
+                line.contains(" INFO ") && line.contains("signalbox_server::http") && line.contains("refused");
+            of_the_page && line.contains(&format!("status={status}")) && line.contains(word)
+        };
+        assert!(text.lines().any(|line| is_it(&line)), "{status} {word}: {text}");
+    }
     for token in [ANN, PAT, WRONG, ROOT] {
         let found = text.lines().find(|line| line.contains(token));
         assert_eq!(found, None, "{token}");
