@@ -158,7 +158,8 @@ mod tests {
         static PLAIN: Kept = Kept::Plain(TEXT);
         assert_eq!(PLAIN.bytes("br"), ("identity", TEXT));
         let mut packed = Vec::new();
-        brotli::BrotliCompress(&mut &*TEXT, &mut packed, &brotli::enc::BrotliEncoderParams::default()).unwrap();
+        brotli::BrotliCompress(&mut &*TEXT, &mut packed, &brotli::enc::BrotliEncoderParams::default())
+            .expect("a vector takes all");
         let packed: &'static [u8] = packed.leak();
         let kept: &'static Kept = Box::leak(Box::new(Kept::Brotli(packed, OnceLock::new())));
         assert_eq!(kept.bytes("gzip, br"), ("br", packed));
