@@ -10,11 +10,14 @@ use signalbox_e2e::cluster::backends::{Backend, Backends};
 use signalbox_e2e::cluster::dashboard::{Dashboard, User};
 use signalbox_e2e::cluster::lesson::{self, Pod, Tried};
 use signalbox_e2e::cluster::outside::Outside;
-use signalbox_e2e::cluster::{Cluster, Cni, NODES};
+use signalbox_e2e::cluster::{Cluster, Cni, NODES, VERSION, leftovers};
 use signalbox_e2e::lab::binary;
 use signalbox_e2e::lesson::STEPS;
 use signalbox_e2e::shell;
 
+/// The enforcer's image, and a tag that an upgrade leads to.
+const ENFORCER: &str = "signalbox/enforcer";
+const NEXT: &str = "next";
 const OUTSIDE: &str = include_str!("../../assets/lab/2-outside.yaml");
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -31,6 +34,7 @@ const LED: Duration = Duration::from_secs(10);
 #[test]
 fn what_fails_around_it_changes_no_answer() -> Result<()> {
     let cluster = Cluster::start(Cni::Ptp)?;
+    let before = leftovers::objects(&cluster)?;
     let manifests = shell::run(Command::new(binary()?).args(["install", "--allow-apply"]), None)?.ok()?;
     cluster.apply(&manifests)?;
     cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer")?;
@@ -55,7 +59,8 @@ fn what_fails_around_it_changes_no_answer() -> Result<()> {
         ground.same(&format!("after {name} of {node} was killed"))?;
     }
     ground.a_node_is_cut_off()?;
-    ground.the_api_server_is_away()
+    ground.the_api_server_is_away()?;
+    ground.nothing_is_left(&before)
 }
 
 struct Ground<'a> {
@@ -135,7 +140,15 @@ impl Ground<'_> {
     fn the_server_is_killed(&self) -> Result<()> {
         let ours = "app.kubernetes.io/component=server";
         let delete = ["-n", "signalbox-system", "delete", "pod", "-l", ours, "--grace-period=0", "--force"];
-        self.cluster.kubectl(&delete)?;
+        std::thread::scope(|scope| {
+            // Whoever asked for that round is told that there is no answer, or has it if the round was over by then.
+            scope.spawn(|| self.dashboard.command(self.admin, &["test", "--output=json"]));
+            self.cluster.wait(Duration::from_secs(30), "a round that runs", || {
+                let round = self.dashboard.state(self.admin)?.round;
+                Ok(if round.ended_ms.is_none() { Ok(()) } else { Err(format!("{round:?}")) })
+            })?;
+            self.cluster.kubectl(&delete)
+        })?;
         self.cluster.rolled_out("signalbox-system", "deployment/signalbox-server")?;
         self.same("after the server was killed in the middle of a round")
     }
@@ -154,10 +167,17 @@ impl Ground<'_> {
                 }
                 Ok(rounds)
             });
-            let words = ["-n", "signalbox-system", "rollout", "restart", "daemonset/signalbox-enforcer"];
-            let replaced = self
-                .cluster
-                .kubectl(&words)
+            // To another image: the same program by another tag.
+            let image = format!("enforcer={ENFORCER}:{NEXT}");
+            let words = ["-n", "signalbox-system", "set", "image", "daemonset/signalbox-enforcer", image.as_str()];
+            let replaced = NODES
+                .iter()
+                .try_for_each(|node| {
+                    let tags = [VERSION, NEXT].map(|tag| format!("docker.io/{ENFORCER}:{tag}"));
+                    let ctr = ["--namespace", "k8s.io", "images", "tag"];
+                    shell::run(self.cluster.command(node, "ctr").args(ctr).args(tags), None)?.ok().map(drop)
+                })
+                .and_then(|()| self.cluster.kubectl(&words))
                 .and_then(|_| self.cluster.rolled_out("signalbox-system", "daemonset/signalbox-enforcer"));
             done.store(true, Ordering::Relaxed);
             replaced?;
@@ -217,6 +237,21 @@ impl Ground<'_> {
         signal(self.cluster, "control", "CONT", "kube-apiserver")?;
         ensure!(wrong.is_empty() && tried > 20, "of {tried}, while the API server was away: {wrong:#?}");
         self.same(&format!("after the API server was away for {AWAY:?}, {tried} connections long"))
+    }
+
+    /// Of all that failed and came back nothing outlives the uninstallation, in the cluster or on a node.
+    fn nothing_is_left(&self, before: &BTreeSet<String>) -> Result<()> {
+        self.cluster.kubectl(&["-n", "default", "delete", "serviceaccount", "on-call"])?;
+        self.cluster.kubectl(&["delete", "clusterrolebinding", "on-call"])?;
+        leftovers::uninstall(self.cluster)?.ok()?;
+        for node in NODES {
+            leftovers::nothing_left_on(self.cluster, node)?;
+        }
+        let is_of_the_lesson = |object: &String| ["frontend", "backend"].iter().any(|name| object.contains(name));
+        let mut left = leftovers::objects(self.cluster)?;
+        left.retain(|object| !before.contains(object) && !is_of_the_lesson(object));
+        ensure!(left.is_empty(), "left in the cluster: {left:#?}");
+        Ok(())
     }
 }
 

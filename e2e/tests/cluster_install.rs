@@ -9,6 +9,7 @@ use serde_json::json;
 use signalbox_api::cell::Outcome;
 use signalbox_api::state::Enforcement;
 use signalbox_e2e::cluster::dashboard::{self, Dashboard};
+use signalbox_e2e::cluster::leftovers::{nothing_left_on, objects, pins, uninstall};
 use signalbox_e2e::cluster::outside::Outside;
 use signalbox_e2e::cluster::{Cluster, Cni, NODES, VERSION, lesson, standins};
 use signalbox_e2e::lab::binary;
@@ -276,11 +277,6 @@ fn remove_the_lesson(cluster: &Cluster) -> Result<()> {
     })
 }
 
-fn uninstall(cluster: &Cluster) -> Result<shell::Ran> {
-    let mut command = cluster.command("control", binary()?);
-    shell::run(command.arg("uninstall").arg("--kubeconfig").arg(cluster.kubeconfig()), None)
-}
-
 /// Every node's agent says that all is enforced.
 fn enforced(cluster: &Cluster) -> Result<()> {
     let list = cluster.kubectl(&[
@@ -303,28 +299,4 @@ fn enforced(cluster: &Cluster) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// Names below the node's bpf file system.
-fn pins(cluster: &Cluster, node: &str) -> Result<Vec<String>> {
-    let listed = shell::run(cluster.command(node, "ls").arg("/sys/fs/bpf"), None)?.ok()?;
-    // Every bpf file system has these two: the kernel's own iterators over maps and programs.
-    Ok(listed.lines().filter(|name| !name.ends_with(".debug")).map(str::to_owned).collect())
-}
-
-fn nothing_left_on(cluster: &Cluster, node: &str) -> Result<()> {
-    let left = pins(cluster, node)?;
-    ensure!(left.is_empty(), "{node} has pins: {left:?}");
-    let qdiscs = shell::run(cluster.command(node, "tc").args(["qdisc", "show"]), None)?.ok()?;
-    ensure!(!qdiscs.contains("clsact"), "{node} has qdiscs:\n{qdiscs}");
-    Ok(())
-}
-
-/// All objects of the cluster but those that come and go by themselves.
-fn objects(cluster: &Cluster) -> Result<BTreeSet<String>> {
-    let kinds = "namespaces,serviceaccounts,secrets,configmaps,services,deployments,daemonsets,jobs,pods,networkpolicies,roles,\
-                 rolebindings,clusterroles,clusterrolebindings,customresourcedefinitions";
-    let columns = "custom-columns=K:.kind,N:.metadata.namespace,M:.metadata.name";
-    let listed = cluster.kubectl(&["get", kinds, "--all-namespaces", "--no-headers", "-o", columns])?;
-    Ok(listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`backends`]: which pods Kubernetes has behind its Services, from one moment to the next.
 //! - [`dashboard`]: the server that was installed, asked as users ask it.
+//! - [`leftovers`]: what is left of Signalbox.
 //! - [`lesson`]: lesson one on it, and its checks by `kubectl exec`.
 //! - [`outside`]: the hosts outside, each a process in a network namespace.
 //! - [`plugin`]: somebody else's enforcer, with gaps.
@@ -9,6 +10,7 @@
 
 pub mod backends;
 pub mod dashboard;
+pub mod leftovers;
 pub mod lesson;
 pub mod outside;
 pub mod plugin;
