@@ -85,6 +85,9 @@ async fn a_full_table_is_told_on_the_policies_that_suffer_and_without_rights_too
     let version = api.put("networkpolicies", policy("two/large", &["Ingress"], json!({"ingress": [{"ports": ports}]})));
     agent.until_in_force(version);
     let status = agent.until("the condition is told", |status| status["conditions"] != json!([]));
+    let gauge = "signalbox_node_conditions{object=\"NetworkPolicy two/large\",reason=\"MapFull\"} 1";
+    let metrics = agent.get("/metrics").1;
+    assert!(metrics.contains(gauge), "{metrics}");
     assert!(began.elapsed() < Duration::from_secs(5));
     let condition = &status["conditions"][0];
     assert_eq!((&condition["object"], &condition["reason"]), (&json!("NetworkPolicy two/large"), &json!("MapFull")));

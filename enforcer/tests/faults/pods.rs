@@ -48,7 +48,12 @@ fn an_address_that_is_used_again_has_a_new_identity() {
         let space = Space::new();
         let process = Process::new(&space);
         bench.lab.pod(&space, "vc", POD_A, "fd00:244::2");
-        // From its first moment on it tries, and only then the API tells of it.
+        // A fresh veth drops for up to a second, and until then nothing would be proved.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !bench.lab.node.pings(POD_A) {
+            assert!(Instant::now() < deadline, "its node always reaches {POD_A}, and gets an answer");
+        }
+        // It tries, and only then the API tells of it.
         let tries = space.enter(|| {
             let mut opened = 0;
             let to = format!("{POD_B}:9000").parse().expect("an address");
@@ -65,6 +70,15 @@ fn an_address_that_is_used_again_has_a_new_identity() {
         });
         drop(last.replace((space, process)));
         assert_eq!(tries, 0, "round {round}: not under the identity of the pod before");
+    }
+    // It was for its identity alone that the last of them got nowhere.
+    let by_label = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "c10"}}});
+    let other = policy("two/only-a", &["Ingress"], json!({"ingress": [{"from": [by_label]}]}));
+    bench.api.tell("networkpolicies", "MODIFIED", other, 1_000);
+    let (space, _process) = last.expect("ten rounds");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !space.reaches(POD_B, 9000) {
+        assert!(Instant::now() < deadline, "what the policy allows now opens");
     }
 }
 
