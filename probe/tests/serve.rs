@@ -96,7 +96,8 @@ fn it_ends_on_sigterm_and_reaps_as_pid_1() {
         kill(Pid::from_raw(init), signal).unwrap();
         let begun = Instant::now();
         assert!(unshare.0.wait().unwrap().success(), "{signal}");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        // By the signal, and not by whoever loses patience: on a machine whose cores are taken it may wait for one.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 }
 
