@@ -35,7 +35,7 @@ use signalbox_enforcer_common::{
     Address, CONTROL_CLOCK, CONTROL_GENERATION, CONTROL_MODE, MODE_STANDARD, MODE_STRICT, STATISTIC_LOST_EVENTS,
     flow::{CountKey, Counts, Flow, FlowKey},
     plain,
-    policy::{NodePortKey, PolicyKey, TranslatedKey},
+    policy::{NodePortKey, PolicyKey, RangeKey, TranslatedKey},
 };
 use signalbox_policy::{PodRef, tables::Tables};
 
@@ -44,7 +44,7 @@ use crate::{
     config::{Config, Mode},
     discover::View,
     error::Error,
-    group::GroupContent,
+    group::{Entries, GroupContent},
     lanes::Lanes,
     links::{Links, Role},
     names::Names,
@@ -337,11 +337,11 @@ impl Datapath {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
         self.problems.clear();
-        self.write_groups(&mut plan)?;
-        self.write_before(&mut plan)?;
-        self.report_unfit(&plan);
-        write(&self.names).set_groups(&plan.names);
-        self.flip(plan.generation)?;
+        if let Err(error) = self.carry_out(&mut plan) {
+            // What was written is of no generation. It goes before anything else is written.
+            self.unsettled = Some(Unsettled { after: plan.undo(), wait: None });
+            return Err(error);
+        }
         self.is_stale = false;
         self.planner.done(&plan);
         let wait = thread::Builder::new().name("settle".to_owned()).spawn(sys::wait_for_readers);
@@ -370,24 +370,10 @@ impl Datapath {
             return Ok(());
         };
         let waited = wait.and_then(|wait| wait.join().ok()).is_some_and(|waited| waited.is_ok());
-        if !waited {
-            sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
-        }
-        let maps = &self.maps;
-        // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
-        let blocks = maps.blocks.update_fitting(&after.blocks)?;
-        maps.addresses.update_fitting(&after.addresses)?;
-        maps.audits.update_fitting(&after.audits)?;
-        maps.pods.update_fitting(&after.pods)?;
-        if !blocks.is_empty() {
-            self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
-        }
-        maps.addresses.delete_all(&after.gone_addresses)?;
-        maps.blocks.delete_all(&after.gone_blocks)?;
-        maps.pods.delete_all(&after.gone_pods)?;
-        maps.audits.delete_all(&after.gone_audits)?;
-        for (group, content) in &after.gone_groups {
-            self.remove_group(*group, content)?;
+        if let Err(error) = self.clear_away(&after, waited) {
+            // It is tried again, before anything else is written.
+            self.unsettled = Some(Unsettled { after, wait: None });
+            return Err(error);
         }
         self.keep_verdicts()?;
         let orphans = std::mem::take(&mut self.orphans);
@@ -551,23 +537,71 @@ impl Datapath {
         self.links.keep_only(&self.netns, self.pins.as_ref(), &HashSet::new())
     }
 
+    /// Writes all that the coming generation needs, and makes it the one in force.
+    fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Error> {
+        self.write_groups(plan)?;
+        self.write_before(plan)?;
+        self.report_unfit(plan);
+        write(&self.names).set_groups(&plan.names);
+        self.flip(plan.generation)
+    }
+
     fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        for (group, content) in plan.groups.clone() {
-            let written = self
-                .maps
-                .policy
-                .update_all(&content.policy_entries(group))
-                .and_then(|()| self.maps.ranges.update_all(&content.range_entries(group)));
-            match written {
-                Ok(()) => {}
+        let mut all = Entries::default();
+        for (_, entries) in &plan.groups {
+            all.policy.extend(&entries.policy);
+            all.ranges.extend(&entries.ranges);
+        }
+        match self.write_entries(&all) {
+            Err(error) if is_full(&error) => {}
+            other => return other,
+        }
+        // One group after the other: those that fit are enforced. None of these entries was there before.
+        self.remove_entries(&all)?;
+        for (group, entries) in plan.groups.clone() {
+            match self.write_entries(&entries) {
                 Err(error) if is_full(&error) => {
-                    self.remove_group(group, &content)?;
+                    self.remove_entries(&entries)?;
                     plan.mark_unfit(group);
                 }
-                Err(error) => return Err(error),
+                other => other?,
             }
         }
         Ok(())
+    }
+
+    fn write_entries(&self, entries: &Entries) -> Result<(), Error> {
+        self.maps.policy.update_all(&entries.policy)?;
+        self.maps.ranges.update_all(&entries.ranges)
+    }
+
+    fn remove_entries(&self, entries: &Entries) -> Result<(), Error> {
+        let keys: Vec<PolicyKey> = entries.policy.iter().map(|(key, _)| *key).collect();
+        self.maps.policy.delete_all(&keys)?;
+        let keys: Vec<RangeKey> = entries.ranges.iter().map(|(key, _)| *key).collect();
+        self.maps.ranges.delete_all(&keys)
+    }
+
+    /// Makes both versions equal, and removes what is gone. Whoever has `waited` knows that nobody reads what goes.
+    fn clear_away(&mut self, after: &Writes, waited: bool) -> Result<(), Error> {
+        if !waited {
+            sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
+        }
+        let maps = &self.maps;
+        // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
+        let blocks = maps.blocks.update_fitting(&after.blocks)?;
+        maps.addresses.update_fitting(&after.addresses)?;
+        maps.audits.update_fitting(&after.audits)?;
+        maps.pods.update_fitting(&after.pods)?;
+        if !blocks.is_empty() {
+            self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
+        }
+        maps.addresses.delete_all(&after.gone_addresses)?;
+        maps.blocks.delete_all(&after.gone_blocks)?;
+        maps.pods.delete_all(&after.gone_pods)?;
+        maps.audits.delete_all(&after.gone_audits)?;
+        maps.policy.delete_all(&after.gone_policy)?;
+        maps.ranges.delete_all(&after.gone_ranges)
     }
 
     fn write_before(&mut self, plan: &mut Plan) -> Result<(), Error> {
@@ -636,13 +670,6 @@ impl Datapath {
 
     fn flip(&self, generation: u32) -> Result<(), Error> {
         self.maps.control.update(&CONTROL_GENERATION, &generation)
-    }
-
-    fn remove_group(&self, group: u32, content: &GroupContent) -> Result<(), Error> {
-        let keys: Vec<PolicyKey> = content.policy_entries(group).into_iter().map(|(key, _)| key).collect();
-        self.maps.policy.delete_all(&keys)?;
-        let keys: Vec<_> = content.range_entries(group).into_iter().map(|(key, _)| key).collect();
-        self.maps.ranges.delete_all(&keys)
     }
 }
 

@@ -3,7 +3,10 @@
 //! Decisions are numbered within the side of a group, in the engine's order, so that a change elsewhere in the cluster
 //! leaves the group as it is: a group that is equal keeps its entries in the kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Shapes, Side};
 use signalbox_policy::{
@@ -35,10 +38,19 @@ pub struct SideContent {
     pub decisions: Vec<Decided>,
     /// What becomes of what no entry matches.
     pub rest: Rest,
-    /// The smallest decision of each.
-    exact: BTreeMap<Exact, u32>,
-    /// The smallest decision of each. No two blocks of ports overlap.
-    blocks: BTreeMap<PortBlock, u32>,
+    /// The smallest decision of each, in order.
+    exact: Vec<(Exact, u32)>,
+    /// The smallest decision of each, in order. No two blocks of ports overlap.
+    blocks: Vec<(PortBlock, u32)>,
+}
+
+/// Entries of the maps `POLICY` and `RANGES`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Of `POLICY`.
+    pub policy: Vec<(PolicyKey, Judgement)>,
+    /// Of `RANGES`.
+    pub ranges: Vec<(RangeKey, Judgement)>,
 }
 
 /// A decision by the names of rules: their numbers change with the cluster.
@@ -94,32 +106,71 @@ impl GroupContent {
         flags | PodState::shapes_as_flags(self.ingress.shapes(), self.egress.shapes())
     }
 
-    /// Its entries of the map `POLICY`.
-    pub fn policy_entries(&self, id: u32) -> Vec<(PolicyKey, Judgement)> {
-        self.sides()
-            .flat_map(|(side, content)| {
-                content.exact.iter().map(move |(&(identity, protocol, port), &decision)| {
-                    (PolicyKey::new(id, side, identity, protocol, port), content.judgement(decision))
-                })
-            })
-            .collect()
+    /// Its entries, as those of the group with a number.
+    pub fn entries(&self, number: u32) -> Entries {
+        self.entries_beyond(&Self::default(), number)
     }
 
-    /// Its entries of the map `RANGES`.
-    pub fn range_entries(&self, id: u32) -> Vec<(RangeKey, Judgement)> {
-        self.sides()
-            .flat_map(|(side, content)| {
-                content.blocks.iter().map(move |(&(identity, protocol, port, bits), &decision)| {
-                    (RangeKey::new(id, side, identity, protocol, port, bits), content.judgement(decision))
-                })
-            })
-            .collect()
+    /// The entries that another content does not have.
+    pub fn entries_beyond(&self, other: &Self, number: u32) -> Entries {
+        let mut entries = Entries::default();
+        for (side, content) in self.sides() {
+            let other = other.side(side);
+            for (key @ (identity, protocol, port), decision) in content.exact.iter().copied() {
+                if smallest(&other.exact, &key) != Some(decision) {
+                    let key = PolicyKey::new(number, side, identity, protocol, port);
+                    entries.policy.push((key, content.judgement(decision)));
+                }
+            }
+            for (key @ (identity, protocol, port, bits), decision) in content.blocks.iter().copied() {
+                if smallest(&other.blocks, &key) != Some(decision) {
+                    let key = RangeKey::new(number, side, identity, protocol, port, bits);
+                    entries.ranges.push((key, content.judgement(decision)));
+                }
+            }
+        }
+        entries
+    }
+
+    /// A number that contents have in common which say the same of all identities but some.
+    pub fn imprint(&self, is_lasting: impl Fn(u32) -> bool) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let counts = |identity: Option<u32>| identity.is_none_or(&is_lasting);
+        for (_, side) in self.sides() {
+            (&side.isolated_by, &side.decisions, side.rest).hash(&mut hasher);
+            side.exact.iter().filter(|((identity, ..), _)| counts(*identity)).for_each(|entry| entry.hash(&mut hasher));
+            side.blocks
+                .iter()
+                .filter(|((identity, ..), _)| counts(*identity))
+                .for_each(|entry| entry.hash(&mut hasher));
+        }
+        hasher.finish()
+    }
+
+    /// Whether entries can be added to these, and others be removed later, so that they say what `next` says, and nobody who asks
+    /// meanwhile notices: packets of the old generation come with the identities of which `is_old` is true, those of the new one
+    /// with those of which `is_new` is.
+    pub fn can_become(&self, next: &Self, is_old: impl Fn(u32) -> bool, is_new: impl Fn(u32) -> bool) -> bool {
+        let is_hidden =
+            |identity: Option<u32>, is_asked: &dyn Fn(u32) -> bool| identity.is_some_and(|it| !is_asked(it));
+        self.sides().all(|(side, content)| {
+            let next = next.side(side);
+            // Nobody of the old generation meets what comes, nor anybody of the new one what goes; what both have stays.
+            content.decisions == next.decisions
+                && content.isolated_by == next.isolated_by
+                && content.rest == next.rest
+                && is_rest_hidden(&next.exact, &content.exact, |key| is_hidden(key.0, &is_old))
+                && is_rest_hidden(&next.blocks, &content.blocks, |key| is_hidden(key.0, &is_old))
+                && is_rest_hidden(&content.exact, &next.exact, |key| is_hidden(key.0, &is_new))
+                && is_rest_hidden(&content.blocks, &next.blocks, |key| is_hidden(key.0, &is_new))
+        })
     }
 
     /// Whether any rule names a peer.
     pub fn names_peers(&self) -> bool {
         self.sides().any(|(_, content)| {
-            content.exact.keys().any(|key| key.0.is_some()) || content.blocks.keys().any(|key| key.0.is_some())
+            content.exact.iter().any(|(key, _)| key.0.is_some())
+                || content.blocks.iter().any(|(key, _)| key.0.is_some())
         })
     }
 
@@ -140,7 +191,7 @@ impl GroupContent {
 
 impl SideContent {
     fn new(side: &GroupSide, tables: &Tables) -> Self {
-        let mut exact = BTreeMap::new();
+        let mut exact = Vec::with_capacity(side.entries.len());
         let mut ranges: BTreeMap<(Option<u32>, u8), Vec<PortDecision>> = BTreeMap::new();
         for entry in &side.entries {
             let identity = entry.peer.map(|identity| identity.0);
@@ -157,16 +208,19 @@ impl SideContent {
                     continue;
                 }
             };
-            exact.entry(key).and_modify(|known: &mut u32| *known = decision.min(*known)).or_insert(decision);
+            exact.push((key, decision));
         }
-        let mut blocks = BTreeMap::new();
+        exact.sort_unstable();
+        exact.dedup_by_key(|(key, _)| *key);
+        let mut blocks = Vec::new();
         for ((identity, protocol), rules) in ranges {
             for part in disjoint(&rules) {
                 for (port, bits) in aligned_blocks(part.first, part.last) {
-                    blocks.insert((identity, protocol, port, bits), part.decision);
+                    blocks.push(((identity, protocol, port, bits), part.decision));
                 }
             }
         }
+        blocks.sort_unstable();
         let decisions = side.decisions.iter().map(|decision| Decided::new(*decision, tables)).collect();
         Self { isolated_by: side.isolated_by.clone(), decisions, rest: side.rest, exact, blocks }
     }
@@ -177,8 +231,9 @@ impl SideContent {
 
     /// Which kinds of entries it has.
     fn shapes(&self) -> Shapes {
-        let exact = self.exact.keys().map(|&(identity, protocol, port)| Shapes::of_entry(identity, protocol, port));
-        let blocks = self.blocks.keys().map(|&(identity, ..)| Shapes::of_range(identity));
+        let exact =
+            self.exact.iter().map(|((identity, protocol, port), _)| Shapes::of_entry(*identity, *protocol, *port));
+        let blocks = self.blocks.iter().map(|((identity, ..), _)| Shapes::of_range(*identity));
         exact.chain(blocks).fold(Shapes::NONE, Shapes::and)
     }
 
@@ -206,6 +261,20 @@ impl Decided {
             Self::Deny(_) | Self::NotUnderstood(_) => true,
         }
     }
+}
+
+/// The decision of a key.
+fn smallest<K: Ord>(entries: &[(K, u32)], key: &K) -> Option<u32> {
+    entries.binary_search_by(|(other, _)| other.cmp(key)).ok().map(|at| entries[at].1)
+}
+
+/// Whether all entries that others lack, or have with another decision, are hidden. An entry with another decision never is: the
+/// kernel holds one for each key.
+fn is_rest_hidden<K: Ord>(entries: &[(K, u32)], others: &[(K, u32)], is_hidden: impl Fn(&K) -> bool) -> bool {
+    entries.iter().all(|(key, decision)| match smallest(others, key) {
+        Some(other) => other == *decision,
+        None => is_hidden(key),
+    })
 }
 
 /// The number of a protocol.

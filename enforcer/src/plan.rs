@@ -1,9 +1,11 @@
 //! From the state that the kernel has to the state that it should have: a list of writes. Pure: no I/O.
 //!
 //! Every value that can change carries two versions, of which the parity of the generation selects one. A change writes
-//! the version of the coming generation first, then flips the generation, then makes both versions equal. Groups of
-//! policies never change: a group that differs is another group with another number. So a packet meets the old state
-//! or the new one, and a change costs what it changes.
+//! the version of the coming generation first, then flips the generation, then makes both versions equal. What groups of policies
+//! say to those who ask never changes ([`numbers`]). So a packet meets the old state or the new one, and a change costs what it
+//! changes.
+
+mod numbers;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,20 +13,23 @@ use std::{
     sync::Arc,
 };
 
+use itertools::{EitherOrBoth, Itertools};
 use signalbox_enforcer_common::{
     Address,
-    policy::{AddressValue, AuditValue, BlockKey, BlockValue, NO_IDENTITY, PodState, PodValue},
+    policy::{AddressValue, AuditValue, BlockKey, BlockValue, NO_IDENTITY, PodState, PodValue, PolicyKey, RangeKey},
     version,
 };
-use signalbox_policy::{
-    PodRef,
-    tables::{Group, Tables},
-};
+use signalbox_policy::{PodRef, tables::Tables};
 
-use crate::group::GroupContent;
+use crate::group::{Entries, GroupContent};
+use numbers::{Known, Numbers};
 
 /// The identity of an address in no table.
 const WORLD: u32 = 0;
+/// No identity, no interface.
+const NO_ADDRESS: (u32, u32) = (NO_IDENTITY, 0);
+/// No group, no flags.
+const NO_AUDIT: (u32, u32) = (0, 0);
 
 /// What the kernel's tables say in one generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,8 +63,10 @@ pub struct Writes {
     pub gone_pods: Vec<u32>,
     /// From `AUDITS`.
     pub gone_audits: Vec<u32>,
-    /// Groups whose entries go from `POLICY` and `RANGES`.
-    pub gone_groups: Vec<(u32, Arc<GroupContent>)>,
+    /// From `POLICY`.
+    pub gone_policy: Vec<PolicyKey>,
+    /// From `RANGES`.
+    pub gone_ranges: Vec<RangeKey>,
 }
 
 /// What found no room in the maps.
@@ -78,53 +85,48 @@ pub struct Missing {
 pub struct Plan {
     /// The generation that it makes.
     pub generation: u32,
-    /// New groups, to be written before anything else.
-    pub groups: Vec<(u32, Arc<GroupContent>)>,
+    /// What comes to the entries of groups, by number: to be written before anything else.
+    pub groups: Vec<(u32, Entries)>,
     /// Before the flip.
     pub before: Writes,
     /// After the flip, when no program of the old generation runs any more.
     pub after: Writes,
     /// The groups in use, by number.
     pub names: HashMap<u32, Arc<GroupContent>>,
-    image: Image,
+    image: Arc<Image>,
+    /// What it starts from.
+    base: Arc<Image>,
     unfit: HashSet<u32>,
 }
 
 impl Plan {
     /// A group did not fit: its pods deny where a policy judges them.
     pub fn mark_unfit(&mut self, group: u32) {
-        self.unfit.insert(group);
-        for (_, audit) in self.image.audits.iter_mut().filter(|(_, audit)| audit.0 == group) {
-            audit.1 |= PodState::UNFIT;
+        if !self.unfit.insert(group) {
+            return;
         }
-        for writes in [&mut self.before, &mut self.after] {
-            for (_, value) in &mut writes.audits {
-                *value = value.with_flag(group, PodState::UNFIT);
-            }
+        let image = Arc::make_mut(&mut self.image);
+        for (_, flags) in image.audits.values_mut().filter(|(other, _)| *other == group) {
+            *flags |= PodState::UNFIT;
         }
-        let version = version(self.generation);
-        for (interface, state) in self.image.pods.iter_mut().filter(|(_, state)| state.group() == group) {
-            *state = unfit(state);
-            for writes in [&mut self.before, &mut self.after] {
-                for (_, value) in writes.pods.iter_mut().filter(|(written, _)| written == interface) {
-                    let mut versions = [*value.state(0), *value.state(1)];
-                    for (at, old) in versions.iter_mut().enumerate() {
-                        if at == version || old.group() == group && old.has(PodState::PRESENT) {
-                            *old = unfit(old);
-                        }
-                    }
-                    *value = PodValue::new(versions);
-                }
-            }
+        for state in image.pods.values_mut().filter(|state| state.group() == group) {
+            *state = state.with_flags(state.flags() | PodState::UNFIT);
         }
+        // Nobody asks for its entries in the new generation.
+        if let Some(content) = self.names.get(&group) {
+            self.after.forget(&content.entries(group));
+        }
+        self.plan_pods();
+        self.plan_audits();
     }
 
     /// These did not fit: the next change tries them again.
     pub fn mark_missing(&mut self, missing: &Missing) {
         let Missing { addresses, blocks, pods } = missing;
-        self.image.addresses.retain(|address, _| !addresses.contains(address));
-        self.image.blocks.retain(|(length, address), _| !blocks.contains(&BlockKey::new(*length, *address)));
-        self.image.pods.retain(|interface, _| !pods.contains(interface));
+        let image = Arc::make_mut(&mut self.image);
+        image.addresses.retain(|address, _| !addresses.contains(address));
+        image.blocks.retain(|(length, address), _| !blocks.contains(&BlockKey::new(*length, *address)));
+        image.pods.retain(|interface, _| !pods.contains(interface));
         self.after.addresses.retain(|(address, _)| !addresses.contains(address));
         self.after.blocks.retain(|(block, _)| !blocks.contains(block));
         self.after.pods.retain(|(interface, _)| !pods.contains(interface));
@@ -139,26 +141,116 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.before == Writes::default() && self.after == Writes::default()
     }
+
+    /// What takes everything back that may have been written before the flip, if that never comes: the coming version, which nobody
+    /// reads, becomes the one in force.
+    pub fn undo(&self) -> Writes {
+        let mut undo = Writes::default();
+        for (address, _) in &self.before.addresses {
+            match self.base.addresses.get(address) {
+                Some(old) => undo.addresses.push((*address, AddressValue::new([*old; 2]))),
+                None => undo.gone_addresses.push(*address),
+            }
+        }
+        for (block, _) in &self.before.blocks {
+            match self.base.blocks.get(&block.parts()) {
+                Some(old) => undo.blocks.push((*block, BlockValue::new([*old; 2]))),
+                None => undo.gone_blocks.push(*block),
+            }
+        }
+        for (interface, _) in &self.before.pods {
+            match self.base.pods.get(interface) {
+                Some(old) => undo.pods.push((*interface, PodValue::new([*old; 2]))),
+                None => undo.gone_pods.push(*interface),
+            }
+        }
+        for (interface, _) in &self.before.audits {
+            match self.base.audits.get(interface) {
+                Some(old) => undo.audits.push((*interface, AuditValue::new([*old; 2]))),
+                None => undo.gone_audits.push(*interface),
+            }
+        }
+        self.groups.iter().for_each(|(_, entries)| undo.forget(entries));
+        undo
+    }
+
+    fn plan_addresses(&mut self) {
+        for (address, old, new) in differences(&self.base.addresses, &self.image.addresses) {
+            let versions = both(self.generation, *old.unwrap_or(&NO_ADDRESS), *new.unwrap_or(&NO_ADDRESS));
+            self.before.addresses.push((*address, AddressValue::new(versions)));
+            match new {
+                Some(new) => self.after.addresses.push((*address, AddressValue::new([*new; 2]))),
+                None => self.after.gone_addresses.push(*address),
+            }
+        }
+    }
+
+    fn plan_blocks(&mut self) {
+        for (block, old, new) in differences(&self.base.blocks, &self.image.blocks) {
+            let key = BlockKey::new(block.0, block.1);
+            // Where a version has no such block, a shorter one counts: the trie cannot go on looking, so it is said here.
+            let in_force = old.copied().unwrap_or_else(|| self.base.covering(block));
+            let coming = new.copied().unwrap_or_else(|| self.image.covering(block));
+            self.before.blocks.push((key, BlockValue::new(both(self.generation, in_force, coming))));
+            match new {
+                Some(new) => self.after.blocks.push((key, BlockValue::new([*new; 2]))),
+                None => self.after.gone_blocks.push(key),
+            }
+        }
+    }
+
+    fn plan_pods(&mut self) {
+        let (before, after) = (&mut self.before, &mut self.after);
+        [&mut before.pods, &mut after.pods].into_iter().for_each(Vec::clear);
+        after.gone_pods.clear();
+        for (interface, old, new) in differences(&self.base.pods, &self.image.pods) {
+            let versions = both(self.generation, *old.unwrap_or(&PodState::ABSENT), *new.unwrap_or(&PodState::ABSENT));
+            before.pods.push((*interface, PodValue::new(versions)));
+            match new {
+                Some(new) => after.pods.push((*interface, PodValue::new([*new; 2]))),
+                None => after.gone_pods.push(*interface),
+            }
+        }
+    }
+
+    fn plan_audits(&mut self) {
+        let (before, after) = (&mut self.before, &mut self.after);
+        [&mut before.audits, &mut after.audits].into_iter().for_each(Vec::clear);
+        after.gone_audits.clear();
+        for (interface, old, new) in differences(&self.base.audits, &self.image.audits) {
+            let Some(new) = new else {
+                // The flag of the pod says that nobody looks any more.
+                after.gone_audits.push(*interface);
+                continue;
+            };
+            let versions = both(self.generation, *old.unwrap_or(&NO_AUDIT), *new);
+            before.audits.push((*interface, AuditValue::new(versions)));
+            after.audits.push((*interface, AuditValue::new([*new; 2])));
+        }
+    }
 }
 
-fn unfit(state: &PodState) -> PodState {
-    state.with_flags(state.flags() | PodState::UNFIT)
+impl Writes {
+    /// Entries of groups go.
+    fn forget(&mut self, entries: &Entries) {
+        self.gone_policy.extend(entries.policy.iter().map(|(key, _)| *key));
+        self.gone_ranges.extend(entries.ranges.iter().map(|(key, _)| *key));
+    }
 }
 
 /// Knows what the kernel has.
 #[derive(Debug, Default)]
 pub struct Planner {
     generation: u32,
-    image: Image,
-    groups: HashMap<Arc<GroupContent>, u32>,
-    last_group: u32,
+    image: Arc<Image>,
+    numbers: Numbers,
 }
 
 impl Planner {
     /// Goes on where another process stopped: what its tables say, and the largest number of its groups. What these
     /// groups say is not known, so that the next plan writes all of its own.
     pub fn resume(generation: u32, image: Image, last_group: u32) -> Self {
-        Self { generation, image, groups: HashMap::new(), last_group }
+        Self { generation, image: Arc::new(image), numbers: Numbers::after(last_group) }
     }
 
     /// The generation in force; 0 before the first.
@@ -186,160 +278,46 @@ impl Planner {
 
     /// The same with tables that the policies in audit are in as well, if there are any. Their identities are those of `tables`.
     pub fn plan_audited(&mut self, tables: &Tables, audit: Option<&Tables>, interfaces: &HashMap<PodRef, u32>) -> Plan {
-        // The first generation is 1; 0 stands for "no tables yet".
-        let generation = self.generation.checked_add(1).unwrap_or(2);
-        let mut fresh = Vec::new();
-        let mut names = HashMap::new();
-        let numbers: Vec<(u32, u32)> =
-            tables.groups.iter().map(|group| self.number(group, tables, &mut fresh, &mut names)).collect();
+        let mut contents: Vec<GroupContent> =
+            tables.groups.iter().map(|group| GroupContent::new(group, tables)).collect();
+        let audits = audit.map_or_else(Vec::new, |audit| audits(audit, (tables, &contents), interfaces));
+        contents.extend(audits.iter().map(|(_, content)| content.clone()));
+        let flags: Vec<u32> = contents.iter().map(GroupContent::flags).collect();
+        let named = self.numbers.name(contents, &Known::of(&self.image), &Known::to(tables));
+        let mut numbers: Vec<(u32, u32)> = named.numbers.into_iter().zip(flags).collect();
+        let audit_numbers = numbers.split_off(tables.groups.len());
         let mut image = desired(tables, interfaces, &numbers);
-        if let Some(audit) = audit {
-            self.add_audits(&mut image, (tables, audit), interfaces, &mut fresh, &mut names);
+        for ((interface, _), audit) in audits.iter().zip(audit_numbers) {
+            image.audits.insert(*interface, audit);
+            if let Some(state) = image.pods.get_mut(interface) {
+                *state = state.with_flags(state.flags() | PodState::AUDITED);
+            }
         }
-        let mut before = Writes::default();
-        let mut after = Writes::default();
-        self.plan_addresses(&image, generation, &mut before, &mut after);
-        self.plan_blocks(&image, generation, &mut before, &mut after);
-        self.plan_pods(&image, generation, &mut before, &mut after);
-        self.plan_audits(&image, generation, &mut before, &mut after);
-        after.gone_groups = self
-            .groups
-            .iter()
-            .filter(|(_, number)| !names.contains_key(number))
-            .map(|(content, number)| (*number, Arc::clone(content)))
-            .collect();
-        Plan { generation, groups: fresh, before, after, names, image, unfit: HashSet::new() }
+        let mut plan = Plan {
+            // The first generation is 1; 0 stands for "no tables yet".
+            generation: self.generation.checked_add(1).unwrap_or(2),
+            groups: named.coming,
+            before: Writes::default(),
+            after: Writes::default(),
+            names: named.names,
+            image: Arc::new(image),
+            base: Arc::clone(&self.image),
+            unfit: HashSet::new(),
+        };
+        named.going.iter().for_each(|entries| plan.after.forget(entries));
+        plan.plan_addresses();
+        plan.plan_blocks();
+        plan.plan_pods();
+        plan.plan_audits();
+        plan
     }
 
     /// The plan was carried out up to the flip.
     pub fn done(&mut self, plan: &Plan) {
         self.generation = plan.generation;
-        self.image = plan.image.clone();
+        self.image = Arc::clone(&plan.image);
         // A group that did not fit is unknown, so that the next change tries again.
-        self.groups = plan
-            .names
-            .iter()
-            .filter(|(number, _)| !plan.unfit.contains(number))
-            .map(|(number, content)| (Arc::clone(content), *number))
-            .collect();
-    }
-
-    /// The number of a group and its flags.
-    fn number(
-        &mut self,
-        group: &Group,
-        tables: &Tables,
-        fresh: &mut Vec<(u32, Arc<GroupContent>)>,
-        names: &mut HashMap<u32, Arc<GroupContent>>,
-    ) -> (u32, u32) {
-        let content = Arc::new(GroupContent::new(group, tables));
-        let flags = content.flags();
-        let number = match self.groups.get(&content) {
-            Some(number) => *number,
-            None => {
-                // Two groups of the tables may be equal: they share a number.
-                let twin = fresh.iter().find(|(_, other)| *other == content).map(|(number, _)| *number);
-                twin.unwrap_or_else(|| {
-                    self.last_group += 1;
-                    fresh.push((self.last_group, Arc::clone(&content)));
-                    self.last_group
-                })
-            }
-        };
-        names.insert(number, content);
-        (number, flags)
-    }
-
-    /// Adds what the policies in audit make of the pods that they select.
-    fn add_audits(
-        &mut self,
-        image: &mut Image,
-        (tables, audit): (&Tables, &Tables),
-        interfaces: &HashMap<PodRef, u32>,
-        fresh: &mut Vec<(u32, Arc<GroupContent>)>,
-        names: &mut HashMap<u32, Arc<GroupContent>>,
-    ) {
-        let real: HashMap<&PodRef, &Group> =
-            tables.pods.iter().map(|pod| (&pod.pod, &tables.groups[pod.group.0 as usize])).collect();
-        for pod in &audit.pods {
-            let (Some(interface), Some(real)) = (interfaces.get(&pod.pod), real.get(&pod.pod)) else {
-                continue;
-            };
-            let audited = &audit.groups[pod.group.0 as usize];
-            if GroupContent::new(audited, audit) == GroupContent::new(real, tables) {
-                continue;
-            }
-            let numbered = self.number(audited, audit, fresh, names);
-            image.audits.insert(*interface, numbered);
-            if let Some(state) = image.pods.get_mut(interface) {
-                *state = state.with_flags(state.flags() | PodState::AUDITED);
-            }
-        }
-    }
-
-    fn plan_audits(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {
-        const ABSENT: (u32, u32) = (0, 0);
-        for (interface, new) in &image.audits {
-            let old = self.image.audits.get(interface).unwrap_or(&ABSENT);
-            if old != new {
-                before.audits.push((*interface, AuditValue::new(both(generation, *old, *new))));
-                after.audits.push((*interface, AuditValue::new([*new, *new])));
-            }
-        }
-        // The flag of the pod says that nobody looks any more.
-        after.gone_audits.extend(self.image.audits.keys().filter(|at| !image.audits.contains_key(at)));
-    }
-
-    fn plan_addresses(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {
-        const ABSENT: (u32, u32) = (NO_IDENTITY, 0);
-        for (address, new) in &image.addresses {
-            let old = self.image.addresses.get(address).unwrap_or(&ABSENT);
-            if old != new {
-                before.addresses.push((*address, AddressValue::new(both(generation, *old, *new))));
-                after.addresses.push((*address, AddressValue::new([*new, *new])));
-            }
-        }
-        for (address, old) in &self.image.addresses {
-            if !image.addresses.contains_key(address) {
-                before.addresses.push((*address, AddressValue::new(both(generation, *old, ABSENT))));
-                after.gone_addresses.push(*address);
-            }
-        }
-    }
-
-    fn plan_blocks(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {
-        for (block, new) in &image.blocks {
-            // Where a version has no such block, a shorter one counts: the trie cannot go on looking, so it is said here.
-            let old = self.image.covering(block);
-            if self.image.blocks.get(block) != Some(new) {
-                let key = BlockKey::new(block.0, block.1);
-                before.blocks.push((key, BlockValue::new(both(generation, old, *new))));
-                after.blocks.push((key, BlockValue::new([*new, *new])));
-            }
-        }
-        for (block, old) in &self.image.blocks {
-            if !image.blocks.contains_key(block) {
-                let key = BlockKey::new(block.0, block.1);
-                before.blocks.push((key, BlockValue::new(both(generation, *old, image.covering(block)))));
-                after.gone_blocks.push(key);
-            }
-        }
-    }
-
-    fn plan_pods(&self, image: &Image, generation: u32, before: &mut Writes, after: &mut Writes) {
-        for (interface, new) in &image.pods {
-            let old = self.image.pods.get(interface).unwrap_or(&PodState::ABSENT);
-            if old != new {
-                before.pods.push((*interface, PodValue::new(both(generation, *old, *new))));
-                after.pods.push((*interface, PodValue::new([*new, *new])));
-            }
-        }
-        for (interface, old) in &self.image.pods {
-            if !image.pods.contains_key(interface) {
-                before.pods.push((*interface, PodValue::new(both(generation, *old, PodState::ABSENT))));
-                after.gone_pods.push(*interface);
-            }
-        }
+        self.numbers.keep(plan.names.iter().filter(|(number, _)| !plan.unfit.contains(number)));
     }
 }
 
@@ -354,16 +332,44 @@ impl Image {
     }
 }
 
+/// What two maps do not have in common: key, old value and new one.
+fn differences<'m, K: Ord, V: PartialEq>(
+    old: &'m BTreeMap<K, V>,
+    new: &'m BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'m K, Option<&'m V>, Option<&'m V>)> {
+    let pairs = old.iter().merge_join_by(new, |(one, _), (other, _)| one.cmp(other));
+    pairs.filter_map(|pair| match pair {
+        EitherOrBoth::Both((key, old), (_, new)) => (old != new).then_some((key, Some(old), Some(new))),
+        EitherOrBoth::Left((key, old)) => Some((key, Some(old), None)),
+        EitherOrBoth::Right((key, new)) => Some((key, None, Some(new))),
+    })
+}
+
+/// What the policies in audit make of the pods that they select, by interface.
+fn audits(
+    audit: &Tables,
+    (tables, contents): (&Tables, &[GroupContent]),
+    interfaces: &HashMap<PodRef, u32>,
+) -> Vec<(u32, GroupContent)> {
+    let enforced: HashMap<&PodRef, &GroupContent> =
+        tables.pods.iter().map(|pod| (&pod.pod, &contents[pod.group.0 as usize])).collect();
+    let audited = audit.pods.iter().filter_map(|pod| {
+        let (interface, enforced) = (interfaces.get(&pod.pod)?, enforced.get(&pod.pod)?);
+        let content = GroupContent::new(&audit.groups[pod.group.0 as usize], audit);
+        (content != **enforced).then_some((*interface, content))
+    });
+    audited.collect()
+}
+
 /// Both versions of a value, by parity.
 fn both<T>(generation: u32, old: T, new: T) -> [T; 2] {
     if version(generation) == 0 { [new, old] } else { [old, new] }
 }
 
 fn desired(tables: &Tables, interfaces: &HashMap<PodRef, u32>, groups: &[(u32, u32)]) -> Image {
-    let mut image = Image::default();
-    for (address, identity) in &tables.addresses {
-        image.addresses.insert(Address::from(*address), (identity.0, 0));
-    }
+    // In one go: it is filled in order.
+    let addresses = tables.addresses.iter().map(|(address, identity)| (Address::from(*address), (identity.0, 0)));
+    let mut image = Image { addresses: addresses.collect(), ..Image::default() };
     for (block, identity) in &tables.blocks {
         let offset = if block.addr().is_ipv4() { 96 } else { 0 };
         let key = (offset + u32::from(block.prefix_len()), Address::from(block.network()));

@@ -1,0 +1,130 @@
+//! Which group of policies has which number in the kernel.
+//!
+//! A content that is in the kernel keeps its number. One that differs from it in nothing that anybody asks for has it as well: an
+//! identity that only packets of the new generation come with is in the way of no packet of the old one. So whoever tells apart
+//! peers that no rule told apart before, by one new rule, has some entries added to each group that speaks of them, and none of
+//! these written anew. Any other content is another group with another number.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use signalbox_enforcer_common::Address;
+use signalbox_policy::tables::{Identity, Tables};
+
+use super::{Image, WORLD};
+use crate::group::{Entries, GroupContent};
+
+/// The groups that are in the kernel.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    groups: HashMap<Arc<GroupContent>, u32>,
+    last: u32,
+}
+
+/// Identities that packets of one generation come with.
+#[derive(Debug)]
+pub struct Known(HashSet<u32>);
+
+/// The groups of coming tables with their numbers.
+pub struct Named {
+    /// The number of each content, in the order in which they were given.
+    pub numbers: Vec<u32>,
+    /// The groups in use, by number.
+    pub names: HashMap<u32, Arc<GroupContent>>,
+    /// Entries to be written before anybody asks for them, by group.
+    pub coming: Vec<(u32, Entries)>,
+    /// Entries for which nobody will ask any more.
+    pub going: Vec<Entries>,
+}
+
+impl Numbers {
+    /// None is known; new ones begin behind this one.
+    pub fn after(last: u32) -> Self {
+        Self { groups: HashMap::new(), last }
+    }
+
+    /// Gives each content its number. Packets of the old generation come with the identities `old`, those of the new one with `new`.
+    pub fn name(&mut self, contents: Vec<GroupContent>, old: &Known, new: &Known) -> Named {
+        let contents: Vec<Arc<GroupContent>> = contents.into_iter().map(Arc::new).collect();
+        // Two groups of the tables may be equal: they share a number.
+        let mut found: HashMap<Arc<GroupContent>, u32> = HashMap::new();
+        for content in &contents {
+            if let Some(number) = self.groups.get(content) {
+                found.insert(Arc::clone(content), *number);
+            }
+        }
+        let mut taken: HashSet<u32> = found.values().copied().collect();
+        let is_lasting = |identity| old.has(identity) && new.has(identity);
+        let mut imprints: HashMap<u64, Vec<(&Arc<GroupContent>, u32)>> = HashMap::new();
+        for (content, number) in self.groups.iter().filter(|(_, number)| !taken.contains(number)) {
+            imprints.entry(content.imprint(is_lasting)).or_default().push((content, *number));
+        }
+        let mut coming = Vec::new();
+        for content in &contents {
+            if found.contains_key(content) {
+                continue;
+            }
+            let alike = imprints.get(&content.imprint(is_lasting)).into_iter().flatten();
+            let fitting = alike.filter(|(before, number)| {
+                !taken.contains(number) && before.can_become(content, |id| old.has(id), |id| new.has(id))
+            });
+            // The smallest, so that the same changes give the same numbers.
+            let (number, entries) = match fitting.min_by_key(|(_, number)| *number) {
+                Some((before, number)) => (*number, content.entries_beyond(before, *number)),
+                None => {
+                    self.last += 1;
+                    (self.last, content.entries(self.last))
+                }
+            };
+            taken.insert(number);
+            found.insert(Arc::clone(content), number);
+            if entries != Entries::default() {
+                coming.push((number, entries));
+            }
+        }
+        let numbers = contents.iter().map(|content| found[content]).collect();
+        let names: HashMap<u32, Arc<GroupContent>> =
+            found.into_iter().map(|(content, number)| (number, content)).collect();
+        let going = self.groups.iter().map(|(before, number)| match names.get(number) {
+            Some(content) => before.entries_beyond(content, *number),
+            None => before.entries(*number),
+        });
+        let going = going.filter(|entries| *entries != Entries::default()).collect();
+        Named { numbers, names, coming, going }
+    }
+
+    /// From now on these are in the kernel, and no others.
+    pub fn keep<'g>(&mut self, groups: impl Iterator<Item = (&'g u32, &'g Arc<GroupContent>)>) {
+        self.groups = groups.map(|(number, content)| (Arc::clone(content), *number)).collect();
+    }
+}
+
+impl Known {
+    /// Those of tables that are in the kernel.
+    pub fn of(image: &Image) -> Self {
+        let addresses = image.addresses.values().map(|(identity, _)| *identity);
+        let of_family = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::LOCALHOST)].map(Address::from);
+        let pods = image.pods.values().flat_map(|state| of_family.map(|like| state.identity(&like)));
+        Self::with(addresses.chain(image.blocks.values().copied()).chain(pods))
+    }
+
+    /// Those of tables that are to be.
+    pub fn to(tables: &Tables) -> Self {
+        let addresses = tables.addresses.iter().map(|(_, identity)| identity.0);
+        let blocks = tables.blocks.iter().map(|(_, identity)| identity.0);
+        let pods = tables.pods.iter().flat_map(|pod| &pod.identities).map(|identity| identity.0);
+        Self::with(addresses.chain(blocks).chain(pods))
+    }
+
+    /// Whoever is in no table, and the node itself, ask at all times.
+    fn with(identities: impl Iterator<Item = u32>) -> Self {
+        Self(identities.chain([WORLD, Identity::LOCAL_NODE.0]).collect())
+    }
+
+    fn has(&self, identity: u32) -> bool {
+        self.0.contains(&identity)
+    }
+}
