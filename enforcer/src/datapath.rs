@@ -330,12 +330,13 @@ impl Datapath {
     ///
     /// As for [`Datapath::apply`].
     pub fn apply_audited(&mut self, tables: &Tables, audit: Option<&Tables>) -> Result<Applied, Error> {
-        self.settle()?;
         let mut plan = self.planner.plan_audited(tables, audit, &self.interfaces);
         let is_new = self.legacy.is_some() || self.is_stale;
         if plan.is_empty() && self.planner.generation() != 0 && !is_new {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
+        // From here on nobody may read the generation before the one in force.
+        self.settle()?;
         self.problems.clear();
         if let Err(error) = self.carry_out(&mut plan) {
             // What was written is of no generation. It goes before anything else is written.

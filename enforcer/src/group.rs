@@ -5,9 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{Hash, Hasher},
 };
 
+use rustc_hash::FxHasher;
 use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Shapes, Side};
 use signalbox_policy::{
     PolicyRef, Protocol, RuleRef,
@@ -134,7 +135,7 @@ impl GroupContent {
 
     /// A number that contents have in common which say the same of all identities but some.
     pub fn imprint(&self, is_lasting: impl Fn(u32) -> bool) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         let counts = |identity: Option<u32>| identity.is_none_or(&is_lasting);
         for (_, side) in self.sides() {
             (&side.isolated_by, &side.decisions, side.rest).hash(&mut hasher);

@@ -294,7 +294,7 @@ impl AddressRange {
         let (first, last) = (to_number(self.first), to_number(self.last));
         let is_taken = |address: &IpAddr| {
             models.iter().any(|model| {
-                model.by_address.contains_key(address)
+                model.by_address.has(address)
                     || model.shared_addresses.contains_key(address)
                     || model.node_at(*address).is_some()
             })

@@ -447,7 +447,7 @@ pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<
                 return Err(shared.clone());
             }
             if let Some(index) = model.by_address.get(address) {
-                return Ok(End::Pod(*index, model.pod(*index)));
+                return Ok(End::Pod(index, model.pod(index)));
             }
             let Some(node) = model.node_at(*address) else { return Ok(End::Address(*address)) };
             let name =
@@ -457,7 +457,7 @@ pub(crate) fn end<'m>(model: &'m Model, party: &Party, other: &Party) -> Result<
         Party::LocalNode => {
             let pod = match other {
                 Party::Pod(id) => model.find(id),
-                Party::Address(address) => model.by_address.get(address).copied(),
+                Party::Address(address) => model.by_address.get(address),
                 Party::LocalNode => None,
             };
             let pod = pod.map(|index| model.pod(index));

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+mod addresses;
 mod change;
 mod other_policies;
 mod read;
@@ -23,6 +24,7 @@ use crate::peer::{Match, NodeLabels, Peer};
 use crate::pod::Pod;
 use crate::policy::{BrokenPolicy, Policy};
 use crate::turns::{self, Turn};
+use addresses::{Addresses, Clash};
 use read::{Reader, Sources};
 use stand::Standings;
 
@@ -60,7 +62,7 @@ pub(crate) struct Model {
     /// The same, as text.
     pub unknowns: Vec<String>,
     /// Which pod has an address; without those that several pods claim.
-    pub by_address: HashMap<IpAddr, PodIndex>,
+    pub by_address: Addresses,
     /// Addresses that several pods claim, with what to say about it.
     pub shared_addresses: BTreeMap<IpAddr, String>,
     /// The family of addresses that are not known: that of all that are, if it is one.
@@ -142,12 +144,8 @@ impl Model {
         &self.sources.nameless
     }
 
-    /// Notes whose an address is. Two claims are a contradiction: then nobody is told by that address.
-    fn claim(&mut self, address: IpAddr, index: PodIndex) {
-        let Some(before) = self.by_address.insert(address, index) else { return };
-        if before == index {
-            return;
-        }
+    /// Two claims of an address are a contradiction: then nobody is told by that address.
+    fn note_clash(&mut self, Clash { address, before, index }: Clash) {
         let problem = Problem {
             object: format!("Pod {}", self.pods[index.0].id),
             path: "status.podIPs".to_owned(),

@@ -20,13 +20,17 @@ use crate::{
 
 pub const PODS: u32 = 100;
 pub const POLICIES: u32 = 50;
-pub const OTHER_PODS: u32 = 900;
+/// Pods of other nodes: those of a small cluster, and of one ten times as large.
+pub const OTHER_PODS: [u32; 2] = [900, 9_900];
 
 /// What each change took, in milliseconds.
+#[derive(Default)]
 pub struct Changes {
     /// From the objects to the generation in force: read, compile, plan, write, flip.
     pub total: Samples,
-    /// The part of it that the kernel's maps take: plan, write, flip, and what the change before left to clear away.
+    /// The part of it that the engine takes: read what has changed, compile the node's tables.
+    pub compile: Samples,
+    /// The part of it that the kernel's maps take: plan, write, flip.
     pub apply: Samples,
     /// CPU time of this thread for all of it, the kernel's part included.
     pub cpu: Samples,
@@ -34,9 +38,14 @@ pub struct Changes {
     pub settle: Samples,
 }
 
-/// One rule of one policy comes or goes, `count` times, on a node with 100 of the cluster's 1,000 pods. After each change a
-/// packet is run by hand and must meet the change.
-pub fn measure(count: u32) -> Result<Changes> {
+/// One rule of one policy comes or goes, `count` times, on a node with 100 pods of a small cluster, and of one ten times as large. After
+/// each change a packet is run by hand and must meet the change.
+pub fn measure(count: u32) -> Result<[Changes; 2]> {
+    let [small, large] = OTHER_PODS.map(|others| measure_among(others, count));
+    Ok([small?, large?])
+}
+
+fn measure_among(others: u32, count: u32) -> Result<Changes> {
     let space = Space::new();
     for at in 0..PODS {
         space.run(&format!("ip link add p{at} type veth peer name p{at}x"));
@@ -56,23 +65,18 @@ pub fn measure(count: u32) -> Result<Changes> {
         let pod = PodRef { namespace: namespace(at), name: format!("p{at}") };
         datapath.bind(pod, space.interface(&format!("p{at}")))?;
     }
-    let pods = (0..PODS + OTHER_PODS).map(pod);
+    let pods = (0..PODS + others).map(pod);
     let names = (0..10).map(|at| {
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace(at), "labels": {"kubernetes.io/metadata.name": namespace(at)}}})
     });
     let mut objects: Vec<Value> = names.chain(pods).collect();
-    let first_policy = objects.len();
     objects.extend((0..POLICIES).map(|at| some_policy(at, false)));
     let mut identities = IdentityAllocator::default();
-    let tables = Cluster::from_objects(&objects).compile_with("n", &mut identities);
+    let mut cluster = Cluster::from_objects(&objects);
+    let tables = cluster.compile_with("n", &mut identities);
     datapath.apply(&tables)?;
     datapath.settle()?;
-    let mut changes = Changes {
-        total: Samples::default(),
-        apply: Samples::default(),
-        cpu: Samples::default(),
-        settle: Samples::default(),
-    };
+    let mut changes = Changes::default();
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let mut is_open = vec![false; POLICIES as usize];
     for round in 0..count {
@@ -81,8 +85,7 @@ pub fn measure(count: u32) -> Result<Changes> {
         is_open[at as usize] = open;
         let changed = some_policy(at, open);
         let (began, used) = (Instant::now(), thread_time());
-        objects[first_policy + at as usize] = changed;
-        let cluster = Cluster::from_objects(&objects);
+        cluster = cluster.with_change([&changed], []);
         let tables = cluster.compile_with("n", &mut identities);
         let compiled = Instant::now();
         let applied = datapath.apply(&tables)?;
@@ -90,6 +93,7 @@ pub fn measure(count: u32) -> Result<Changes> {
         changes.cpu.push((thread_time() - used) / 1e6);
         ensure!(applied.problems.is_empty(), "{:?}", applied.problems);
         changes.total.push(ms(ended - began));
+        changes.compile.push(ms(compiled - began));
         changes.apply.push(ms(ended - compiled));
         // From a pod elsewhere that the rule names, to the pod on this node that the policy selects.
         let frame = Frame {

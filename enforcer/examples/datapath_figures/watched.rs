@@ -57,7 +57,7 @@ pub fn measure(count: u32) -> Result<Watched> {
         object["metadata"]["resourceVersion"] = "1".into();
         object
     };
-    (0..PODS + changes::OTHER_PODS).for_each(|at| api.put("pods", versioned(changes::pod(at))));
+    (0..PODS + changes::OTHER_PODS[0]).for_each(|at| api.put("pods", versioned(changes::pod(at))));
     (0..POLICIES).for_each(|at| api.put("networkpolicies", versioned(changes::some_policy(at, false))));
     let shutdown = CancellationToken::new();
     let enforcer =

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use signalbox_enforcer_common::Address;
 use signalbox_policy::tables::{Identity, Tables};
 
@@ -20,13 +21,13 @@ use crate::group::{Entries, GroupContent};
 /// The groups that are in the kernel.
 #[derive(Debug, Default)]
 pub struct Numbers {
-    groups: HashMap<Arc<GroupContent>, u32>,
+    groups: FxHashMap<Arc<GroupContent>, u32>,
     last: u32,
 }
 
 /// Identities that packets of one generation come with.
 #[derive(Debug)]
-pub struct Known(HashSet<u32>);
+pub struct Known(FxHashSet<u32>);
 
 /// The groups of coming tables with their numbers.
 pub struct Named {
@@ -43,14 +44,14 @@ pub struct Named {
 impl Numbers {
     /// None is known; new ones begin behind this one.
     pub fn after(last: u32) -> Self {
-        Self { groups: HashMap::new(), last }
+        Self { groups: FxHashMap::default(), last }
     }
 
     /// Gives each content its number. Packets of the old generation come with the identities `old`, those of the new one with `new`.
     pub fn name(&mut self, contents: Vec<GroupContent>, old: &Known, new: &Known) -> Named {
         let contents: Vec<Arc<GroupContent>> = contents.into_iter().map(Arc::new).collect();
         // Two groups of the tables may be equal: they share a number.
-        let mut found: HashMap<Arc<GroupContent>, u32> = HashMap::new();
+        let mut found: FxHashMap<Arc<GroupContent>, u32> = FxHashMap::default();
         for content in &contents {
             if let Some(number) = self.groups.get(content) {
                 found.insert(Arc::clone(content), *number);
@@ -58,7 +59,7 @@ impl Numbers {
         }
         let mut taken: HashSet<u32> = found.values().copied().collect();
         let is_lasting = |identity| old.has(identity) && new.has(identity);
-        let mut imprints: HashMap<u64, Vec<(&Arc<GroupContent>, u32)>> = HashMap::new();
+        let mut imprints: FxHashMap<u64, Vec<(&Arc<GroupContent>, u32)>> = FxHashMap::default();
         for (content, number) in self.groups.iter().filter(|(_, number)| !taken.contains(number)) {
             imprints.entry(content.imprint(is_lasting)).or_default().push((content, *number));
         }

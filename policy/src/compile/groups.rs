@@ -63,11 +63,16 @@ impl<'m, 'p> Groups<'m, 'p> {
                 self.model.policies[*policy].rule_ref(*direction, *rule, *peer, *port)
             })
             .collect();
-        let sides: Vec<GroupSide> = self.sides.iter().map(|side| side.table(&ids)).collect();
-        let groups = self
-            .groups
-            .iter()
-            .map(|[ingress, egress]| Group { ingress: sides[*ingress].clone(), egress: sides[*egress].clone() });
+        let mut sides: Vec<GroupSide> = self.sides.iter().map(|side| side.table(&ids)).collect();
+        let mut left = vec![0; sides.len()];
+        self.groups.iter().flatten().for_each(|at| left[*at] += 1);
+        let mut side = |at: usize| {
+            left[at] -= 1;
+            // The last that has it may keep it.
+            if left[at] == 0 { std::mem::take(&mut sides[at]) } else { sides[at].clone() }
+        };
+        let groups =
+            self.groups.iter().map(|[ingress, egress]| Group { ingress: side(*ingress), egress: side(*egress) });
         (groups.collect(), rules)
     }
 
@@ -124,7 +129,7 @@ impl<'m, 'p> Groups<'m, 'p> {
             if tier.isolates() && !isolated_by.is_empty() {
                 list.rest = Rest::Shut;
             } else {
-                list.append(&behind);
+                list.append(behind);
             }
             behind = list;
         }
@@ -134,7 +139,7 @@ impl<'m, 'p> Groups<'m, 'p> {
         {
             let mut strict = List::default();
             strict.push(Condition { peer: Some(identity), ..Condition::ANY }, Decided::NotUnderstood(None));
-            strict.append(&list);
+            strict.append(list);
             list = strict;
         }
         Side { isolated_by, list }

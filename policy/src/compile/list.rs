@@ -183,9 +183,13 @@ impl List {
     }
 
     /// What no entry matches so far goes on to this list.
-    pub fn append(&mut self, next: &Self) {
-        for (condition, decided) in &next.entries {
-            self.push(*condition, *decided);
+    pub fn append(&mut self, next: Self) {
+        if self.entries.is_empty() {
+            *self = next;
+            return;
+        }
+        for (condition, decided) in next.entries {
+            self.push(condition, decided);
         }
         self.rest = next.rest;
     }

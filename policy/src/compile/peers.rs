@@ -9,8 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Scope;
 use crate::block::IpBlock;
@@ -46,13 +48,11 @@ impl<'m> Peers<'m> {
         let parts = Parts::of(model, scope);
         let mut classes = Classes::new(&parts);
         let mut labels = LabelParts::new(model, &parts);
-        for pod in model.pods.iter().filter(|pod| !pod.is_host_network && !pod.addresses.is_empty()) {
-            let by_labels = labels.of(pod);
-            for address in pod.addresses.iter().filter(|address| !model.shared_addresses.contains_key(address)) {
-                let traits =
-                    Traits { is_pod: true, by_labels, by_block: parts.prefixes.class_of(*address), by_node: 0 };
-                classes.add(traits, &labels, Holder::Address(*address));
-            }
+        let of_pods = labels.of_all();
+        for (address, index) in model.by_address.iter() {
+            let by_labels = of_pods[index.number()];
+            let traits = Traits { is_pod: true, by_labels, by_block: parts.prefixes.class_of(address), by_node: 0 };
+            classes.add(traits, &labels, Holder::Address(address));
         }
         for address in model.shared_addresses.keys() {
             classes.add_contradicted(*address);
@@ -60,9 +60,8 @@ impl<'m> Peers<'m> {
         let nobody = Traits { is_pod: false, by_labels: 0, by_block: 0, by_node: 0 };
         if !parts.nodes.is_empty() {
             let mut seen: HashSet<IpAddr> = HashSet::new();
-            let is_pods = |address: &IpAddr| {
-                model.by_address.contains_key(address) || model.shared_addresses.contains_key(address)
-            };
+            let is_pods =
+                |address: &IpAddr| model.by_address.has(address) || model.shared_addresses.contains_key(address);
             for host in model.hosts.values() {
                 let by_node = classes.node(host.labels.as_ref());
                 for address in host.addresses.iter().filter(|address| !is_pods(address)) {
@@ -84,8 +83,8 @@ impl<'m> Peers<'m> {
         for (net, by_block) in parts.prefixes.nets.iter().zip(&parts.prefixes.classes) {
             classes.add(Traits { by_block: *by_block, ..nobody }, &labels, Holder::Block(*net));
         }
-        let Classes { signatures, holders, .. } = classes;
-        Self::number(parts, &signatures, holders, identities)
+        let Classes { signatures, members, .. } = classes;
+        Self::number(parts, &signatures, members, identities)
     }
 
     /// The identities that the peer of a rule in scope includes for certain, ascending.
@@ -117,10 +116,12 @@ impl<'m> Peers<'m> {
     fn number(
         parts: Parts<'m>,
         signatures: &[Signature],
-        holders: Vec<Vec<Holder>>,
+        mut members: Vec<(Holder, usize)>,
         identities: &mut IdentityAllocator,
     ) -> Self {
-        let numbers = identities.assign(&holders);
+        // Nearly all stand in order: addresses of pods come first, and by themselves they do.
+        members.sort();
+        let numbers = identities.assign(&members, signatures.len());
         let mut certain = vec![Vec::new(); parts.index.len()];
         let mut possible = vec![Vec::new(); parts.index.len()];
         let mut named: HashMap<PortName<'m>, BTreeMap<Identity, Vec<u16>>> = HashMap::new();
@@ -134,17 +135,13 @@ impl<'m> Peers<'m> {
         for members in certain.iter_mut().chain(&mut possible) {
             members.sort_unstable();
         }
-        let (mut addresses, mut blocks) = (Vec::new(), Vec::new());
-        for (holders, identity) in holders.into_iter().zip(&numbers) {
-            for holder in holders {
-                match holder {
-                    Holder::Address(address) => addresses.push((address, *identity)),
-                    Holder::Block(net) => blocks.push((net, *identity)),
-                }
+        let (mut addresses, mut blocks) = (Vec::with_capacity(members.len()), Vec::new());
+        for (holder, class) in members {
+            match holder {
+                Holder::Address(address) => addresses.push((address, numbers[class])),
+                Holder::Block(net) => blocks.push((net, numbers[class])),
             }
         }
-        addresses.sort_unstable();
-        blocks.sort_unstable();
         let contradicted =
             signatures.iter().position(|signature| signature.is_contradicted).map(|class| numbers[class]);
         Self { addresses, blocks, contradicted, index: parts.index, certain, possible, named }
@@ -338,10 +335,11 @@ struct Traits {
 /// Classes in the order in which they were met, so that the same model gives the same numbers.
 struct Classes<'p, 'm> {
     parts: &'p Parts<'m>,
-    by_traits: HashMap<Traits, usize>,
+    by_traits: FxHashMap<Traits, usize>,
     index: HashMap<Signature, usize>,
     signatures: Vec<Signature>,
-    holders: Vec<Vec<Holder>>,
+    /// With their classes.
+    members: Vec<(Holder, usize)>,
     /// Selectors of nodes that match, certain and possible; the first is of what is no node.
     by_node: Vec<(Vec<usize>, Vec<usize>)>,
 }
@@ -350,10 +348,10 @@ impl<'p, 'm> Classes<'p, 'm> {
     fn new(parts: &'p Parts<'m>) -> Self {
         Self {
             parts,
-            by_traits: HashMap::new(),
+            by_traits: FxHashMap::default(),
             index: HashMap::new(),
             signatures: Vec::new(),
-            holders: Vec::new(),
+            members: Vec::new(),
             by_node: vec![(Vec::new(), Vec::new())],
         }
     }
@@ -381,13 +379,13 @@ impl<'p, 'm> Classes<'p, 'm> {
                 class
             }
         };
-        self.holders[class].push(holder);
+        self.members.push((holder, class));
     }
 
     /// An address of which nobody can tell whose it is.
     fn add_contradicted(&mut self, address: IpAddr) {
         let class = self.class(Signature { is_pod: true, is_contradicted: true, ..Signature::default() });
-        self.holders[class].push(Holder::Address(address));
+        self.members.push((Holder::Address(address), class));
     }
 
     fn class(&mut self, signature: Signature) -> usize {
@@ -396,7 +394,6 @@ impl<'p, 'm> Classes<'p, 'm> {
         }
         self.index.insert(signature.clone(), self.signatures.len());
         self.signatures.push(signature);
-        self.holders.push(Vec::new());
         self.signatures.len() - 1
     }
 
@@ -429,14 +426,14 @@ struct LabelParts<'p, 'm> {
     model: &'m Model,
     parts: &'p Parts<'m>,
     /// Keys of labels that selectors of pods ask for.
-    keys: HashSet<&'m str>,
+    keys: FxHashSet<&'m str>,
     names: HashMap<PortName<'m>, usize>,
     /// Sets that any namespace may have pods in.
     everywhere: Anchors<'m>,
     by_namespace: HashMap<&'m str, Anchors<'m>>,
     own: HashMap<&'m str, Vec<usize>>,
     selected: HashMap<&'m Selector, Vec<usize>>,
-    profiles: HashMap<Profile<'m>, usize>,
+    profiles: FxHashMap<Profile<'m>, usize>,
     index: HashMap<Found, usize>,
     /// The first is of what is no pod.
     found: Vec<Found>,
@@ -462,7 +459,7 @@ struct Found {
 /// Sets by one label that each of them asks for, so that a pod need not be held against all.
 #[derive(Default)]
 struct Anchors<'m> {
-    by_label: HashMap<(&'m str, &'m str), Vec<usize>>,
+    by_label: FxHashMap<(&'m str, &'m str), Vec<usize>>,
     /// Those that ask for no label with certain values.
     others: Vec<usize>,
 }
@@ -507,10 +504,34 @@ impl<'p, 'm> LabelParts<'p, 'm> {
             by_namespace: HashMap::new(),
             own,
             selected,
-            profiles: HashMap::new(),
+            profiles: FxHashMap::default(),
             index: HashMap::from([(Found::default(), 0)]),
             found: vec![Found::default()],
         }
+    }
+
+    /// For each pod an index into `found`.
+    fn of_all(&mut self) -> Vec<usize> {
+        let mut namespace = "";
+        // Replicas share their labels, and mostly the names of their ports.
+        let mut known: FxHashMap<(*const Labels, bool), (&'m Pod, usize)> = FxHashMap::default();
+        let model = self.model;
+        let of_pod = |pod: &'m Arc<Pod>| {
+            if pod.id.namespace != namespace {
+                namespace = &pod.id.namespace;
+                known.clear();
+            }
+            let key = (Arc::as_ptr(&pod.labels), pod.is_understood);
+            match known.get(&key) {
+                Some((like, found)) if like.ports == pod.ports => *found,
+                Some(_) | None => {
+                    let found = self.of(pod);
+                    known.insert(key, (pod, found));
+                    found
+                }
+            }
+        };
+        model.pods.iter().map(of_pod).collect()
     }
 
     /// An index into `found`.

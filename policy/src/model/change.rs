@@ -194,9 +194,7 @@ impl Model {
     }
 
     fn shift_pods(&mut self, to: impl Fn(PodIndex) -> PodIndex) {
-        for index in self.by_address.values_mut() {
-            *index = to(*index);
-        }
+        self.by_address.renumber(&to);
         if !self.pod_unknowns.is_empty() {
             self.pod_unknowns = self.pod_unknowns.drain().map(|(index, texts)| (to(index), texts)).collect();
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use crate::label::Labels;
+use crate::model::addresses::Addresses;
 use crate::model::{Host, Model, PodIndex};
 use crate::names::{ObjectRef, PodRef, PolicyRef};
 use crate::namespace::Namespace;
@@ -280,15 +281,12 @@ impl Sources {
                 model.pod_unknowns.insert(PodIndex(index), unknowns);
             }
         }
-        model.by_address.reserve(pods.len());
-        for (index, (pod, _)) in pods.iter().enumerate().filter(|(_, (pod, _))| !pod.is_host_network) {
-            for address in &pod.addresses {
-                model.claim(*address, PodIndex(index));
-            }
-        }
-        for address in model.shared_addresses.keys() {
-            model.by_address.remove(address);
-        }
+        let own = pods.iter().enumerate().filter(|(_, (pod, _))| !pod.is_host_network);
+        let (by_address, clashes) = Addresses::settle(
+            own.flat_map(|(index, (pod, _))| pod.addresses.iter().map(move |address| (*address, PodIndex(index)))),
+        );
+        model.by_address = by_address;
+        clashes.into_iter().for_each(|clash| model.note_clash(clash));
         drop(pods);
         for source in &self.policies {
             match source {

@@ -102,7 +102,7 @@ fn outside(model: &Model, cut_at: [Option<IpAddr>; 2]) -> Vec<(Place, IpAddr)> {
     let ranges = families.into_iter().flat_map(|family| analyze::cut(family, &prefixes));
     let sampled = ranges.map(|range| (Place::Range(range), range.sample(model)));
     // A range that only pods are in is no outside: the pods are looked at one by one.
-    sampled.filter(|(_, sample)| !model.by_address.contains_key(sample)).collect()
+    sampled.filter(|(_, sample)| !model.by_address.has(sample)).collect()
 }
 
 /// How much an edit lets one side pass, whether or not the other side lets it pass, too: whom the policy selects, times

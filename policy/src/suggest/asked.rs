@@ -173,10 +173,10 @@ fn spots(
             let pods = model.pod_indices().filter(|index| is_of(model.pod(*index), namespace, name));
             pods.collect()
         }
-        Who::Range(range) if range.first() == range.last() && model.by_address.contains_key(&range.first()) => {
-            vec![model.by_address[&range.first()]]
-        }
-        Who::Range(range) => return Ok(nets(*range).into_iter().map(Spot::Net).collect()),
+        Who::Range(range) => match model.by_address.get(&range.first()) {
+            Some(index) if range.first() == range.last() => vec![index],
+            Some(_) | None => return Ok(nets(*range).into_iter().map(Spot::Net).collect()),
+        },
     };
     if let (Who::Workload { namespace, name }, true) = (who, found.is_empty()) {
         return Err(SuggestError::NoWorkload { namespace: namespace.clone(), name: name.clone() });

@@ -109,7 +109,7 @@ impl Proof<'_> {
         for family in [Family::V4, Family::V6] {
             for range in analyze::cut(family, &prefixes) {
                 let sample = range.sample(after);
-                if after.by_address.contains_key(&sample) {
+                if after.by_address.has(&sample) {
                     continue;
                 }
                 for index in after.pod_indices() {
