@@ -261,8 +261,7 @@ impl Core {
         // Otherwise their order would be that in which the objects came.
         self.problems.sort();
         self.unknowns = all.problems().to_vec();
-        if self.store.audited().next().is_some() {
-            let enforced = Cluster::from_objects(self.store.enforced_objects());
+        if let Some(enforced) = self.store.enforced() {
             let (tables, audited) = all.compile_beside(&enforced, &self.node, &mut self.identities);
             (self.tables, self.audited) = (tables, Some(audited));
             self.cluster = enforced;

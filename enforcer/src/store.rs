@@ -57,6 +57,36 @@ impl Kind {
         Self::CalicoNetworkSet,
         Self::CalicoHostEndpoint,
     ];
+
+    /// Policies.
+    const POLICIES: [Self; 6] = [
+        Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
+        Self::AdminNetworkPolicy,
+        Self::BaselineAdminNetworkPolicy,
+        Self::CalicoGlobalNetworkPolicy,
+        Self::CalicoNetworkPolicy,
+    ];
+
+    /// Whether one object of it can come into what the engine has read, and go out again. Of the others it is hard to say what
+    /// hangs on them, and they seldom change.
+    fn can_be_taken_out(self) -> bool {
+        match self {
+            Self::Pod
+            | Self::NetworkPolicy
+            | Self::ClusterNetworkPolicy
+            | Self::AdminNetworkPolicy
+            | Self::BaselineAdminNetworkPolicy => true,
+            Self::Namespace
+            | Self::Node
+            | Self::CalicoGlobalNetworkPolicy
+            | Self::CalicoNetworkPolicy
+            | Self::CalicoGlobalNetworkSet
+            | Self::CalicoNetworkSet
+            | Self::CalicoHostEndpoint
+            | Self::Service => false,
+        }
+    }
 }
 
 /// One piece of news from a watch.
@@ -199,24 +229,13 @@ impl Store {
         let Unread::Some(names) = &mut self.unread else { return };
         match name.0 {
             Kind::Service => {}
-            Kind::Pod
-            | Kind::NetworkPolicy
-            | Kind::ClusterNetworkPolicy
-            | Kind::AdminNetworkPolicy
-            | Kind::BaselineAdminNetworkPolicy => match before.map(ObjectRef::of) {
+            kind if kind.can_be_taken_out() => match before.map(ObjectRef::of) {
                 // The engine may know it, but not by a name that could be taken out.
                 Some(None) => self.unread = Unread::All,
                 Some(before) => _ = names.insert(name, before),
                 None => _ = names.entry(name).or_default(),
             },
-            // What hangs on them is hard to say, and they seldom change.
-            Kind::Namespace
-            | Kind::Node
-            | Kind::CalicoGlobalNetworkPolicy
-            | Kind::CalicoNetworkPolicy
-            | Kind::CalicoGlobalNetworkSet
-            | Kind::CalicoNetworkSet
-            | Kind::CalicoHostEndpoint => self.unread = Unread::All,
+            _ => self.unread = Unread::All,
         }
     }
 
@@ -239,19 +258,31 @@ impl Store {
         self.objects.iter().filter(|((kind, _), _)| *kind != Kind::Service).map(|(_, object)| object)
     }
 
-    /// What the engine reads, without the policies that are in audit.
-    pub fn enforced_objects(&self) -> impl Iterator<Item = &Value> {
-        self.objects().filter(|object| !is_in_audit(object))
+    /// The same as [`Store::cluster`] without the policies that are in audit; `None` where none is.
+    pub fn enforced(&mut self) -> Option<Cluster> {
+        let audited: Vec<(Kind, Option<ObjectRef>)> =
+            self.audited().map(|(kind, object)| (kind, ObjectRef::of(object))).collect();
+        if audited.is_empty() {
+            return None;
+        }
+        let named: Option<Vec<ObjectRef>> =
+            audited.into_iter().map(|(kind, name)| name.filter(|_| kind.can_be_taken_out())).collect();
+        Some(match named {
+            Some(names) => self.cluster().with_change([], &names),
+            None => Cluster::from_objects(self.objects().filter(|object| !is_in_audit(object))),
+        })
     }
 
     /// The policies that are in audit.
-    pub fn audited(&self) -> impl Iterator<Item = &Value> {
-        self.objects().filter(|object| is_in_audit(object))
+    pub fn audited(&self) -> impl Iterator<Item = (Kind, &Value)> {
+        let policies = Kind::POLICIES.into_iter().flat_map(|kind| self.of_kind(kind).map(move |object| (kind, object)));
+        policies.filter(|(_, object)| is_in_audit(object))
     }
 
     /// All objects of a kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(move |((other, _), _)| *other == kind).map(|(_, object)| object)
+        let from = self.objects.range((kind, String::new())..);
+        from.take_while(move |((other, _), _)| *other == kind).map(|(_, object)| object)
     }
 
     /// The newest `resourceVersion` of any policy, deleted ones included.
@@ -296,7 +327,7 @@ impl Store {
     }
 
     fn services(&self) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Service).map(|(_, object)| object)
+        self.of_kind(Kind::Service)
     }
 
     fn note_version(&mut self, kind: Kind, object: &Value) {

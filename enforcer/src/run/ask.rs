@@ -72,7 +72,7 @@ impl Core {
 
     /// Policies that are in audit: `Kind namespace/name`.
     pub fn policies_in_audit(&self) -> Vec<String> {
-        self.store.audited().map(policy_name).collect()
+        self.store.audited().map(|(_, policy)| policy_name(policy)).collect()
     }
 
     /// The interface of a pod of this node; `None`: not of this node, or not found.

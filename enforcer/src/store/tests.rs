@@ -137,7 +137,7 @@ fn services_tell_what_is_translated() {
 #[derive(Clone, Debug)]
 enum News {
     Pod { name: u8, label: u8, address: u8, deleted: bool },
-    Policy { kind: Kind, name: u8, shape: u8, deleted: bool },
+    Policy { kind: Kind, name: u8, shape: u8, audit: bool, deleted: bool },
     Namespace { label: u8 },
     PodList { names: Vec<u8> },
 }
@@ -147,8 +147,8 @@ fn news() -> impl Strategy<Value = News> {
     prop_oneof![
         4 => (0..4u8, 0..3u8, 0..3u8, any::<bool>())
             .prop_map(|(name, label, address, deleted)| News::Pod { name, label, address, deleted }),
-        4 => (kind, 0..3u8, 0..4u8, any::<bool>())
-            .prop_map(|(kind, name, shape, deleted)| News::Policy { kind, name, shape, deleted }),
+        4 => (kind, 0..3u8, 0..4u8, prop::bool::weighted(0.3), any::<bool>())
+            .prop_map(|(kind, name, shape, audit, deleted)| News::Policy { kind, name, shape, audit, deleted }),
         1 => (0..2u8).prop_map(|label| News::Namespace { label }),
         1 => prop::collection::vec(0..4u8, 0..3).prop_map(|names| News::PodList { names }),
     ]
@@ -196,8 +196,12 @@ fn tell(store: &mut Store, news: &News) {
         News::Pod { name, label, address, deleted } => {
             store.take(told(Kind::Pod, pod(*name, *label, *address), *deleted));
         }
-        News::Policy { kind, name, shape, deleted } => {
-            store.take(told(*kind, some_policy(*kind, *name, *shape), *deleted));
+        News::Policy { kind, name, shape, audit, deleted } => {
+            let mut policy = some_policy(*kind, *name, *shape);
+            if *audit {
+                policy["metadata"]["annotations"] = json!({"signalbox.dev/audit": "true"});
+            }
+            store.take(told(*kind, policy, *deleted));
         }
         News::Namespace { label } => {
             let labels = json!({"team": format!("t{label}")});
@@ -231,6 +235,13 @@ proptest! {
                 cluster.problems().iter().map(without).collect()
             };
             prop_assert_eq!(problems(cluster), problems(&at_once));
+            let is_enforced = |object: &&Value| object["metadata"]["annotations"]["signalbox.dev/audit"] != "true";
+            let enforced = Cluster::from_objects(store.objects().filter(is_enforced));
+            let found = store.enforced();
+            prop_assert_eq!(found.is_some(), store.objects().any(|object| !is_enforced(&object)));
+            if let Some(found) = found {
+                prop_assert_eq!(found.compile("here"), enforced.compile("here"), "without those in audit, after {:?}", round);
+            }
         }
     }
 }
