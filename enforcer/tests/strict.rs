@@ -3,15 +3,15 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use signalbox_api::{flow::Decision, kernel::Exposure};
 use signalbox_enforcer::{Config, Enforcer, Mode};
 use support::{
-    Echo, Lab, OUTSIDE, POD_A, POD_B, Space, can_run,
+    Echo, Lab, OUTSIDE, OUTSIDE_V6, POD_A, POD_B, POD_B_V6, Space, can_run,
     faults::api::{Api, Process, pod},
     policy,
     told::until,
@@ -30,7 +30,8 @@ impl Ears {
         Self(
             [&lab.b, &lab.outside]
                 .map(|space| {
-                    let socket = space.enter(|| UdpSocket::bind(("0.0.0.0", PORT))).expect("a free port");
+                    // It hears both families.
+                    let socket = space.enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT))).expect("a free port");
                     socket.set_nonblocking(true).expect("a socket can be non-blocking");
                     socket
                 })
@@ -51,10 +52,10 @@ impl Ears {
 
 /// A pod that has just been made: it talks at once, for a while, to whoever it can.
 fn talk(space: &Space, lasting: Duration) {
-    let socket = space.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    let [v4, v6] = ["0.0.0.0:0", "[::]:0"].map(|any| space.enter(|| UdpSocket::bind(any)).expect("a socket"));
     let end = Instant::now() + lasting;
     while Instant::now() < end {
-        for to in [POD_B, OUTSIDE] {
+        for (socket, to) in [(&v4, POD_B), (&v4, OUTSIDE), (&v6, POD_B_V6), (&v6, OUTSIDE_V6)] {
             // Its interface may still have no neighbour.
             let _lost = socket.send_to(b"x", (to, PORT));
         }
@@ -189,24 +190,33 @@ struct Fresh {
     space: Space,
     name: String,
     address: String,
+    address_v6: String,
 }
 
 impl Fresh {
     fn new(lab: &Lab, number: usize) -> Self {
         let (high, low) = (1 + number / 250, 2 + number % 250);
-        let fresh = Self { space: Space::new(), name: format!("c{number}"), address: format!("10.244.{high}.{low}") };
-        lab.pod(&fresh.space, &format!("v{number}"), &fresh.address, &format!("fd00:244::{high}:{low}"));
+        let address = format!("10.244.{high}.{low}");
+        let address_v6 = format!("fd00:244::{high}:{low}");
+        let fresh = Self { space: Space::new(), name: format!("c{number}"), address, address_v6 };
+        lab.pod(&fresh.space, &format!("v{number}"), &fresh.address, &fresh.address_v6);
         fresh
+    }
+
+    /// What the API tells of it.
+    fn known(&self) -> Value {
+        let mut pod = pod("one", &self.name, &self.address);
+        pod["status"]["podIPs"] = json!([{"ip": self.address}, {"ip": self.address_v6}]);
+        pod
     }
 }
 
-/// They come in crowds, and talk from their first moment on; some of each crowd become pods, one after the other, and are
-/// isolated then.
+/// They come in crowds, and talk from their first moment on, over IPv4 and IPv6; then the whole crowd becomes pods, while they talk, and
+/// is isolated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_pods_start_and_no_packet_leaks() {
     const CROWDS: usize = 20;
     const CROWD: usize = 50;
-    const KNOWN: usize = 3;
     if !can_run() {
         return;
     }
@@ -231,23 +241,47 @@ async fn a_thousand_pods_start_and_no_packet_leaks() {
             talk(&fresh.space, Duration::from_millis(1));
         }
         assert_eq!(ears.heard(), [], "the pods of crowd {crowd} are shut");
-        for fresh in &pods[..KNOWN] {
-            let process = Process::new(&fresh.space);
-            let known = pod("one", &fresh.name, &fresh.address);
-            api.tell("pods", "ADDED", known.clone(), version);
-            until(&enforcer, "the pod is found", |status| status.pods == 3).await;
+        // Many at once, as where a node has been empty.
+        let processes: Vec<Process> = pods.iter().map(|fresh| Process::new(&fresh.space)).collect();
+        for fresh in &pods {
+            version += 1;
+            api.tell("pods", "ADDED", fresh.known(), version);
             talk(&fresh.space, Duration::from_millis(1));
-            assert_eq!(ears.heard(), [], "{} is isolated", fresh.name);
-            api.tell("pods", "DELETED", known, version + 1);
-            until(&enforcer, "the pod is gone", |status| status.pods == 2).await;
-            dropped += exposure(&enforcer, &format!("one/{}", fresh.name)).await.dropped;
-            version += 2;
-            drop(process);
+        }
+        until(&enforcer, "all pods are found", |status| status.pods == 2 + CROWD as u32).await;
+        for fresh in &pods {
+            talk(&fresh.space, Duration::from_millis(1));
+        }
+        assert_eq!(ears.heard(), [], "the pods of crowd {crowd} are isolated");
+        for fresh in &pods {
+            let before = exposure(&enforcer, &format!("one/{}", fresh.name)).await.dropped;
+            assert!(before >= 2, "{} did talk, to two hosts: {before} packets", fresh.name);
+            dropped += before;
+            version += 1;
+            api.tell("pods", "DELETED", fresh.known(), version);
+        }
+        until(&enforcer, "the pods are gone", |status| status.pods == 2).await;
+        drop(processes);
+    }
+    println!("{} pods; {dropped} of their packets were dropped before they were known", CROWDS * CROWD);
+    // It was for the policy alone that they got nowhere: without it the next pod is heard, over both families.
+    version += 1;
+    api.tell("networkpolicies", "DELETED", policy("one/shut", &["Egress"], json!({})), version);
+    let open = Fresh::new(&lab, CROWDS * CROWD);
+    settle(&lab, &open.address);
+    let _process = Process::new(&open.space);
+    api.tell("pods", "ADDED", open.known(), version + 1);
+    until(&enforcer, "the pod is found", |status| status.pods == 3).await;
+    let end = Instant::now() + Duration::from_secs(5);
+    let mut heard = [false; 2];
+    while heard != [true; 2] {
+        assert!(Instant::now() < end, "over IPv4 and IPv6: {heard:?}");
+        talk(&open.space, Duration::from_millis(1));
+        for from in ears.heard() {
+            let IpAddr::V6(from) = from.ip() else { panic!("the sockets are of IPv6") };
+            heard[usize::from(from.to_ipv4_mapped().is_none())] = true;
         }
     }
-    let known = CROWDS * KNOWN;
-    println!("{} pods; of the {known} that became known {dropped} packets were dropped before", CROWDS * CROWD);
-    assert!(dropped >= 2 * known as u64, "they did talk, to two hosts each: {dropped} packets");
     shutdown.cancel();
     timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
 }

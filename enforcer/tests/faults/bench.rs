@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    BpfFs, Lab, POD_A, POD_B, Space,
+    BpfFs, Lab, POD_A, POD_A_V6, POD_B, POD_B_V6, Space,
     faults::{
         agent::{Agent, Order},
         api::{Api, Process, pod},
@@ -44,8 +44,7 @@ impl Bench {
         for name in ["one", "two"] {
             api.put("namespaces", json!({"metadata": {"name": name, "resourceVersion": "1"}}));
         }
-        api.put("pods", pod("one", "a", POD_A));
-        api.put("pods", pod("two", "b", POD_B));
+        pods().into_iter().for_each(|pod| api.put("pods", pod));
         api.put("networkpolicies", only_a());
         let order = Order {
             api: api.url().to_owned(),
@@ -119,7 +118,7 @@ impl Bench {
     }
 
     pub fn load(&self) -> Load {
-        Load::start(&self.lab.a, &self.lab.outside, (&self.lab.b, POD_B), 9000, 1000)
+        Load::start(&self.lab.a, &self.lab.outside, (&self.lab.b, &[POD_B, POD_B_V6]), 9000, 1000)
     }
 }
 
@@ -145,6 +144,15 @@ impl Numbers {
         let next = 100 + u32::try_from(self.known.len()).expect("a few");
         bytes.copy_from_slice(&self.known.entry(number).or_insert(next).to_ne_bytes());
     }
+}
+
+/// `one/a` and `two/b`.
+pub fn pods() -> [Value; 2] {
+    [("one", "a", POD_A, POD_A_V6), ("two", "b", POD_B, POD_B_V6)].map(|(namespace, name, v4, v6)| {
+        let mut pod = pod(namespace, name, v4);
+        pod["status"]["podIPs"] = json!([{"ip": v4}, {"ip": v6}]);
+        pod
+    })
 }
 
 pub fn only_a() -> Value {

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    bench::{Bench, only_a, pause},
+    bench::{Bench, only_a, pause, pods},
     support::{
         self, OUTSIDE, POD_A, POD_B, can_run,
         faults::{
@@ -75,7 +75,7 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
     // Every object goes through three versions; some are deleted with the last one.
     let mut news: Vec<(&str, Value)> = Vec::new();
     let mut last: std::collections::BTreeMap<&str, Vec<Value>> =
-        [("pods", vec![pod("one", "a", POD_A), pod("two", "b", POD_B)]), ("networkpolicies", vec![])].into();
+        [("pods", pods().into()), ("networkpolicies", vec![])].into();
     for object in 0..40_u64 {
         let kind = if object % 2 == 0 { "pods" } else { "networkpolicies" };
         for step in 0..3_u64 {
@@ -217,7 +217,7 @@ fn no_packet_is_judged_by_a_mixture() {
         json!({"ingress": [{"from": [block("0.0.0.0/0", &["198.51.100.0/24"])]}]}),
         json!({"ingress": [{"ports": [{"port": 1}]}, {"from": [block("10.244.0.0/16", &["10.244.0.3/32"]), block("198.51.0.0/16", &["198.51.100.0/25"])]}]}),
     ];
-    let load = Load::start(&bench.lab.a, &bench.lab.outside, (&bench.lab.b, POD_B), 9000, 300);
+    let load = Load::start(&bench.lab.a, &bench.lab.outside, (&bench.lab.b, &[POD_B]), 9000, 300);
     let mut took = Vec::new();
     for round in 0..CHANGES {
         // Every pair of neighbours: the step grows with each time round.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     bench::{Bench, pause},
     support::{
-        POD_A, POD_B, Space, can_run,
+        POD_A, POD_B, POD_B_V6, Space, can_run,
         faults::{
             agent::Agent,
             api::{Process, pod},
@@ -195,7 +195,7 @@ fn storm_over(clsact: bool, rate: u32, lasting: Duration) {
     storm.blow(rate, Duration::from_secs(5));
     calm(&mut agent);
     let (before, memory_before) = (Holdings::of(&bench, &agent), memory(&agent));
-    let load = Load::start(&bench.lab.a, &bench.lab.outside, (&bench.lab.b, POD_B), 9000, 100);
+    let load = Load::start(&bench.lab.a, &bench.lab.outside, (&bench.lab.b, &[POD_B, POD_B_V6]), 9000, 100);
     let began = Instant::now();
     let started = storm.blow(rate, lasting);
     let took = began.elapsed();

@@ -2,7 +2,7 @@
 
 use signalbox_enforcer::datapath::NodeAddresses;
 
-use super::{Lab, NODE, OUTSIDE, POD_A, POD_B, Space};
+use super::{Lab, NODE, NODE_V6, OUTSIDE, POD_A, POD_B, Space};
 
 /// The bridge's own addresses, which are the pods' gateways.
 pub const BRIDGE: &str = "10.244.0.1";
@@ -25,7 +25,7 @@ pub enum Netfilter {
 impl Lab {
     /// With both pods behind a bridge that has their gateway's address, as the CNI `bridge` has it.
     pub fn bridged(netfilter: Netfilter) -> Self {
-        let lab = Self::bare(vec![NODE, BRIDGE, BRIDGE6]);
+        let lab = Self::bare(vec![NODE, NODE_V6, BRIDGE, BRIDGE6]);
         let node = &lab.node;
         node.run("ip link add cni0 type bridge");
         node.run(&format!("ip addr add {BRIDGE}/24 dev cni0"));

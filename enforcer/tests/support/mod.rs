@@ -42,9 +42,13 @@ use signalbox_policy::{Cluster, IdentityAllocator, PodRef};
 use tokio::sync::broadcast;
 
 pub const POD_A: &str = "10.244.0.2";
+pub const POD_A_V6: &str = "fd00:244::2";
 pub const POD_B: &str = "10.244.0.3";
+pub const POD_B_V6: &str = "fd00:244::3";
 pub const NODE: &str = "198.51.100.10";
+pub const NODE_V6: &str = "2001:db8:100::10";
 pub const OUTSIDE: &str = "198.51.100.100";
+pub const OUTSIDE_V6: &str = "2001:db8:100::100";
 pub const SERVICE: &str = "10.96.0.1";
 const GATEWAY: &str = "169.254.1.1";
 
@@ -261,9 +265,9 @@ pub struct Lab {
 impl Lab {
     /// With a route to each pod's own interface, as the CNI `ptp` has it.
     pub fn new() -> Self {
-        let lab = Self::bare(vec![NODE, GATEWAY, "fe80::1"]);
-        lab.pod(&lab.a, "va", POD_A, "fd00:244::2");
-        lab.pod(&lab.b, "vb", POD_B, "fd00:244::3");
+        let lab = Self::bare(vec![NODE, NODE_V6, GATEWAY, "fe80::1"]);
+        lab.pod(&lab.a, "va", POD_A, POD_A_V6);
+        lab.pod(&lab.b, "vb", POD_B, POD_B_V6);
         lab
     }
 
@@ -274,9 +278,12 @@ impl Lab {
         lab.node.set("/proc/sys/net/ipv6/conf/all/forwarding", "1");
         lab.node.run(&format!("ip link add up0 type veth peer name eth0 netns {}", lab.outside.path().display()));
         lab.node.run(&format!("ip addr add {NODE}/24 dev up0"));
+        lab.node.run(&format!("ip -6 addr add {NODE_V6}/64 dev up0 nodad"));
         lab.node.run("ip link set up0 up");
         lab.outside.run(&format!("ip addr add {OUTSIDE}/24 dev eth0"));
+        lab.outside.run(&format!("ip -6 addr add {OUTSIDE_V6}/64 dev eth0 nodad"));
         lab.outside.run("ip link set eth0 up");
+        lab.outside.run(&format!("ip -6 route add fd00:244::/64 via {NODE_V6}"));
         for range in ["10.244.0.0/16", "10.96.0.0/16"] {
             lab.outside.run(&format!("ip route add {range} via {NODE}"));
         }
@@ -365,8 +372,8 @@ impl Gate {
         let objects = vec![
             namespace("one"),
             namespace("two"),
-            pod("one", "a", POD_A, "fd00:244::2"),
-            pod("two", "b", POD_B, "fd00:244::3"),
+            pod("one", "a", POD_A, POD_A_V6),
+            pod("two", "b", POD_B, POD_B_V6),
         ];
         let identities = IdentityAllocator::default();
         Self { datapath, events, objects, identities, _reader: reader }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -60,29 +60,35 @@ impl Tally {
 pub struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    rate: u32,
+    began: Instant,
     pub tally: Arc<Tally>,
 }
 
 impl Load {
-    /// `rate` connections a second from `allowed` to `target` that must open; from `denied` as many as there is time for, and a
-    /// datagram a millisecond, that must not.
-    pub fn start(allowed: &Space, denied: &Space, target: (&Space, &str), port: u16, rate: u32) -> Self {
+    /// `rate` connections a second from `allowed` to the addresses of `target` in turn, that must open; from `denied` as many as there is time
+    /// for, and a datagram a millisecond to each, that must not.
+    pub fn start(allowed: &Space, denied: &Space, target: (&Space, &[&str]), port: u16, rate: u32) -> Self {
+        // Those of one thread wait for each other: the ones that must open have twice as many.
         const THREADS: u32 = 4;
         const KEPT: usize = 16;
         for space in [allowed, denied] {
             space.set("/proc/sys/net/ipv4/ip_local_port_range", "10000 65000");
+            // A port that a second ago had a connection to the same server has another one: in a minute they would run out.
+            space.set("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
         }
-        let to = SocketAddr::new(target.1.parse().expect("an address"), port);
-        let sink = SocketAddr::new(to.ip(), port + 1);
+        let at = |text: &&str| SocketAddr::new(text.parse().expect("an address"), port);
+        let targets: Vec<SocketAddr> = target.1.iter().map(at).collect();
         let (stop, tally): (Arc<AtomicBool>, Arc<Tally>) = Default::default();
-        let mut load = Self { stop, threads: Vec::new(), tally };
+        let mut load = Self { stop, threads: Vec::new(), rate, began: Instant::now(), tally };
         // A veth's queue may take a second to open.
-        for _ in 0..KEPT {
+        for (_, to) in (0..KEPT).zip(targets.iter().copied().cycle()) {
             let kept = allowed.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)));
             load.keep(kept.expect("it must open"));
         }
-        for _ in 0..THREADS {
-            let pause = Duration::from_secs(1) * THREADS / rate;
+        load.began = Instant::now();
+        for (_, to) in (0..2 * THREADS).zip(targets.iter().copied().cycle()) {
+            let pause = Duration::from_secs(1) * 2 * THREADS / rate;
             load.thread(allowed, move |tally, next| {
                 let began = Instant::now();
                 let right = opens(to) && began.elapsed() < LOST;
@@ -90,25 +96,29 @@ impl Load {
                 *next += pause;
             });
         }
-        for _ in 0..THREADS {
+        for (_, to) in (0..THREADS).zip(targets.iter().copied().cycle()) {
             load.thread(denied, move |tally, next| {
                 let open = TcpStream::connect_timeout(&to, Duration::from_millis(100)).is_ok();
                 if open { &tally.leaked } else { &tally.denied }.fetch_add(1, Relaxed);
                 *next = Instant::now() + Duration::from_millis(5);
             });
         }
-        let socket = denied.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a free port");
-        load.thread(denied, move |tally, next| {
-            let sent = socket.send_to(b"x", sink);
-            tally.sent.fetch_add(u64::from(sent.is_ok()), Relaxed);
-            *next += Duration::from_millis(1);
-        });
-        let socket = target.0.enter(|| UdpSocket::bind(sink)).expect("a free port");
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
-        load.thread(target.0, move |tally, next| {
-            tally.arrived.fetch_add(u64::from(socket.recv(&mut [0; 8]).is_ok()), Relaxed);
-            *next = Instant::now();
-        });
+        for to in targets {
+            let sink = SocketAddr::new(to.ip(), port + 1);
+            let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = denied.enter(|| UdpSocket::bind((any, 0))).expect("a free port");
+            load.thread(denied, move |tally, next| {
+                let sent = socket.send_to(b"x", sink);
+                tally.sent.fetch_add(u64::from(sent.is_ok()), Relaxed);
+                *next += Duration::from_millis(1);
+            });
+            let socket = target.0.enter(|| UdpSocket::bind(sink)).expect("a free port");
+            socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+            load.thread(target.0, move |tally, next| {
+                tally.arrived.fetch_add(u64::from(socket.recv(&mut [0; 8]).is_ok()), Relaxed);
+                *next = Instant::now();
+            });
+        }
         load
     }
 
@@ -147,10 +157,15 @@ impl Load {
         }));
     }
 
-    /// Ends it, and asks whether every verdict was right.
+    /// Ends it, and asks whether every verdict was right, and whether there were as many connections as were wanted.
     pub fn finish(mut self) -> Arc<Tally> {
+        let lasted = self.began.elapsed();
         self.end();
+        let tried = self.tally.opened.load(Relaxed) + self.tally.refused.load(Relaxed);
+        let rate = tried as f64 / lasted.as_secs_f64();
+        println!("{rate:.0} connections a second for {lasted:?}");
         self.tally.assert_right();
+        assert!(rate >= 0.9 * f64::from(self.rate), "{rate:.0} connections a second, not {}", self.rate);
         Arc::clone(&self.tally)
     }
 
