@@ -143,3 +143,56 @@ async fn started_as_root_it_gives_up_the_rest() {
     }
     assert_eq!((value(&status, "NoNewPrivs"), value(&status, "Seccomp")), ("1", "2"));
 }
+
+/// Calls that it has no use for, with all the rights of root: what the kernel says to each.
+fn forbidden_calls() -> [(&'static str, Result<(), i32>); 5] {
+    let io = |result: std::io::Result<()>| result.map_err(|error| error.raw_os_error().unwrap_or_default());
+    let run = || Command::new("/bin/true").status().map(drop);
+    let unshare = || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS);
+    let mount = || nix::mount::mount(Some("none"), "/", None::<&str>, nix::mount::MsFlags::MS_PRIVATE, None::<&str>);
+    [
+        ("run a program", io(run())),
+        ("make a namespace", unshare().map_err(|errno| errno as i32)),
+        ("mount", mount().map_err(|errno| errno as i32)),
+        ("change the root", io(std::os::unix::fs::chroot("/"))),
+        ("become another user", nix::unistd::setuid(nix::unistd::Uid::from_raw(0)).map_err(|errno| errno as i32)),
+    ]
+}
+
+const CONFINED: &str = "SIGNALBOX_TEST_CONFINED";
+
+#[test]
+#[ignore = "the process that the test below starts, and that gives up its rights"]
+fn a_process_that_tries_what_is_forbidden() {
+    let is_confined = std::env::var(CONFINED).is_ok_and(|value| value == "1");
+    // So that no mount is changed outside.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("root may");
+    if is_confined {
+        signalbox_enforcer::rights::confine().expect("the kernel takes the filter");
+    }
+    for (what, said) in forbidden_calls() {
+        println!("tried to {what}: {said:?}");
+    }
+    println!("may still read: {}", std::fs::read("/proc/self/status").is_ok());
+}
+
+/// The same calls work without the filter, and are refused with it.
+#[test]
+fn what_it_has_no_use_for_is_refused() {
+    if !can_run() {
+        return;
+    }
+    for (confined, said) in [("0", "Ok(())"), ("1", "Err(1)")] {
+        let mut command = Command::new(std::env::current_exe().expect("a path"));
+        command.args(["--exact", "a_process_that_tries_what_is_forbidden", "--ignored", "--nocapture"]);
+        let output = end_soon({
+            command.env(CONFINED, confined);
+            command
+        });
+        let text = String::from_utf8_lossy(&output.stdout);
+        let tries: Vec<&str> = text.lines().filter(|line| line.contains("tried to ")).collect();
+        assert_eq!(tries.len(), 5, "{text} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(tries.iter().all(|line| line.ends_with(said)), "confined: {confined}: {tries:?}");
+        assert!(text.contains("may still read: true"), "{text}");
+    }
+}
