@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     process::Command,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     bench::Bench,
-    support::{POD_B, can_run, faults::api::pod},
+    support::{OUTSIDE, OUTSIDE_V6, POD_B, POD_B_V6, Space, can_run, echo, faults::api::pod},
 };
 
 /// Somebody takes programs, pins and qdiscs away while the agent runs: within a second the gate is shut again, and it is told.
@@ -55,6 +56,118 @@ fn what_is_removed_from_outside_is_back_within_a_second() {
         // What was put back is pinned as before.
         agent.kill();
         assert!(!bench.lab.outside.reaches(POD_B, 9000));
+    }
+}
+
+/// The same by the packets: a datagram a millisecond, into a pod and out of it, that must not arrive. Those that do come through the gap, and
+/// the last of them within a second. Whoever may connect does all the time, and keeps what is open.
+#[test]
+fn the_gap_that_a_removal_leaves_is_shut_within_a_second() {
+    const WATCHED: Duration = Duration::from_millis(1500);
+    if !can_run() {
+        return;
+    }
+    let mut passed = 0;
+    for clsact in [false, true] {
+        let bench = Bench::new(clsact);
+        let mut agent = bench.agent();
+        agent.until_enforcing();
+        let number = bench.lab.node.interface("vb");
+        let detach = |program: &str| {
+            run("bpftool", &["link", "detach", "pinned"], &bench.set().join(format!("links/{number}-{program}")));
+        };
+        let attacks: [(&str, &dyn Fn()); 3] = if clsact {
+            [
+                ("into the pod", &|| bench.lab.node.run("tc filter del dev vb egress")),
+                ("out of the pod", &|| bench.lab.node.run("tc filter del dev vb ingress")),
+                ("both ways", &|| bench.lab.node.run("tc qdisc del dev vb clsact")),
+            ]
+        } else {
+            [
+                ("into the pod", &|| detach("to_pod")),
+                ("out of the pod", &|| detach("from_pod")),
+                ("both ways", &|| ["to_pod", "from_pod"].into_iter().for_each(&detach)),
+            ]
+        };
+        let streams = [
+            Stream::start(&bench.lab.outside, (&bench.lab.b, POD_B)),
+            Stream::start(&bench.lab.outside, (&bench.lab.b, POD_B_V6)),
+            Stream::start(&bench.lab.b, (&bench.lab.outside, OUTSIDE)),
+            Stream::start(&bench.lab.b, (&bench.lab.outside, OUTSIDE_V6)),
+        ];
+        let mut kept = bench.lab.a.connect(POD_B, 9000, Duration::from_secs(5)).expect("it may");
+        thread::sleep(Duration::from_millis(200));
+        assert!(streams.iter().all(|stream| stream.arrived().is_empty() && stream.sent() > 50), "the gate is shut");
+        for (what, attack) in attacks {
+            let began = Instant::now();
+            attack();
+            while began.elapsed() < WATCHED {
+                assert!(echo(&mut kept), "what is open stays open");
+                // With neither program at one end nobody tells a reply from a connection of that pod's own: the other end's program
+                // drops the answer to a first SYN, and the one that is sent again after a second passes.
+                let mut stream = bench.lab.a.connect(POD_B, 9000, Duration::from_secs(3)).expect("who may connects");
+                assert!(echo(&mut stream), "and is answered");
+            }
+            let arrived: Vec<Duration> =
+                streams.iter().flat_map(Stream::arrived).map(|at| at.saturating_duration_since(began)).collect();
+            let last = arrived.iter().max().copied().unwrap_or_default();
+            println!("clsact: {clsact}, {what}: {} datagrams passed, the last after {last:?}", arrived.len());
+            assert!(last < Duration::from_secs(1), "{what}");
+            passed += arrived.len();
+        }
+    }
+    assert!(passed > 0, "there were gaps");
+}
+
+/// A datagram a millisecond, and when which arrived. Ends when it is dropped, and after a minute in any case.
+struct Stream {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    arrived: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Stream {
+    fn start(from: &Space, (to, address): (&Space, &str)) -> Self {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let target = SocketAddr::new(address.parse().expect("an address"), 7001);
+        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let sender = from.enter(|| UdpSocket::bind((any, 0))).expect("a free port");
+        let sink = to.enter(|| UdpSocket::bind(target)).expect("a free port");
+        sink.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+        let stream = Self { stop: Arc::default(), sent: Arc::default(), arrived: Arc::default() };
+        let (stop, sent) = (Arc::clone(&stream.stop), Arc::clone(&stream.sent));
+        thread::spawn(move || {
+            let began = Instant::now();
+            while !stop.load(Relaxed) && began.elapsed() < LONGEST {
+                sent.fetch_add(u64::from(sender.send_to(b"x", target).is_ok()), Relaxed);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let (stop, arrived) = (Arc::clone(&stream.stop), Arc::clone(&stream.arrived));
+        thread::spawn(move || {
+            let began = Instant::now();
+            while !stop.load(Relaxed) && began.elapsed() < LONGEST {
+                if sink.recv(&mut [0; 8]).is_ok() {
+                    arrived.lock().expect("no panic").push(Instant::now());
+                }
+            }
+        });
+        stream
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// When datagrams arrived since this was asked last.
+    fn arrived(&self) -> Vec<Instant> {
+        std::mem::take(&mut *self.arrived.lock().expect("no panic"))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
     }
 }
 
