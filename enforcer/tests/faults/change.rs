@@ -54,6 +54,8 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
     }
     let bench = Bench::new(false);
     bench.api.replace("networkpolicies", Vec::new());
+    let cluster_policies = json!([{"name": "clusternetworkpolicies", "singularName": "", "namespaced": false, "kind": "ClusterNetworkPolicy", "verbs": ["list", "watch"]}]);
+    bench.api.serve("policy.networking.k8s.io/v1alpha2", cluster_policies);
     let mut agent = bench.agent();
     agent.until_enforcing();
     let remote = |name: &str, last: u64, app: u64| {
@@ -72,14 +74,37 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
             json!({"ingress": [{"from": [from_app(app), block], "ports": [{"port": 8000 + app, "endPort": 9000 + app}]}]}),
         )
     };
+    let denial = |name: &str, app: u64| {
+        json!({
+            "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "tier": "Admin", "priority": 10 + app, "subject": {"namespaces": {}},
+                "ingress": [{"action": "Deny", "from": [{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": format!("app{app}")}}}}]}],
+            },
+        })
+    };
+    // A pod of this node, which policies select by another label in each version.
+    let local = |app: u64| {
+        let [mut pod, _] = pods();
+        pod["metadata"]["labels"]["app"] = format!("app{app}").into();
+        pod
+    };
     // Every object goes through three versions; some are deleted with the last one.
     let mut news: Vec<(&str, Value)> = Vec::new();
     let mut last: std::collections::BTreeMap<&str, Vec<Value>> =
-        [("pods", pods().into()), ("networkpolicies", vec![])].into();
-    for object in 0..40_u64 {
-        let kind = if object % 2 == 0 { "pods" } else { "networkpolicies" };
+        [("pods", pods()[1..].into()), ("networkpolicies", vec![]), ("clusternetworkpolicies", vec![])].into();
+    for object in 0..53_u64 {
+        let kind = match object {
+            40..52 => "clusternetworkpolicies",
+            52 => "pods",
+            _ if object % 2 == 0 => "pods",
+            _ => "networkpolicies",
+        };
         for step in 0..3_u64 {
             let mut value = match kind {
+                "clusternetworkpolicies" => denial(&format!("c{object}"), (object + step) % 3),
+                "pods" if object == 52 => local(step % 3),
                 "pods" => remote(&format!("r{object}"), 10 + object, (object / 2 + step) % 3),
                 _ => open_to(
                     &format!("{}/p{object}", if object % 4 == 1 { "one" } else { "two" }),
@@ -87,7 +112,7 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
                 ),
             };
             value["metadata"]["resourceVersion"] = (1000 + object * 10 + step).to_string().into();
-            let ends = step == 2 && object % 5 == 0;
+            let ends = step == 2 && object % 5 == 0 && object != 52;
             let what = if ends {
                 "DELETED"
             } else if step == 0 {
@@ -117,8 +142,11 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
         for (kind, event) in &news {
             bench.api.tell_raw(kind, event.clone());
             if next(4) == 0 {
-                let group = if *kind == "pods" { "v1" } else { "networking.k8s.io/v1" };
-                let name = if *kind == "pods" { "Pod" } else { "NetworkPolicy" };
+                let (group, name) = match *kind {
+                    "pods" => ("v1", "Pod"),
+                    "networkpolicies" => ("networking.k8s.io/v1", "NetworkPolicy"),
+                    _ => ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
+                };
                 let empty = json!({"apiVersion": group, "kind": name, "metadata": {"resourceVersion": "999"}});
                 bench.api.tell_raw(kind, json!({"type": "BOOKMARK", "object": empty}));
             }
@@ -144,7 +172,13 @@ fn events_in_disorder_end_in_the_tables_of_a_cold_start() {
     for (name, entries) in &cold {
         println!("{name}: {} entries", entries.len());
     }
-    assert!(cold["RANGES"].len() > 50 && cold["ADDRESSES"].len() > 12 && cold["BLOCKS"].len() >= 4, "worth comparing");
+    assert!(
+        cold["RANGES"].len() > 40
+            && cold["POLICY"].len() >= 6
+            && cold["ADDRESSES"].len() > 12
+            && cold["BLOCKS"].len() >= 4,
+        "worth comparing"
+    );
     for name in cold.keys() {
         assert_eq!(warm[name], cold[name], "{name}");
     }
