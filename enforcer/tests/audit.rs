@@ -50,6 +50,11 @@ async fn a_node_in_audit_lets_everything_pass() {
     let told = kinds(&agent);
     assert!(told.iter().all(|(kind, _)| kind == "would-be-denied"), "{told:?}");
     assert_eq!(told.len(), 5, "one for each flow, none for its replies: {told:?}");
+    let (_, metrics) = agent.get("/metrics");
+    let would_be = metrics.lines().filter(|line| line.contains(r#"verdict="would-be-denied""#));
+    let counts: Vec<u64> = would_be.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    assert_eq!(counts.iter().sum::<u64>(), 5, "{metrics}");
+    assert!(metrics.contains("signalbox_node_audit 1") && !metrics.contains(r#"verdict="denied""#), "{metrics}");
     let (flows, _) = agent.json(&["flows"]);
     assert!(
         flows["flows"].as_array().is_some_and(|flows| flows.iter().all(|flow| flow["state"] == "audited")),
@@ -79,6 +84,9 @@ async fn one_policy_in_audit_decides_nothing_and_tells_what_it_would_deny() {
     assert_eq!(kinds(&agent), []);
     assert!(lab.outside.reaches(POD_B, 9000), "let pass");
     assert_eq!(kinds(&agent), [("would-be-denied".to_owned(), "trial".to_owned())]);
+    let (_, metrics) = agent.get("/metrics");
+    let counted = r#"verdicts_total{kind="NetworkPolicy",namespace="two",policy="trial",direction="ingress",verdict="would-be-denied",by="isolation"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
     let (report, _) = agent.json(&["policy", "two/b"]);
     assert_eq!((&report["ingress"]["rest"], &report["audit"]["ingress"]["rest"]), (&json!("unjudged"), &json!("shut")));
     assert_eq!(report["audit"]["ingress"]["decisions"][0]["rule"]["policy"]["name"], "trial", "{report:#}");

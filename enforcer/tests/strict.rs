@@ -185,6 +185,37 @@ async fn in_standard_mode_a_new_pod_is_open_and_what_passes_is_counted() {
     timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
 }
 
+/// The same from an agent of its own: how long the pod was shut stands in its status, and in its metrics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_exports_how_long_a_new_pod_was_shut() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let api = support::api::Api::start().await;
+    support::agent::furnish(&api);
+    let agent = support::agent::Agent::start(&lab, &api, &["--mode", "strict"]);
+    let fresh = Fresh::new(&lab, 0);
+    settle(&lab, &fresh.address);
+    talk(&fresh.space, Duration::from_millis(1));
+    let _process = Process::new(&fresh.space);
+    api.put("pods", support::agent::pod("one", &fresh.name, &fresh.address));
+    let status = agent.until("the pod is found", |status| status["exposures"][0]["pod"] == "one/c0");
+    let exposure = &status["exposures"][0];
+    assert_eq!((&exposure["shut"], &exposure["passed"]), (&json!(true), &json!(0)), "{exposure}");
+    let dropped = exposure["dropped"].as_u64().expect("a count");
+    assert!(dropped >= 2 && exposure["us"].as_u64() > Some(0), "{exposure}");
+    let (_, metrics) = agent.get("/metrics");
+    for line in [
+        "signalbox_node_exposure_seconds_count 1".to_owned(),
+        "signalbox_node_unjudged_passed_total 0".to_owned(),
+        format!("signalbox_node_unjudged_dropped_total {dropped}"),
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+    }
+}
+
 /// A pod of the crowd.
 struct Fresh {
     space: Space,
