@@ -12,8 +12,8 @@ use serde_json::json;
 use signalbox_api::flow::{Decision, Direction, IpProtocol, Protocol};
 use signalbox_enforcer::{AttachPreference, datapath::Way};
 use support::{
-    Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, Space, can_run, echo, echo_soon, faults::load::Server,
-    policy,
+    Echo, Gate, Lab, NODE, OUTSIDE, POD_A, POD_B, SERVICE, SERVICE_V6, Space, can_run, echo, echo_soon,
+    faults::load::Server, policy,
 };
 
 /// Namespaces with servers on 9000 in each, and a gate.
@@ -169,7 +169,22 @@ fn a_service_is_judged_on_the_port_of_its_backend() {
         ]);
         assert_eq!(lab.a.reaches(SERVICE, 80), open, "egress from a pod, port {port}");
         assert_eq!(lab.outside.reaches(SERVICE, 80), open, "ingress from outside, port {port}");
+        assert_eq!(lab.a.reaches(SERVICE_V6, 80), open, "the same over IPv6, port {port}");
+        assert_eq!(lab.outside.reaches(SERVICE_V6, 80), open, "the same over IPv6, port {port}");
     }
+    for (port, open) in [(80, false), (9000, true)] {
+        let ports = json!([{"port": port, "protocol": "UDP"}]);
+        gate.policies(&[
+            policy("one/out", &["Ingress", "Egress"], json!({"egress": [{"ports": ports}]})),
+            policy("two/in", &["Ingress", "Egress"], json!({"ingress": [{"ports": ports}]})),
+        ]);
+        for to in [SERVICE, SERVICE_V6] {
+            assert_eq!(lab.a.reaches_udp(to, 80), open, "UDP to {to}, port {port}");
+            assert_eq!(lab.outside.reaches_udp(to, 80), open, "UDP from outside to {to}, port {port}");
+            assert!(!lab.a.reaches(to, 80), "TCP is another protocol");
+        }
+    }
+    gate.policies(&[policy("two/in", &["Ingress"], json!({"ingress": [{"ports": [{"port": 9000}]}]}))]);
     let patience = std::time::Duration::from_secs(1);
     let mut stream = lab.a.connect(SERVICE, 80, patience).expect("open");
     assert!(echo(&mut stream));

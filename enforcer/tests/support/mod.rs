@@ -50,6 +50,7 @@ pub const NODE_V6: &str = "2001:db8:100::10";
 pub const OUTSIDE: &str = "198.51.100.100";
 pub const OUTSIDE_V6: &str = "2001:db8:100::100";
 pub const SERVICE: &str = "10.96.0.1";
+pub const SERVICE_V6: &str = "fd00:96::1";
 const GATEWAY: &str = "169.254.1.1";
 
 /// Whether the test can run here. A test that cannot fails, unless told to skip.
@@ -284,6 +285,7 @@ impl Lab {
         lab.outside.run(&format!("ip -6 addr add {OUTSIDE_V6}/64 dev eth0 nodad"));
         lab.outside.run("ip link set eth0 up");
         lab.outside.run(&format!("ip -6 route add fd00:244::/64 via {NODE_V6}"));
+        lab.outside.run(&format!("ip -6 route add fd00:96::/64 via {NODE_V6}"));
         for range in ["10.244.0.0/16", "10.96.0.0/16"] {
             lab.outside.run(&format!("ip route add {range} via {NODE}"));
         }
@@ -307,11 +309,20 @@ impl Lab {
         pod.run("ip -6 route add default via fe80::1 dev eth0");
     }
 
-    /// As kube-proxy does: SERVICE:80 is pod b's port 9000.
+    /// As kube-proxy does: port 80 of SERVICE and SERVICE_V6, TCP and UDP, is pod b's port 9000.
     pub fn translate(&self) {
-        self.node.run("nft add table ip nat");
-        self.node.run("nft add chain ip nat prerouting { type nat hook prerouting priority -100 ; }");
-        self.node.run(&format!("nft add rule ip nat prerouting ip daddr {SERVICE} tcp dport 80 dnat to {POD_B}:9000"));
+        for (family, service, backend) in
+            [("ip", SERVICE, POD_B.to_owned()), ("ip6", SERVICE_V6, format!("[{POD_B_V6}]"))]
+        {
+            self.node.run(&format!("nft add table {family} nat"));
+            self.node
+                .run(&format!("nft add chain {family} nat prerouting {{ type nat hook prerouting priority -100 ; }}"));
+            for protocol in ["tcp", "udp"] {
+                self.node.run(&format!(
+                    "nft add rule {family} nat prerouting {family} daddr {service} {protocol} dport 80 dnat to {backend}:9000"
+                ));
+            }
+        }
     }
 }
 
