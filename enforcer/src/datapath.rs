@@ -337,8 +337,9 @@ impl Datapath {
         }
         // From here on nobody may read the generation before the one in force.
         self.settle()?;
-        self.problems.clear();
+        let before = std::mem::take(&mut self.problems);
         if let Err(error) = self.carry_out(&mut plan) {
+            self.problems = before;
             // What was written is of no generation. It goes before anything else is written.
             self.unsettled = Some(Unsettled { after: plan.undo(), wait: None });
             return Err(error);
@@ -589,27 +590,31 @@ impl Datapath {
             sys::wait_for_readers().map_err(|source| Error::Io { what: "membarrier(2)", source })?;
         }
         let maps = &self.maps;
-        // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
-        let blocks = maps.blocks.update_fitting(&after.blocks)?;
-        maps.addresses.update_fitting(&after.addresses)?;
-        maps.audits.update_fitting(&after.audits)?;
-        maps.pods.update_fitting(&after.pods)?;
-        if !blocks.is_empty() {
-            self.problems.push("the kernel's table of address blocks of rules is full: raise its limit".to_owned());
-        }
         maps.addresses.delete_all(&after.gone_addresses)?;
         maps.blocks.delete_all(&after.gone_blocks)?;
         maps.pods.delete_all(&after.gone_pods)?;
         maps.audits.delete_all(&after.gone_audits)?;
         maps.policy.delete_all(&after.gone_policy)?;
-        maps.ranges.delete_all(&after.gone_ranges)
+        maps.ranges.delete_all(&after.gone_ranges)?;
+        // All of these are in the maps already: there is room for them, unless a map needs some to replace an entry.
+        let uneven = Missing {
+            addresses: maps.addresses.update_fitting(&after.addresses)?,
+            blocks: maps.blocks.update_fitting(&after.blocks)?,
+            audits: maps.audits.update_fitting(&after.audits)?,
+            pods: maps.pods.update_fitting(&after.pods)?,
+        };
+        if uneven != Missing::default() {
+            self.problems.push("the kernel's tables have no room to replace an entry: raise their limits".to_owned());
+        }
+        self.planner.distrust(uneven);
+        Ok(())
     }
 
     fn write_before(&mut self, plan: &mut Plan) -> Result<(), Error> {
         let mut missing = Missing {
             addresses: self.maps.addresses.update_fitting(&plan.before.addresses)?,
             blocks: self.maps.blocks.update_fitting(&plan.before.blocks)?,
-            pods: Vec::new(),
+            ..Missing::default()
         };
         let doubtful = |is_doubtful: fn(&GroupContent) -> bool| -> Vec<u32> {
             plan.names.iter().filter(|(_, content)| is_doubtful(content)).map(|(number, _)| *number).collect()
@@ -625,11 +630,19 @@ impl Datapath {
             unfit.extend(doubtful(GroupContent::names_peers));
         }
         unfit.into_iter().for_each(|group| plan.mark_unfit(group));
-        if !self.maps.audits.update_fitting(&plan.before.audits)?.is_empty() {
+        missing.audits = self.maps.audits.update_fitting(&plan.before.audits)?;
+        if !missing.audits.is_empty() {
             self.problems
                 .push("the kernel's table of pods in audit is full: what they would deny is not told".to_owned());
         }
         missing.pods = self.maps.pods.update_fitting(&plan.before.pods)?;
+        for (interface, value) in plan.before.pods.iter().filter(|(interface, _)| plan.knew(*interface)) {
+            if missing.pods.contains(interface) {
+                // One that the kernel has would be judged by what it was before, and that goes.
+                self.maps.pods.update(interface, value)?;
+            }
+        }
+        missing.pods.retain(|interface| !plan.knew(*interface));
         let mut roomless: Vec<_> = self
             .interfaces
             .iter()

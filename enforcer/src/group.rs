@@ -112,7 +112,7 @@ impl GroupContent {
         self.entries_beyond(&Self::default(), number)
     }
 
-    /// The entries that another content does not have.
+    /// The entries that another content does not have, or has with another decision.
     pub fn entries_beyond(&self, other: &Self, number: u32) -> Entries {
         let mut entries = Entries::default();
         for (side, content) in self.sides() {
@@ -133,7 +133,7 @@ impl GroupContent {
         entries
     }
 
-    /// A number that contents have in common which say the same of all identities but some.
+    /// A number that contents have in common which say the same of all identities but some, by the same decisions.
     pub fn imprint(&self, is_lasting: impl Fn(u32) -> bool) -> u64 {
         let mut hasher = FxHasher::default();
         let counts = |identity: Option<u32>| identity.is_none_or(&is_lasting);

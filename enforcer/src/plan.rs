@@ -78,6 +78,8 @@ pub struct Missing {
     pub blocks: Vec<BlockKey>,
     /// In `PODS`.
     pub pods: Vec<u32>,
+    /// In `AUDITS`.
+    pub audits: Vec<u32>,
 }
 
 /// A change, ready to be carried out.
@@ -96,6 +98,8 @@ pub struct Plan {
     image: Arc<Image>,
     /// What it starts from.
     base: Arc<Image>,
+    /// See [`Planner::distrust`].
+    uneven: Missing,
     unfit: HashSet<u32>,
 }
 
@@ -120,16 +124,26 @@ impl Plan {
         self.plan_audits();
     }
 
-    /// These did not fit: the next change tries them again.
+    /// These did not fit: the next change tries them again. What was there before goes: it says what no generation means any more.
     pub fn mark_missing(&mut self, missing: &Missing) {
-        let Missing { addresses, blocks, pods } = missing;
-        let image = Arc::make_mut(&mut self.image);
+        let Missing { addresses, blocks, pods, audits } = missing;
+        let (image, base, after) = (Arc::make_mut(&mut self.image), &self.base, &mut self.after);
         image.addresses.retain(|address, _| !addresses.contains(address));
         image.blocks.retain(|(length, address), _| !blocks.contains(&BlockKey::new(*length, *address)));
         image.pods.retain(|interface, _| !pods.contains(interface));
-        self.after.addresses.retain(|(address, _)| !addresses.contains(address));
-        self.after.blocks.retain(|(block, _)| !blocks.contains(block));
-        self.after.pods.retain(|(interface, _)| !pods.contains(interface));
+        image.audits.retain(|interface, _| !audits.contains(interface));
+        after.addresses.retain(|(address, _)| !addresses.contains(address));
+        after.blocks.retain(|(block, _)| !blocks.contains(block));
+        after.pods.retain(|(interface, _)| !pods.contains(interface));
+        after.audits.retain(|(interface, _)| !audits.contains(interface));
+        after.gone_addresses.extend(addresses.iter().filter(|address| base.addresses.contains_key(address)));
+        after.gone_blocks.extend(blocks.iter().filter(|block| base.blocks.contains_key(&block.parts())));
+        after.gone_audits.extend(audits.iter().filter(|interface| base.audits.contains_key(interface)));
+    }
+
+    /// Whether the kernel has this pod already.
+    pub fn knew(&self, interface: u32) -> bool {
+        self.base.pods.contains_key(&interface)
     }
 
     /// Local pods whose group did not fit.
@@ -175,7 +189,7 @@ impl Plan {
     }
 
     fn plan_addresses(&mut self) {
-        for (address, old, new) in differences(&self.base.addresses, &self.image.addresses) {
+        for (address, old, new) in differences(&self.base.addresses, &self.image.addresses, &self.uneven.addresses) {
             let versions = both(self.generation, *old.unwrap_or(&NO_ADDRESS), *new.unwrap_or(&NO_ADDRESS));
             self.before.addresses.push((*address, AddressValue::new(versions)));
             match new {
@@ -186,7 +200,8 @@ impl Plan {
     }
 
     fn plan_blocks(&mut self) {
-        for (block, old, new) in differences(&self.base.blocks, &self.image.blocks) {
+        let uneven: Vec<(u32, Address)> = self.uneven.blocks.iter().map(BlockKey::parts).collect();
+        for (block, old, new) in differences(&self.base.blocks, &self.image.blocks, &uneven) {
             let key = BlockKey::new(block.0, block.1);
             // Where a version has no such block, a shorter one counts: the trie cannot go on looking, so it is said here.
             let in_force = old.copied().unwrap_or_else(|| self.base.covering(block));
@@ -203,7 +218,7 @@ impl Plan {
         let (before, after) = (&mut self.before, &mut self.after);
         [&mut before.pods, &mut after.pods].into_iter().for_each(Vec::clear);
         after.gone_pods.clear();
-        for (interface, old, new) in differences(&self.base.pods, &self.image.pods) {
+        for (interface, old, new) in differences(&self.base.pods, &self.image.pods, &self.uneven.pods) {
             let versions = both(self.generation, *old.unwrap_or(&PodState::ABSENT), *new.unwrap_or(&PodState::ABSENT));
             before.pods.push((*interface, PodValue::new(versions)));
             match new {
@@ -217,7 +232,7 @@ impl Plan {
         let (before, after) = (&mut self.before, &mut self.after);
         [&mut before.audits, &mut after.audits].into_iter().for_each(Vec::clear);
         after.gone_audits.clear();
-        for (interface, old, new) in differences(&self.base.audits, &self.image.audits) {
+        for (interface, old, new) in differences(&self.base.audits, &self.image.audits, &self.uneven.audits) {
             let Some(new) = new else {
                 // The flag of the pod says that nobody looks any more.
                 after.gone_audits.push(*interface);
@@ -244,13 +259,15 @@ pub struct Planner {
     generation: u32,
     image: Arc<Image>,
     numbers: Numbers,
+    /// Values whose two versions may differ, since the kernel had no room to make them equal.
+    uneven: Missing,
 }
 
 impl Planner {
     /// Goes on where another process stopped: what its tables say, and the largest number of its groups. What these
     /// groups say is not known, so that the next plan writes all of its own.
     pub fn resume(generation: u32, image: Image, last_group: u32) -> Self {
-        Self { generation, image: Arc::new(image), numbers: Numbers::after(last_group) }
+        Self { generation, image: Arc::new(image), numbers: Numbers::after(last_group), uneven: Missing::default() }
     }
 
     /// The generation in force; 0 before the first.
@@ -302,6 +319,7 @@ impl Planner {
             names: named.names,
             image: Arc::new(image),
             base: Arc::clone(&self.image),
+            uneven: self.uneven.clone(),
             unfit: HashSet::new(),
         };
         named.going.iter().for_each(|entries| plan.after.forget(entries));
@@ -312,10 +330,19 @@ impl Planner {
         plan
     }
 
+    /// The kernel had no room to make both versions of these equal: the next plan writes them again, whether they change or not.
+    pub fn distrust(&mut self, uneven: Missing) {
+        self.uneven.addresses.extend(uneven.addresses);
+        self.uneven.blocks.extend(uneven.blocks);
+        self.uneven.pods.extend(uneven.pods);
+        self.uneven.audits.extend(uneven.audits);
+    }
+
     /// The plan was carried out up to the flip.
     pub fn done(&mut self, plan: &Plan) {
         self.generation = plan.generation;
         self.image = Arc::clone(&plan.image);
+        self.uneven = Missing::default();
         // A group that did not fit is unknown, so that the next change tries again.
         self.numbers.keep(plan.names.iter().filter(|(number, _)| !plan.unfit.contains(number)));
     }
@@ -332,14 +359,17 @@ impl Image {
     }
 }
 
-/// What two maps do not have in common: key, old value and new one.
+/// What two maps do not have in common, and what is uneven: key, old value and new one.
 fn differences<'m, K: Ord, V: PartialEq>(
     old: &'m BTreeMap<K, V>,
     new: &'m BTreeMap<K, V>,
+    uneven: &'m [K],
 ) -> impl Iterator<Item = (&'m K, Option<&'m V>, Option<&'m V>)> {
     let pairs = old.iter().merge_join_by(new, |(one, _), (other, _)| one.cmp(other));
     pairs.filter_map(|pair| match pair {
-        EitherOrBoth::Both((key, old), (_, new)) => (old != new).then_some((key, Some(old), Some(new))),
+        EitherOrBoth::Both((key, old), (_, new)) => {
+            (old != new || uneven.contains(key)).then_some((key, Some(old), Some(new)))
+        }
         EitherOrBoth::Left((key, old)) => Some((key, Some(old), None)),
         EitherOrBoth::Right((key, new)) => Some((key, None, Some(new))),
     })

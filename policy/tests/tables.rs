@@ -250,3 +250,28 @@ fn what_is_not_understood_denies_no_more_than_it_may() {
     assert_eq!(into(&tables, "10.0.0.2", 81), Outcome::NotUnderstood(None));
     assert!(matches!(into(&tables, "10.0.0.3", 81), Outcome::AllowedBy(_)));
 }
+
+/// A pod in its node's network is in no set, whatever its labels: whoever has the same labels is not taken for it. What may be denied is,
+/// whichever of the two is read first.
+#[test]
+fn a_pod_in_the_network_of_its_node_says_nothing_of_others() {
+    let tables = |host: &str| {
+        cluster(
+            &("---\napiVersion: v1\nkind: Namespace\nmetadata: {name: x, labels: {team: [a]}}\n".to_owned()
+                + &namespace("y", "team=y")
+                + &format!(
+                    "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: x, name: {host}}}\nspec: {{nodeName: n2, hostNetwork: true}}\nstatus: {{podIP: 198.51.100.2}}\n"
+                )
+                + &pod_on("n2", "x/m", "", "10.0.1.1", "")
+                + &pod_on("n1", "y/api", "app=api", "10.0.0.1", "")
+                + "---\napiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: deny}\nspec: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: b}}}]}]}\n"),
+        )
+        .compile("n1")
+    };
+    let (first, last) = (tables("a"), tables("z"));
+    let doubted = |tables: &Tables| {
+        tables.groups[0].ingress.decisions.iter().any(|decision| matches!(decision, Decision::NotUnderstood(_)))
+    };
+    assert!(doubted(&first) && doubted(&last), "x/m may be one that is denied: {first:#?}");
+    assert_eq!(first, last);
+}

@@ -362,19 +362,6 @@ impl AuditValue {
     pub const fn flags(&self, generation: u32) -> u32 {
         if version(generation) == 0 { self.flags[0] } else { self.flags[1] }
     }
-
-    /// The same with other flags where the group is this one.
-    pub const fn with_flag(&self, group: u32, flag: u32) -> Self {
-        let mut value = *self;
-        let mut at = 0;
-        while at < 2 {
-            if value.groups[at] == group {
-                value.flags[at] |= flag;
-            }
-            at += 1;
-        }
-        value
-    }
 }
 
 /// Key of the map `POLICY`, whose value is a [`Judgement`].

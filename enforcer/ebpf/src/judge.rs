@@ -116,7 +116,7 @@ fn earliest(group: u32, side: Side, identity: u32, protocol: u8, port: u16, shap
 
 #[inline(always)]
 fn take(earliest: &mut Judgement, key: PolicyKey) {
-    // SAFETY: entries of a group are written before the group is used and removed after it; the word is read at once.
+    // SAFETY: an entry is written before anybody asks for it and removed when nobody does; the word is read at once.
     if let Some(found) = unsafe { POLICY.get(&key) } {
         *earliest = earliest.or_earlier(*found);
     }

@@ -18,7 +18,7 @@ use signalbox_policy::tables::{Identity, Tables};
 use super::{Image, WORLD};
 use crate::group::{Entries, GroupContent};
 
-/// The groups that are in the kernel.
+/// The groups that are in the kernel and whose content is known.
 #[derive(Debug, Default)]
 pub struct Numbers {
     groups: FxHashMap<Arc<GroupContent>, u32>,

@@ -224,7 +224,7 @@ fn what_did_not_fit_is_tried_again() {
     let wanted = tables(&[(1, 5), (2, 6)], &[(24, 7)], &[]);
     let mut plan = planner.plan(&wanted, &HashMap::new());
     let (address, block) = (plan.before.addresses[1].0, plan.before.blocks[0].0);
-    plan.mark_missing(&Missing { addresses: vec![address], blocks: vec![block], pods: Vec::new() });
+    plan.mark_missing(&Missing { addresses: vec![address], blocks: vec![block], ..Missing::default() });
     assert_eq!((plan.after.addresses.len(), plan.after.blocks.len()), (1, 0));
     planner.done(&plan);
     let again = planner.plan(&wanted, &HashMap::new());
@@ -241,6 +241,8 @@ struct Change {
     peers: Vec<Vec<u32>>,
     /// The kernel refuses once so many writes are done.
     refused_after: Option<usize>,
+    /// The kernel has no room to make versions equal.
+    is_tight: bool,
 }
 
 impl Change {
@@ -255,7 +257,9 @@ fn change() -> impl Strategy<Value = Change> {
     let pods = prop::collection::btree_map(0_u8..4, 0_u8..3, 0..4);
     let peers = prop::collection::vec(prop::collection::btree_set(0_u32..8, 0..4), 3);
     let refused_after = prop::option::weighted(0.3, 0_usize..12);
-    (addresses, blocks, pods, peers, refused_after).prop_map(|(addresses, blocks, pods, peers, refused_after)| Change {
+    let all = (addresses, blocks, pods, peers, refused_after, prop::bool::weighted(0.2));
+    all.prop_map(|(addresses, blocks, pods, peers, refused_after, is_tight)| Change {
+        is_tight,
         addresses: addresses.into_iter().collect(),
         blocks: blocks.into_iter().collect(),
         pods: pods.into_iter().collect(),
@@ -323,6 +327,16 @@ proptest! {
             let afresh = answers(&cold, cold_plan.generation);
             prop_assert_eq!((&afresh.0, &afresh.2), (&new.0, &new.2), "as after a cold start");
 
+            if change.is_tight {
+                let (mut after, mut uneven) = (plan.after.clone(), Missing::default());
+                uneven.addresses = std::mem::take(&mut after.addresses).into_iter().map(|(key, _)| key).collect();
+                uneven.blocks = std::mem::take(&mut after.blocks).into_iter().map(|(key, _)| key).collect();
+                uneven.pods = std::mem::take(&mut after.pods).into_iter().map(|(key, _)| key).collect();
+                kernel.write(&after);
+                planner.distrust(uneven);
+                prop_assert_eq!(&answers(&kernel, kernel.generation), &new, "after there was no room");
+                continue;
+            }
             kernel.write(&plan.after);
             prop_assert_eq!(&answers(&kernel, kernel.generation), &new, "after it was cleared away");
             prop_assert_eq!(&cold.addresses, &kernel.addresses);

@@ -517,6 +517,10 @@ impl<'p, 'm> LabelParts<'p, 'm> {
         let mut known: FxHashMap<(*const Labels, bool), (&'m Pod, usize)> = FxHashMap::default();
         let model = self.model;
         let of_pod = |pod: &'m Arc<Pod>| {
+            if pod.is_host_network {
+                // It is in no set, whatever its labels: nobody else may be taken for it.
+                return 0;
+            }
             if pod.id.namespace != namespace {
                 namespace = &pod.id.namespace;
                 known.clear();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::model::PodIndex;
 
-/// Addresses that one pod has, in order: a change of one costs a search, and a copy of all is one of memory.
+/// Addresses that one pod has, in order. A change of one moves those behind it, and a copy of all is one of memory: both are quick.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Addresses {
     list: Vec<(IpAddr, PodIndex)>,
