@@ -335,8 +335,11 @@ impl Datapath {
         if plan.is_empty() && self.planner.generation() != 0 && !is_new {
             return Ok(Applied { generation: self.planner.generation(), problems: self.problems.clone() });
         }
-        // From here on nobody may read the generation before the one in force.
+        // From here on nobody may read the generation before the one in force. The plan is made meanwhile.
         self.settle()?;
+        if self.planner.is_distrustful() {
+            plan = self.planner.plan_audited(tables, audit, &self.interfaces);
+        }
         let before = std::mem::take(&mut self.problems);
         if let Err(error) = self.carry_out(&mut plan) {
             self.problems = before;

@@ -338,6 +338,11 @@ impl Planner {
         self.uneven.audits.extend(uneven.audits);
     }
 
+    /// Whether a plan that was made before may lack something that has to be written again.
+    pub fn is_distrustful(&self) -> bool {
+        self.uneven != Missing::default()
+    }
+
     /// The plan was carried out up to the flip.
     pub fn done(&mut self, plan: &Plan) {
         self.generation = plan.generation;
