@@ -172,7 +172,7 @@ pub fn read(maps: &Maps, generation: u32, attached: &HashSet<u32>) -> Result<Fou
     maps.pods.update_all(&changed)?;
     maps.pods.delete_all(&gone)?;
 
-    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    let (mut changed, mut gone, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (address, value) in maps.addresses.entries::<Address, AddressValue>()? {
         let version = |generation| (value.identity(generation), value.interface(generation));
         let (identity, interface) = version(generation);
@@ -183,8 +183,9 @@ pub fn read(maps: &Maps, generation: u32, attached: &HashSet<u32>) -> Result<Fou
         if version(other) != (identity, interface) {
             changed.push((address, AddressValue::new([(identity, interface); 2])));
         }
-        found.image.addresses.insert(address, (identity, interface));
+        kept.push((address, (identity, interface)));
     }
+    found.image.set_addresses(kept);
     maps.addresses.update_all(&changed)?;
     maps.addresses.delete_all(&gone)?;
 

@@ -8,6 +8,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use itertools::{EitherOrBoth, Itertools};
 use rustc_hash::FxHasher;
 use signalbox_enforcer_common::policy::{Judgement, PodState, PolicyKey, RangeKey, Shapes, Side};
 use signalbox_policy::{
@@ -117,17 +118,13 @@ impl GroupContent {
         let mut entries = Entries::default();
         for (side, content) in self.sides() {
             let other = other.side(side);
-            for (key @ (identity, protocol, port), decision) in content.exact.iter().copied() {
-                if smallest(&other.exact, &key) != Some(decision) {
-                    let key = PolicyKey::new(number, side, identity, protocol, port);
-                    entries.policy.push((key, content.judgement(decision)));
-                }
+            for (&((identity, protocol, port), decision), _) in beyond(&content.exact, &other.exact) {
+                let key = PolicyKey::new(number, side, identity, protocol, port);
+                entries.policy.push((key, content.judgement(decision)));
             }
-            for (key @ (identity, protocol, port, bits), decision) in content.blocks.iter().copied() {
-                if smallest(&other.blocks, &key) != Some(decision) {
-                    let key = RangeKey::new(number, side, identity, protocol, port, bits);
-                    entries.ranges.push((key, content.judgement(decision)));
-                }
+            for (&((identity, protocol, port, bits), decision), _) in beyond(&content.blocks, &other.blocks) {
+                let key = RangeKey::new(number, side, identity, protocol, port, bits);
+                entries.ranges.push((key, content.judgement(decision)));
             }
         }
         entries
@@ -264,18 +261,23 @@ impl Decided {
     }
 }
 
-/// The decision of a key.
-fn smallest<K: Ord>(entries: &[(K, u32)], key: &K) -> Option<u32> {
-    entries.binary_search_by(|(other, _)| other.cmp(key)).ok().map(|at| entries[at].1)
+/// The entries that others lack, or have with another decision, which is told as well. Both are in order.
+fn beyond<'e, K: Ord>(
+    entries: &'e [(K, u32)],
+    others: &'e [(K, u32)],
+) -> impl Iterator<Item = (&'e (K, u32), Option<u32>)> {
+    let pairs = entries.iter().merge_join_by(others, |(one, _), (other, _)| one.cmp(other));
+    pairs.filter_map(|pair| match pair {
+        EitherOrBoth::Both(entry, (_, other)) => (entry.1 != *other).then_some((entry, Some(*other))),
+        EitherOrBoth::Left(entry) => Some((entry, None)),
+        EitherOrBoth::Right(_) => None,
+    })
 }
 
 /// Whether all entries that others lack, or have with another decision, are hidden. An entry with another decision never is: the
 /// kernel holds one for each key.
 fn is_rest_hidden<K: Ord>(entries: &[(K, u32)], others: &[(K, u32)], is_hidden: impl Fn(&K) -> bool) -> bool {
-    entries.iter().all(|(key, decision)| match smallest(others, key) {
-        Some(other) => other == *decision,
-        None => is_hidden(key),
-    })
+    beyond(entries, others).all(|((key, _), other)| other.is_none() && is_hidden(key))
 }
 
 /// The number of a protocol.

@@ -35,14 +35,8 @@ pub(crate) fn compile_all<const N: usize>(
     identities: &mut IdentityAllocator,
 ) -> [Tables; N] {
     let model = models[0];
-    let local: Vec<PodIndex> = model
-        .pod_indices()
-        .filter(|index| {
-            let pod = model.pod(*index);
-            !pod.is_host_network && pod.node.as_deref() == Some(node)
-        })
-        .collect();
-    let scope = Scope::of(model, &local);
+    let local = model.pods.on_node(node);
+    let scope = Scope::of(model, local);
     let peers = Peers::classify(model, &scope, identities);
     models.map(|model| {
         let mut groups = Groups::new(model, &peers);

@@ -48,8 +48,11 @@ impl IdentityAllocator {
             }
         }
         // What was held until now must not change its meaning at once, even if no class claims it.
-        let mut in_use: FxHashSet<Identity> = self.held.iter().map(|(_, identity)| *identity).collect();
-        in_use.extend(&taken);
+        let mut in_use: FxHashSet<Identity> = taken.into_iter().collect();
+        // One by one: there are few, and many that hold them.
+        for (_, identity) in &self.held {
+            in_use.insert(*identity);
+        }
         let numbers: Vec<Identity> =
             numbers.into_iter().map(|number| number.unwrap_or_else(|| self.fresh(&mut in_use))).collect();
         self.held = members.iter().map(|(holder, class)| (*holder, numbers[*class])).collect();

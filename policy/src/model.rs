@@ -1,7 +1,7 @@
 //! The parsed cluster with its indices: which policies bear on which pod.
 //!
 //! - `read`: objects become sources, one by one. `change`: some of them change, and what has not changed is shared.
-//! - `stand`: which policies bear on which pod.
+//! - `pods`: the pods, and which of them are alike. `stand`: which policies bear on which pod.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use serde_json::Value;
 mod addresses;
 mod change;
 mod other_policies;
+mod pods;
 mod read;
 mod stand;
 
@@ -25,6 +26,7 @@ use crate::pod::Pod;
 use crate::policy::{BrokenPolicy, Policy};
 use crate::turns::{self, Turn};
 use addresses::{Addresses, Clash};
+use pods::Pods;
 use read::{Reader, Sources};
 use stand::Standings;
 
@@ -47,8 +49,7 @@ impl PodIndex {
 pub(crate) struct Model {
     /// Those of objects, and those that pods are in although no object says so.
     pub namespaces: Arc<BTreeMap<String, Namespace>>,
-    /// Sorted by name.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Arc<Pods>,
     /// In the order in which they are asked: sorted by rank, then by name.
     pub policies: Vec<Arc<Policy>>,
     /// Not understood; sorted by name.
@@ -62,7 +63,7 @@ pub(crate) struct Model {
     /// The same, as text.
     pub unknowns: Vec<String>,
     /// Which pod has an address; without those that several pods claim.
-    pub by_address: Addresses,
+    pub by_address: Arc<Addresses>,
     /// Addresses that several pods claim, with what to say about it.
     pub shared_addresses: BTreeMap<IpAddr, String>,
     /// The family of addresses that are not known: that of all that are, if it is one.
@@ -204,11 +205,9 @@ impl Model {
         self.pods.binary_search_by(|pod| pod.id.cmp(id)).ok().map(PodIndex)
     }
 
-    /// The pods of a namespace: they follow each other, since all are sorted by namespace first.
+    /// The pods of a namespace.
     pub(crate) fn pods_of(&self, namespace: &str) -> &[Arc<Pod>] {
-        let from = self.pods.partition_point(|pod| pod.id.namespace.as_str() < namespace);
-        let rest = &self.pods[from..];
-        &rest[..rest.partition_point(|pod| pod.id.namespace == namespace)]
+        &self.pods[self.pods.of_namespace(namespace)]
     }
 
     pub(crate) fn namespace_of(&self, pod: &Pod) -> &Namespace {

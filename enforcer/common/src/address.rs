@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //! An address of either family.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::{
+    cmp::Ordering,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// An address of either family in 16 bytes: IPv4 as `::ffff:a.b.c.d`. Words hold the bytes as they stand in a packet.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Address {
     words: [u32; 4],
 }
@@ -76,6 +79,21 @@ impl Address {
     }
 }
 
+/// As the addresses are written: IPv4 among the IPv6 that is mapped to it.
+impl Ord for Address {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.words.map(u32::from_be).cmp(&other.words.map(u32::from_be))
+    }
+}
+
+impl PartialOrd for Address {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         let bytes = match address {
@@ -113,6 +131,15 @@ mod tests {
         for text in ["10.244.0.7", "0.0.0.0", "255.255.255.255", "2001:db8::1", "::1", "fe80::1"] {
             assert_eq!(IpAddr::from(Address::from(ip(text))), ip(text));
         }
+    }
+
+    #[test]
+    fn stands_where_its_bytes_do() {
+        let sorted = ["::1", "10.0.0.2", "10.0.1.1", "192.0.2.1", "2001:db8::1", "2001:db8::1:0", "fe80::1"].map(ip);
+        let mut addresses = sorted.map(Address::from);
+        addresses.reverse();
+        addresses.sort();
+        assert_eq!(addresses.map(IpAddr::from), sorted);
     }
 
     #[test]

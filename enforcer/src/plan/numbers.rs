@@ -49,28 +49,29 @@ impl Numbers {
 
     /// Gives each content its number. Packets of the old generation come with the identities `old`, those of the new one with `new`.
     pub fn name(&mut self, contents: Vec<GroupContent>, old: &Known, new: &Known) -> Named {
-        let contents: Vec<Arc<GroupContent>> = contents.into_iter().map(Arc::new).collect();
-        // Two groups of the tables may be equal: they share a number.
-        let mut found: FxHashMap<Arc<GroupContent>, u32> = FxHashMap::default();
-        for content in &contents {
-            if let Some(number) = self.groups.get(content) {
-                found.insert(Arc::clone(content), *number);
-            }
-        }
-        let mut taken: HashSet<u32> = found.values().copied().collect();
+        let mut names: HashMap<u32, Arc<GroupContent>> = HashMap::new();
+        let known = contents.iter().map(|content| {
+            let (content, number) = self.groups.get_key_value(content)?;
+            names.insert(*number, Arc::clone(content));
+            Some(*number)
+        });
+        let known: Vec<Option<u32>> = known.collect();
+        let mut taken: HashSet<u32> = names.keys().copied().collect();
         let is_lasting = |identity| old.has(identity) && new.has(identity);
         let mut imprints: FxHashMap<u64, Vec<(&Arc<GroupContent>, u32)>> = FxHashMap::default();
         for (content, number) in self.groups.iter().filter(|(_, number)| !taken.contains(number)) {
             imprints.entry(content.imprint(is_lasting)).or_default().push((content, *number));
         }
+        // Two groups of the tables may be equal: they share a number.
+        let mut fresh: FxHashMap<Arc<GroupContent>, u32> = FxHashMap::default();
         let mut coming = Vec::new();
-        for content in &contents {
-            if found.contains_key(content) {
-                continue;
+        let mut number_of = |content: GroupContent| {
+            if let Some(number) = fresh.get(&content) {
+                return *number;
             }
             let alike = imprints.get(&content.imprint(is_lasting)).into_iter().flatten();
             let fitting = alike.filter(|(before, number)| {
-                !taken.contains(number) && before.can_become(content, |id| old.has(id), |id| new.has(id))
+                !taken.contains(number) && before.can_become(&content, |id| old.has(id), |id| new.has(id))
             });
             // The smallest, so that the same changes give the same numbers.
             let (number, entries) = match fitting.min_by_key(|(_, number)| *number) {
@@ -81,15 +82,18 @@ impl Numbers {
                 }
             };
             taken.insert(number);
-            found.insert(Arc::clone(content), number);
             if entries != Entries::default() {
                 coming.push((number, entries));
             }
-        }
-        let numbers = contents.iter().map(|content| found[content]).collect();
-        let names: HashMap<u32, Arc<GroupContent>> =
-            found.into_iter().map(|(content, number)| (number, content)).collect();
+            let content = Arc::new(content);
+            names.insert(number, Arc::clone(&content));
+            fresh.insert(content, number);
+            number
+        };
+        let numbers =
+            contents.into_iter().zip(known).map(|(it, known)| known.unwrap_or_else(|| number_of(it))).collect();
         let going = self.groups.iter().map(|(before, number)| match names.get(number) {
+            Some(content) if Arc::ptr_eq(before, content) => Entries::default(),
             Some(content) => before.entries_beyond(content, *number),
             None => before.entries(*number),
         });
@@ -99,14 +103,22 @@ impl Numbers {
 
     /// From now on these are in the kernel, and no others.
     pub fn keep<'g>(&mut self, groups: impl Iterator<Item = (&'g u32, &'g Arc<GroupContent>)>) {
-        self.groups = groups.map(|(number, content)| (Arc::clone(content), *number)).collect();
+        let mut coming: HashMap<u32, &Arc<GroupContent>> = groups.map(|(number, content)| (*number, content)).collect();
+        self.groups.retain(|content, number| {
+            let stays = coming.get(number).is_some_and(|it| Arc::ptr_eq(it, content));
+            if stays {
+                coming.remove(number);
+            }
+            stays
+        });
+        self.groups.extend(coming.into_iter().map(|(number, content)| (Arc::clone(content), number)));
     }
 }
 
 impl Known {
     /// Those of tables that are in the kernel.
     pub fn of(image: &Image) -> Self {
-        let addresses = image.addresses.values().map(|(identity, _)| *identity);
+        let addresses = image.addresses.iter().map(|(_, (identity, _))| *identity);
         let of_family = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::LOCALHOST)].map(Address::from);
         let pods = image.pods.values().flat_map(|state| of_family.map(|like| state.identity(&like)));
         Self::with(addresses.chain(image.blocks.values().copied()).chain(pods))
@@ -122,7 +134,12 @@ impl Known {
 
     /// Whoever is in no table, and the node itself, ask at all times.
     fn with(identities: impl Iterator<Item = u32>) -> Self {
-        Self(identities.chain([WORLD, Identity::LOCAL_NODE.0]).collect())
+        let mut known = FxHashSet::default();
+        // One by one: there are few, and many that have them.
+        for identity in identities.chain([WORLD, Identity::LOCAL_NODE.0]) {
+            known.insert(identity);
+        }
+        Self(known)
     }
 
     fn has(&self, identity: u32) -> bool {

@@ -4,8 +4,9 @@
 //! which may be "any"), and so is what any entry of the next tier matches; what both match is a box again. So the rule is
 //! replaced by the next tier's list, cut down to its box: exact, whatever stands behind it in its own tier.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+
+use rustc_hash::FxHashSet;
 
 use crate::names::{Direction, Protocol};
 use crate::policy::Action;
@@ -216,8 +217,8 @@ fn any_of(said: Option<(usize, Decided)>, other: (usize, Decided)) -> (usize, De
 /// The conditions so far. Ranges of ports are compared as wholes: one that lies in another is kept, which does no harm.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    /// With a peer or without.
-    conditions: HashSet<u128, BuildHasherDefault<Mix>>,
+    /// With a peer or without. They are our own numbers: nobody chooses them to collide.
+    conditions: FxHashSet<u128>,
 }
 
 impl Seen {
@@ -229,23 +230,5 @@ impl Seen {
             peers.into_iter().flat_map(|peer| rests.map(|(protocol, ports)| Condition { peer, protocol, ports }));
         let is_covered = wider.map(Condition::packed).any(|wider| self.conditions.contains(&wider));
         !is_covered && self.conditions.insert(condition.packed())
-    }
-}
-
-/// Conditions are our own numbers: nobody chooses them to collide, so that a multiplication is hash enough.
-#[derive(Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 29
     }
 }

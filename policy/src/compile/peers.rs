@@ -9,16 +9,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::Scope;
 use crate::block::IpBlock;
 use crate::identity::{Holder, IdentityAllocator};
 use crate::label::Labels;
-use crate::model::{Model, NodeOf};
+use crate::model::{Model, NodeOf, PodIndex};
 use crate::names::{Direction, Protocol};
 use crate::peer::{Match, Namespaces, NodeLabels, Peer, PodSet};
 use crate::pod::Pod;
@@ -48,10 +47,12 @@ impl<'m> Peers<'m> {
         let parts = Parts::of(model, scope);
         let mut classes = Classes::new(&parts);
         let mut labels = LabelParts::new(model, &parts);
-        let of_pods = labels.of_all();
+        let of_kinds = labels.of_kinds();
+        let kinds = model.pods.kinds();
+        let mut walk = parts.prefixes.walk();
         for (address, index) in model.by_address.iter() {
-            let by_labels = of_pods[index.number()];
-            let traits = Traits { is_pod: true, by_labels, by_block: parts.prefixes.class_of(address), by_node: 0 };
+            let by_labels = of_kinds[kinds.of_pod(index).number()];
+            let traits = Traits { is_pod: true, by_labels, by_block: walk.class_of(address), by_node: 0 };
             classes.add(traits, &labels, Holder::Address(address));
         }
         for address in model.shared_addresses.keys() {
@@ -298,12 +299,38 @@ impl Prefixes {
 
     /// The blocks that an address is in: an index into `blocks`.
     fn class_of(&self, address: IpAddr) -> usize {
+        self.class_behind(self.nets.partition_point(|net| net.network() <= address), address)
+    }
+
+    /// For addresses in ascending order.
+    fn walk(&self) -> Walk<'_> {
+        Walk { prefixes: self, passed: 0 }
+    }
+
+    /// The same where it is known how many prefixes begin at or before the address.
+    fn class_behind(&self, passed: usize, address: IpAddr) -> usize {
         // Whatever holds the address begins at or before it, and holds whatever begins between.
-        let mut at = self.nets.partition_point(|net| net.network() <= address).checked_sub(1);
+        let mut at = passed.checked_sub(1);
         while let Some(index) = at.filter(|index| !self.nets[*index].contains(&address)) {
             at = self.parents[index];
         }
         at.map_or(0, |at| self.classes[at])
+    }
+}
+
+/// Goes through addresses and prefixes side by side.
+struct Walk<'p> {
+    prefixes: &'p Prefixes,
+    /// How many prefixes begin at or before the address at hand.
+    passed: usize,
+}
+
+impl Walk<'_> {
+    /// As [`Prefixes::class_of`]. No address may be smaller than the one before.
+    fn class_of(&mut self, address: IpAddr) -> usize {
+        let rest = &self.prefixes.nets[self.passed..];
+        self.passed += rest.iter().take_while(|net| net.network() <= address).count();
+        self.prefixes.class_behind(self.passed, address)
     }
 }
 
@@ -425,15 +452,15 @@ impl<'p, 'm> Classes<'p, 'm> {
 struct LabelParts<'p, 'm> {
     model: &'m Model,
     parts: &'p Parts<'m>,
-    /// Keys of labels that selectors of pods ask for.
-    keys: FxHashSet<&'m str>,
+    /// Keys of labels that selectors of pods ask for, in order.
+    keys: Vec<&'m str>,
     names: HashMap<PortName<'m>, usize>,
     /// Sets that any namespace may have pods in.
     everywhere: Anchors<'m>,
     by_namespace: HashMap<&'m str, Anchors<'m>>,
     own: HashMap<&'m str, Vec<usize>>,
     selected: HashMap<&'m Selector, Vec<usize>>,
-    profiles: FxHashMap<Profile<'m>, usize>,
+    profiles: HashMap<Profile<'m>, usize>,
     index: HashMap<Found, usize>,
     /// The first is of what is no pod.
     found: Vec<Found>,
@@ -459,7 +486,7 @@ struct Found {
 /// Sets by one label that each of them asks for, so that a pod need not be held against all.
 #[derive(Default)]
 struct Anchors<'m> {
-    by_label: FxHashMap<(&'m str, &'m str), Vec<usize>>,
+    by_label: HashMap<(&'m str, &'m str), Vec<usize>>,
     /// Those that ask for no label with certain values.
     others: Vec<usize>,
 }
@@ -498,44 +525,27 @@ impl<'p, 'm> LabelParts<'p, 'm> {
         Self {
             model,
             parts,
-            keys: parts.sets.iter().flat_map(|set| keys(&set.pods)).collect(),
+            keys: parts.sets.iter().flat_map(|set| keys(&set.pods)).collect::<BTreeSet<_>>().into_iter().collect(),
             names: parts.names.iter().enumerate().map(|(at, name)| (*name, at)).collect(),
             everywhere,
             by_namespace: HashMap::new(),
             own,
             selected,
-            profiles: FxHashMap::default(),
+            profiles: HashMap::new(),
             index: HashMap::from([(Found::default(), 0)]),
             found: vec![Found::default()],
         }
     }
 
-    /// For each pod an index into `found`.
-    fn of_all(&mut self) -> Vec<usize> {
-        let mut namespace = "";
-        // Replicas share their labels, and mostly the names of their ports.
-        let mut known: FxHashMap<(*const Labels, bool), (&'m Pod, usize)> = FxHashMap::default();
+    /// For each kind of pods an index into `found`.
+    fn of_kinds(&mut self) -> Vec<usize> {
         let model = self.model;
-        let of_pod = |pod: &'m Arc<Pod>| {
-            if pod.is_host_network {
-                // It is in no set, whatever its labels: nobody else may be taken for it.
-                return 0;
-            }
-            if pod.id.namespace != namespace {
-                namespace = &pod.id.namespace;
-                known.clear();
-            }
-            let key = (Arc::as_ptr(&pod.labels), pod.is_understood);
-            match known.get(&key) {
-                Some((like, found)) if like.ports == pod.ports => *found,
-                Some(_) | None => {
-                    let found = self.of(pod);
-                    known.insert(key, (pod, found));
-                    found
-                }
-            }
+        let of_kind = |index: &PodIndex| {
+            let pod = model.pod(*index);
+            // One in its node's network is in no set, whatever its labels: nobody else may be taken for it.
+            if pod.is_host_network { 0 } else { self.of(pod) }
         };
-        model.pods.iter().map(of_pod).collect()
+        model.pods.kinds().specimens().iter().map(of_kind).collect()
     }
 
     /// An index into `found`.
@@ -548,7 +558,7 @@ impl<'p, 'm> LabelParts<'p, 'm> {
         named.sort_unstable();
         let profile = Profile {
             namespace: pod.id.namespace.as_str(),
-            labels: labels.filter(|(key, _)| self.keys.contains(key)).collect(),
+            labels: labels.filter(|(key, _)| self.keys.binary_search(key).is_ok()).collect(),
             is_understood: pod.is_understood,
             named,
         };

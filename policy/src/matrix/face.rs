@@ -207,7 +207,7 @@ impl<'m> Gallery<'m> {
     fn pods_in(&self, set: &PodSet, mut visit: impl FnMut(PodIndex, Match)) {
         match &set.namespaces {
             Namespaces::Own(name) => {
-                let range = self.model.of_namespace(name);
+                let range = self.model.pods.of_namespace(name);
                 let mut known: Option<(*const Labels, Match)> = None;
                 for index in range.map(PodIndex::at) {
                     let pod = self.model.pod(index);
@@ -226,7 +226,7 @@ impl<'m> Gallery<'m> {
                     if namespace.is_understood && !namespaces.matches(&namespace.labels) {
                         continue;
                     }
-                    for index in self.model.of_namespace(&namespace.name).map(PodIndex::at) {
+                    for index in self.model.pods.of_namespace(&namespace.name).map(PodIndex::at) {
                         visit(index, set.selects(self.model.pod(index), namespace));
                     }
                 }

@@ -1,13 +1,12 @@
 //! A model after a change. What changes are pods and policies, mostly: then all that they do not touch is shared with the
 //! model before. Anything else makes the model anew from its sources. The result is that of reading all objects again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::label::Labels;
 use crate::model::read::{self, Dresser, PodSource, PolicySource, Reader, Sources};
 use crate::model::stand::Moves;
 use crate::model::{Model, PodIndex};
@@ -140,20 +139,20 @@ impl Model {
         let place = self.pods.binary_search_by(|pod| pod.id.cmp(id));
         if let Ok(at) = place {
             for address in old_addresses.iter().filter(|_| !old_pod.is_some_and(|pod| pod.is_host_network)) {
-                self.by_address.remove(address);
+                Arc::make_mut(&mut self.by_address).remove(address);
             }
             self.pod_unknowns.remove(&PodIndex(at));
         }
         let at = match (place, new.is_some()) {
             (Ok(at), true) => at,
             (Ok(at), false) => {
-                self.pods.remove(at);
+                Arc::make_mut(&mut self.pods).change().remove(at);
                 self.shift_pods(|index| if index.0 > at { PodIndex(index.0 - 1) } else { index });
                 shift(at, false);
                 at
             }
             (Err(at), true) => {
-                self.pods.insert(at, new.as_ref()?.pod.clone());
+                Arc::make_mut(&mut self.pods).change().insert(at, new.as_ref()?.pod.clone());
                 self.shift_pods(|index| if index.0 >= at { PodIndex(index.0 + 1) } else { index });
                 shift(at, true);
                 at
@@ -174,17 +173,17 @@ impl Model {
                 Dresser::new(self.sources.has_calico()).dress(&mut pod);
                 if !pod.is_host_network {
                     for address in &pod.addresses {
-                        let other = self.by_address.insert(*address, index);
+                        let other = Arc::make_mut(&mut self.by_address).insert(*address, index);
                         if other.is_some_and(|other| other != index) {
                             return None;
                         }
                     }
                 }
-                self.pods[at] = pod;
+                Arc::make_mut(&mut self.pods).change()[at] = pod;
             }
             None => {
                 // A namespace of no object goes with its last pod.
-                let range = self.of_namespace(&id.namespace);
+                let range = self.pods.of_namespace(&id.namespace);
                 if range.is_empty() && !self.sources.namespaces.contains_key(&id.namespace) {
                     return None;
                 }
@@ -194,7 +193,7 @@ impl Model {
     }
 
     fn shift_pods(&mut self, to: impl Fn(PodIndex) -> PodIndex) {
-        self.by_address.renumber(&to);
+        Arc::make_mut(&mut self.by_address).renumber(&to);
         if !self.pod_unknowns.is_empty() {
             self.pod_unknowns = self.pod_unknowns.drain().map(|(index, texts)| (to(index), texts)).collect();
         }
@@ -256,31 +255,17 @@ impl Model {
     /// The pods that it selects, or that nobody can say of.
     fn perhaps_selected(&self, set: &PodSet) -> Vec<PodIndex> {
         let range = match &set.namespaces {
-            Namespaces::Own(namespace) => self.of_namespace(namespace),
+            Namespaces::Own(namespace) => self.pods.of_namespace(namespace),
             Namespaces::Selected(_) => 0..self.pods.len(),
         };
-        let mut known: HashMap<(*const Labels, bool, bool), bool> = HashMap::new();
-        let mut namespace = "";
-        let mut found = Vec::new();
-        for at in range {
-            let pod = &self.pods[at];
-            if pod.id.namespace != namespace {
-                namespace = &pod.id.namespace;
-                known.clear();
-            }
-            let key = (Arc::as_ptr(&pod.labels), pod.is_host_network, pod.is_understood);
-            if *known.entry(key).or_insert_with(|| set.selects(pod, self.namespace_of(pod)) != Match::No) {
-                found.push(PodIndex(at));
-            }
-        }
-        found
-    }
-
-    /// Where the pods of a namespace are.
-    pub(crate) fn of_namespace(&self, namespace: &str) -> std::ops::Range<usize> {
-        let first = self.pods.partition_point(|pod| pod.id.namespace.as_str() < namespace);
-        let count = self.pods[first..].partition_point(|pod| pod.id.namespace == namespace);
-        first..first + count
+        let kinds = self.pods.kinds();
+        let mut known: Vec<Option<bool>> = vec![None; kinds.specimens().len()];
+        let mut is_selected = |index: &PodIndex| {
+            let pod = self.pod(*index);
+            let known = &mut known[kinds.of_pod(*index).number()];
+            *known.get_or_insert_with(|| set.selects(pod, self.namespace_of(pod)) != Match::No)
+        };
+        range.map(PodIndex).filter(|index| is_selected(index)).collect()
     }
 }
 
@@ -310,7 +295,8 @@ impl Sources {
         for id in &touched {
             match id {
                 ObjectRef::Pod(id) => {
-                    replace(&mut next.pods, id, |it| &it.pod.id, find(&new_pods, id, |it| &it.pod.id))
+                    let new = find(&new_pods, id, |it| &it.pod.id);
+                    replace(Arc::make_mut(&mut next.pods), id, |it| &it.pod.id, new);
                 }
                 ObjectRef::Policy(id) => {
                     replace(&mut next.policies, id, PolicySource::id, find(&new_policies, id, PolicySource::id));

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::label::Labels;
 use crate::model::addresses::Addresses;
+use crate::model::pods::Pods;
 use crate::model::{Host, Model, PodIndex};
 use crate::names::{ObjectRef, PodRef, PolicyRef};
 use crate::namespace::Namespace;
@@ -27,7 +28,7 @@ pub(super) struct Sources {
     pub nodes: Arc<BTreeMap<String, NodeSource>>,
     pub workloads: Arc<Vec<(ObjectRef, Workload)>>,
     /// By name, once they are all read.
-    pub pods: Vec<Arc<PodSource>>,
+    pub pods: Arc<Vec<Arc<PodSource>>>,
     /// By name, once they are all read.
     pub policies: Vec<PolicySource>,
     /// In the order of the objects; those of objects without a name have none.
@@ -146,9 +147,10 @@ impl Reader {
     /// Of one name the later object is the newer one.
     pub(super) fn finish(self) -> Sources {
         let mut sources = self.sources;
-        sources.pods.reverse();
-        sources.pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
-        sources.pods.dedup_by(|a, b| a.pod.id == b.pod.id);
+        let pods = Arc::make_mut(&mut sources.pods);
+        pods.reverse();
+        pods.sort_by(|a, b| a.pod.id.cmp(&b.pod.id));
+        pods.dedup_by(|a, b| a.pod.id == b.pod.id);
         sources.policies.reverse();
         sources.policies.sort_by(|a, b| a.id().cmp(b.id()));
         sources.policies.dedup_by(|a, b| a.id() == b.id());
@@ -171,7 +173,7 @@ impl Reader {
         let owned = Owned::of(value, &pod);
         let (problems, ended, host_addresses) = (parsed.problems, parsed.ended, parsed.host_addresses);
         let source = PodSource { pod: Arc::new(pod), problems, ended, host_addresses, owned };
-        self.sources.pods.push(Arc::new(source));
+        Arc::make_mut(&mut self.sources.pods).push(Arc::new(source));
         id
     }
 
@@ -269,7 +271,7 @@ impl Sources {
         }
         let mut model = Model {
             namespaces: Arc::new(self.all_namespaces(&pods, has_calico)),
-            pods: pods.iter().map(|(pod, _)| pod.clone()).collect(),
+            pods: Arc::new(Pods::new(pods.iter().map(|(pod, _)| pod.clone()).collect())),
             ended: Arc::new(ended),
             hosts: Arc::new(self.hosts()),
             problems: self.problems.iter().map(|(_, problem)| problem.clone()).collect(),
@@ -285,7 +287,7 @@ impl Sources {
         let (by_address, clashes) = Addresses::settle(
             own.flat_map(|(index, (pod, _))| pod.addresses.iter().map(move |address| (*address, PodIndex(index)))),
         );
-        model.by_address = by_address;
+        model.by_address = Arc::new(by_address);
         clashes.into_iter().for_each(|clash| model.note_clash(clash));
         drop(pods);
         for source in &self.policies {
@@ -330,7 +332,7 @@ impl Sources {
             let host = Host { addresses: addresses.iter().copied().collect(), labels: labels.clone() };
             hosts.insert(name.clone(), host);
         }
-        for source in &self.pods {
+        for source in &*self.pods {
             let Some(node) = &source.pod.node else { continue };
             match hosts.get_mut(node) {
                 Some(host) => host.addresses.extend(&source.host_addresses),

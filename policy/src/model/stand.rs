@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::label::Labels;
 use crate::model::{Model, PodIndex, Standing};
 use crate::names::Direction;
 use crate::peer::{Match, Namespaces, PodSet};
@@ -91,27 +90,17 @@ struct Maker<'m> {
 
 impl<'m> Maker<'m> {
     fn numbers_of(&mut self, pods: impl Iterator<Item = PodIndex>) -> Vec<[u32; 2]> {
-        let mut known: HashMap<*const Labels, [u32; 2]> = HashMap::new();
-        let mut namespace = "";
-        let mut list = Vec::with_capacity(pods.size_hint().0);
-        for index in pods {
-            let pod: &'m _ = self.model.pod(index);
-            // Pods are sorted by namespace.
-            if pod.id.namespace != namespace {
-                namespace = &pod.id.namespace;
-                known.clear();
+        let kinds = self.model.pods.kinds();
+        let mut known: Vec<Option<[u32; 2]>> = vec![None; kinds.specimens().len()];
+        let of_pod = |index: PodIndex| {
+            // What was not understood is another sentence for each pod.
+            if !self.model.unknowns_of(index).is_empty() {
+                return self.numbers_of_pod(index);
             }
-            let is_like_others =
-                !pod.is_host_network && pod.is_understood && self.model.namespace_of(pod).is_understood;
-            let key = Arc::as_ptr(&pod.labels);
-            let numbers = known.get(&key).filter(|_| is_like_others).copied();
-            let numbers = numbers.unwrap_or_else(|| self.numbers_of_pod(index));
-            if is_like_others {
-                known.insert(key, numbers);
-            }
-            list.push(numbers);
-        }
-        list
+            let kind = kinds.of_pod(index).number();
+            *known[kind].get_or_insert_with(|| self.numbers_of_pod(index))
+        };
+        pods.map(of_pod).collect()
     }
 
     fn numbers_of_pod(&mut self, index: PodIndex) -> [u32; 2] {

@@ -203,7 +203,7 @@ pub(super) fn same_outside(before: &Model, after: &Model) -> Result<(), Simplify
     for family in [Family::V4, Family::V6] {
         for range in analyze::cut(family, &prefixes) {
             let outside = Party::Address(range.sample(before));
-            for pod in &before.pods {
+            for pod in before.pods.iter() {
                 let own = Party::Pod(pod.id.clone());
                 for (from, to) in [(&own, &outside), (&outside, &own)] {
                     let reach = |model: &Model| {
