@@ -552,26 +552,23 @@ impl Datapath {
     }
 
     fn write_groups(&mut self, plan: &mut Plan) -> Result<(), Error> {
-        let mut all = Entries::default();
-        for (_, entries) in &plan.groups {
-            all.policy.extend(&entries.policy);
-            all.ranges.extend(&entries.ranges);
-        }
-        match self.write_entries(&all) {
+        match self.write_entries(&plan.groups) {
             Err(error) if is_full(&error) => {}
             other => return other,
         }
         // One group after the other: those that fit are enforced. None of these entries was there before.
-        self.remove_entries(&all)?;
-        for (group, entries) in plan.groups.clone() {
+        self.remove_entries(&plan.groups)?;
+        let mut unfit = Vec::new();
+        for (group, entries) in plan.groups.by_group() {
             match self.write_entries(&entries) {
                 Err(error) if is_full(&error) => {
                     self.remove_entries(&entries)?;
-                    plan.mark_unfit(group);
+                    unfit.push(group);
                 }
                 other => other?,
             }
         }
+        plan.mark_unfit(unfit);
         Ok(())
     }
 
@@ -632,7 +629,7 @@ impl Datapath {
             // A block that is missing may be an exception of another: no rule with a peer can be trusted.
             unfit.extend(doubtful(GroupContent::names_peers));
         }
-        unfit.into_iter().for_each(|group| plan.mark_unfit(group));
+        plan.mark_unfit(unfit);
         missing.audits = self.maps.audits.update_fitting(&plan.before.audits)?;
         if !missing.audits.is_empty() {
             self.problems

@@ -68,6 +68,26 @@ pub enum Decided {
     NotUnderstood(Option<RuleRef>),
 }
 
+impl Entries {
+    /// Takes others in as well.
+    pub fn extend(&mut self, others: Self) {
+        self.policy.extend(others.policy);
+        self.ranges.extend(others.ranges);
+    }
+
+    /// Those of each group by themselves.
+    pub fn by_group(&self) -> BTreeMap<u32, Self> {
+        let mut groups: BTreeMap<u32, Self> = BTreeMap::new();
+        for entry in &self.policy {
+            groups.entry(entry.0.group()).or_default().policy.push(*entry);
+        }
+        for entry in &self.ranges {
+            groups.entry(entry.0.group()).or_default().ranges.push(*entry);
+        }
+        groups
+    }
+}
+
 impl GroupContent {
     /// From the engine's tables.
     pub fn new(group: &Group, tables: &Tables) -> Self {

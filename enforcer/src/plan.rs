@@ -88,8 +88,8 @@ pub struct Missing {
 pub struct Plan {
     /// The generation that it makes.
     pub generation: u32,
-    /// What comes to the entries of groups, by number: to be written before anything else.
-    pub groups: Vec<(u32, Entries)>,
+    /// What comes to the entries of groups: to be written before anything else.
+    pub groups: Entries,
     /// Before the flip.
     pub before: Writes,
     /// After the flip, when no program of the old generation runs any more.
@@ -105,22 +105,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A group did not fit: its pods deny where a policy judges them.
-    pub fn mark_unfit(&mut self, group: u32) {
-        if !self.unfit.insert(group) {
+    /// Groups that did not fit: their pods deny where a policy judges them.
+    pub fn mark_unfit(&mut self, groups: impl IntoIterator<Item = u32>) {
+        let new: HashSet<u32> = groups.into_iter().filter(|group| !self.unfit.contains(group)).collect();
+        if new.is_empty() {
             return;
         }
         let image = Arc::make_mut(&mut self.image);
-        for (_, flags) in image.audits.values_mut().filter(|(other, _)| *other == group) {
+        for (_, flags) in image.audits.values_mut().filter(|(group, _)| new.contains(group)) {
             *flags |= PodState::UNFIT;
         }
-        for state in image.pods.values_mut().filter(|state| state.group() == group) {
+        for state in image.pods.values_mut().filter(|state| new.contains(&state.group())) {
             *state = state.with_flags(state.flags() | PodState::UNFIT);
         }
-        // Nobody asks for its entries in the new generation.
-        if let Some(content) = self.names.get(&group) {
-            self.after.forget(&content.entries(group));
+        // Nobody asks for their entries in the new generation.
+        for (group, content) in new.iter().filter_map(|group| self.names.get_key_value(group)) {
+            self.after.forget(&content.entries(*group));
         }
+        self.unfit.extend(new);
         self.plan_pods();
         self.plan_audits();
     }
@@ -154,7 +156,7 @@ impl Plan {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.before == Writes::default() && self.after == Writes::default()
+        self.groups == Entries::default() && self.before == Writes::default() && self.after == Writes::default()
     }
 
     /// What takes everything back that may have been written before the flip, if that never comes: the coming version, which nobody
@@ -185,7 +187,7 @@ impl Plan {
                 None => undo.gone_audits.push(*interface),
             }
         }
-        self.groups.iter().for_each(|(_, entries)| undo.forget(entries));
+        undo.forget(&self.groups);
         undo
     }
 
@@ -324,7 +326,7 @@ impl Planner {
             uneven: self.uneven.clone(),
             unfit: HashSet::new(),
         };
-        named.going.iter().for_each(|entries| plan.after.forget(entries));
+        plan.after.forget(&named.going);
         plan.plan_addresses();
         plan.plan_blocks();
         plan.plan_pods();

@@ -227,15 +227,15 @@ impl Store {
     /// An object has come, changed or gone; `before` is what it was.
     fn is_unread(&mut self, name: (Kind, String), before: Option<&Value>) {
         let Unread::Some(names) = &mut self.unread else { return };
-        match name.0 {
-            Kind::Service => {}
-            kind if kind.can_be_taken_out() => match before.map(ObjectRef::of) {
-                // The engine may know it, but not by a name that could be taken out.
-                Some(None) => self.unread = Unread::All,
-                Some(before) => _ = names.insert(name, before),
-                None => _ = names.entry(name).or_default(),
-            },
-            _ => self.unread = Unread::All,
+        if name.0 == Kind::Service {
+            return;
+        }
+        match before.map(ObjectRef::of) {
+            _ if !name.0.can_be_taken_out() => self.unread = Unread::All,
+            // The engine may know it, but not by a name that could be taken out.
+            Some(None) => self.unread = Unread::All,
+            Some(before) => _ = names.insert(name, before),
+            None => _ = names.entry(name).or_default(),
         }
     }
 

@@ -35,10 +35,10 @@ pub struct Named {
     pub numbers: Vec<u32>,
     /// The groups in use, by number.
     pub names: HashMap<u32, Arc<GroupContent>>,
-    /// Entries to be written before anybody asks for them, by group.
-    pub coming: Vec<(u32, Entries)>,
+    /// Entries to be written before anybody asks for them.
+    pub coming: Entries,
     /// Entries for which nobody will ask any more.
-    pub going: Vec<Entries>,
+    pub going: Entries,
 }
 
 impl Numbers {
@@ -64,7 +64,7 @@ impl Numbers {
         }
         // Two groups of the tables may be equal: they share a number.
         let mut fresh: FxHashMap<Arc<GroupContent>, u32> = FxHashMap::default();
-        let mut coming = Vec::new();
+        let (mut coming, mut going) = (Entries::default(), Entries::default());
         let mut number_of = |content: GroupContent| {
             if let Some(number) = fresh.get(&content) {
                 return *number;
@@ -82,9 +82,7 @@ impl Numbers {
                 }
             };
             taken.insert(number);
-            if entries != Entries::default() {
-                coming.push((number, entries));
-            }
+            coming.extend(entries);
             let content = Arc::new(content);
             names.insert(number, Arc::clone(&content));
             fresh.insert(content, number);
@@ -92,12 +90,13 @@ impl Numbers {
         };
         let numbers =
             contents.into_iter().zip(known).map(|(it, known)| known.unwrap_or_else(|| number_of(it))).collect();
-        let going = self.groups.iter().map(|(before, number)| match names.get(number) {
-            Some(content) if Arc::ptr_eq(before, content) => Entries::default(),
-            Some(content) => before.entries_beyond(content, *number),
-            None => before.entries(*number),
-        });
-        let going = going.filter(|entries| *entries != Entries::default()).collect();
+        for (before, number) in &self.groups {
+            match names.get(number) {
+                Some(content) if Arc::ptr_eq(before, content) => {}
+                Some(content) => going.extend(before.entries_beyond(content, *number)),
+                None => going.extend(before.entries(*number)),
+            }
+        }
         Named { numbers, names, coming, going }
     }
 

@@ -31,7 +31,7 @@ impl Kernel {
     }
 
     fn write_groups(&mut self, plan: &Plan) {
-        self.policy.extend(plan.groups.iter().flat_map(|(_, entries)| entries.policy.iter().copied()));
+        self.policy.extend(plan.groups.policy.iter().copied());
     }
 
     /// As the kernel programs look an address up.
@@ -151,14 +151,14 @@ fn who_is_told_apart_by_one_rule_costs_one_entry_in_each_group() {
     let addresses: Vec<(u8, u32)> = (0..100).map(|last| (last, 5 + u32::from(last))).collect();
     let everyone: Vec<u32> = (5..105).collect();
     let before = planner.plan(&tables_with(&addresses, &[], &pods, &vec![everyone.clone(); 10]), &interfaces);
-    assert_eq!(before.groups.iter().map(|(_, entries)| entries.policy.len()).sum::<usize>(), 10 * 100);
+    assert_eq!(before.groups.policy.len(), 10 * 100);
     planner.done(&before);
 
     let mut told_apart = addresses.clone();
     told_apart[7].1 = 500;
     let peers: Vec<u32> = everyone.iter().copied().chain([500]).filter(|peer| *peer != 12).collect();
     let plan = planner.plan(&tables_with(&told_apart, &[], &pods, &vec![peers; 10]), &interfaces);
-    let come: Vec<usize> = plan.groups.iter().map(|(_, entries)| entries.policy.len()).collect();
+    let come: Vec<usize> = plan.groups.by_group().values().map(|entries| entries.policy.len()).collect();
     assert_eq!(come, [1; 10]);
     assert_eq!(plan.after.gone_policy.len(), 10);
     assert_eq!((plan.before.pods.len(), plan.before.addresses.len()), (0, 1), "no pod has another group");
@@ -187,8 +187,8 @@ fn a_group_that_does_not_fit_denies_and_is_tried_again() {
     let mut planner = Planner::default();
     let wanted = tables_with(&[], &[], &[(1, 1)], &[vec![], vec![7]]);
     let mut plan = planner.plan(&wanted, &interfaces);
-    let number = plan.groups[0].0;
-    plan.mark_unfit(number);
+    let number = plan.groups.policy[0].0.group();
+    plan.mark_unfit([number]);
     assert_eq!(plan.after.gone_policy.len(), 1, "whatever was written of it goes");
     let state = plan.before.pods[0].1;
     assert!(state.state(plan.generation).has(PodState::UNFIT));
@@ -196,7 +196,7 @@ fn a_group_that_does_not_fit_denies_and_is_tried_again() {
     assert_eq!(plan.unfit_interfaces().collect::<Vec<_>>(), [101]);
     planner.done(&plan);
     let again = planner.plan(&wanted, &interfaces);
-    assert_eq!(again.groups.len(), 1);
+    assert_eq!(again.groups.policy.len(), 1);
     assert!(!again.before.pods[0].1.state(again.generation).has(PodState::UNFIT));
 }
 
@@ -211,7 +211,7 @@ fn a_group_in_force_that_cannot_be_trusted_any_more_denies_from_the_flip_on() {
     assert!(plan.before.pods.is_empty());
     // The address has found no room.
     let number = *plan.names.keys().next().expect("a group");
-    plan.mark_unfit(number);
+    plan.mark_unfit([number]);
     let state = plan.before.pods[0].1;
     assert!(state.state(plan.generation).has(PodState::UNFIT));
     assert!(!state.state(plan.generation + 1).has(PodState::UNFIT), "the old generation is as it was");
