@@ -1,12 +1,14 @@
 //! Finds the host interface of a pod without asking any CNI: from the network namespaces of the node's processes, by the
-//! pod's address.
+//! pod's address. [`sandboxes`]: before the address is told.
+
+pub mod sandboxes;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs::{self, File},
     net::IpAddr,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use futures::{StreamExt, TryStreamExt};
@@ -108,6 +110,20 @@ impl View {
         netns.enter(Self::read)?
     }
 
+    /// Its interfaces that lead to the node, with the index of the other end there. `node_id`: the number by which it knows the node's
+    /// namespace.
+    fn ends_at<'v>(&'v self, node: &'v Self, node_id: Option<i32>) -> impl Iterator<Item = (u32, u32)> + 'v {
+        self.peers.keys().filter_map(move |index| Some((*index, self.end_at(*index, node, node_id)?)))
+    }
+
+    /// The other end of one of its interfaces, if that is in the node's namespace. Another node on this machine may have the same
+    /// addresses and the same indices: the other end must lie in this very node's namespace, and must name this end.
+    fn end_at(&self, index: u32, node: &Self, node_id: Option<i32>) -> Option<u32> {
+        let peer = self.peers.get(&index).copied().flatten()?;
+        let back = node.peers.get(&peer.index).copied().flatten()?;
+        (node_id.is_some() && peer.netns_id == node_id && back.index == index).then_some(peer.index)
+    }
+
     /// All addresses.
     pub fn all_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.keys().copied().collect()
@@ -169,31 +185,16 @@ pub fn find(
     let node_file = netns.file()?;
     let mut found = HashMap::new();
     let mut seen = known.clone();
-    // A process may end while it is looked at: every failure below means just that.
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        if !process.file_name().to_string_lossy().starts_with(|first: char| first.is_ascii_digit()) {
-            continue;
-        }
-        let path = process.path().join("ns/net");
-        let Ok(inode) = fs::metadata(&path).map(|metadata| metadata.ino()) else {
-            continue;
-        };
+    for (process, inode) in processes() {
         if !seen.insert(inode) {
             continue;
         }
-        let Some((view, node_id)) = view_of(&path, &node_file) else {
+        let Some((view, node_id)) = view_of(&process.join("ns/net"), &node_file) else {
             continue;
         };
         for (address, index) in view.addresses.iter().filter(|(address, _)| wanted.contains(address)) {
-            let Some(Some(peer)) = view.peers.get(index) else {
-                continue;
-            };
-            // Another node on this machine may have the same addresses and the same indices: the other end must lie in
-            // this very node's namespace, and must name this end.
-            let here = node_id.is_some() && peer.netns_id == node_id;
-            if here && node.peers.get(&peer.index).is_some_and(|back| back.is_some_and(|back| back.index == *index)) {
-                found.insert(*address, Found { interface: peer.index, inode });
+            if let Some(interface) = view.end_at(*index, node, node_id) {
+                found.insert(*address, Found { interface, inode });
             }
         }
         if found.len() == wanted.len() {
@@ -201,6 +202,17 @@ pub fn find(
         }
     }
     Ok(found)
+}
+
+/// All processes, as directories of `/proc`, with the inodes of their network namespaces. One may end while it is looked at: then it is
+/// left out, as every failure with its files means just that.
+fn processes() -> impl Iterator<Item = (PathBuf, u64)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_process = |name: &str| name.starts_with(|first: char| first.is_ascii_digit());
+    entries.filter(move |entry| is_process(&entry.file_name().to_string_lossy())).filter_map(|entry| {
+        let inode = fs::metadata(entry.path().join("ns/net")).ok()?.ino();
+        Some((entry.path(), inode))
+    })
 }
 
 /// What a namespace holds, and the number by which it knows the node's.

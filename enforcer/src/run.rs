@@ -7,7 +7,7 @@ mod status;
 mod turns;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -18,12 +18,13 @@ use signalbox_policy::{
     tables::{LocalPod, Tables},
 };
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
     conditions,
     config::{Config, Mode},
     datapath::{Datapath, NodeAddresses, rehearsal::Rehearsal},
-    discover::{self, Found, View},
+    discover::{self, Found, View, sandboxes},
     error::Error,
     events::EventReader,
     exposures::Exposures,
@@ -244,7 +245,13 @@ impl Core {
     /// Lets go of pods that are gone, or are not what they were.
     fn release(&mut self) -> Result<(), Error> {
         let wanted: HashMap<&PodRef, &LocalPod> = self.tables.pods.iter().map(|pod| (&pod.pod, pod)).collect();
-        self.pods.retain(|pod, (addresses, _)| wanted.get(pod).is_some_and(|now| now.addresses == *addresses));
+        self.pods.retain(|pod, (addresses, _)| {
+            let Some(now) = wanted.get(pod) else { return false };
+            // One more, or another order, is no other pod: perhaps it was found before the API told all of them.
+            let stays = now.addresses.iter().any(|address| addresses.contains(address));
+            addresses.clone_from(&now.addresses);
+            stays
+        });
         self.missing.retain(|pod, _| wanted.contains_key(pod));
         let gone: Vec<PodRef> =
             self.datapath.bound().keys().filter(|pod| !self.pods.contains_key(pod)).cloned().collect();
@@ -291,7 +298,36 @@ impl Core {
         Ok(())
     }
 
+    /// Whether there are pods whose place is yet to be found, or may be found soon.
+    fn is_looking(&self) -> bool {
+        !self.missing.is_empty() || self.has_strangers()
+    }
+
+    /// Whether there are both interfaces of which nobody knows whose they are, and pods of which the API tells no address.
+    fn has_strangers(&self) -> bool {
+        !self.datapath.awaited().is_empty() && self.tables.pods.iter().any(|pod| pod.addresses.is_empty())
+    }
+
+    /// Finds pods by their processes, before the API tells their addresses. Whether any was.
+    fn recognise(&mut self) -> Result<bool, Error> {
+        let netns = self.datapath.netns();
+        let known: HashSet<u64> = self.pods.values().map(|(_, found)| found.inode).collect();
+        let found = sandboxes::find(netns, &View::of(netns)?, self.datapath.awaited(), &known)?;
+        let mut is_news = false;
+        for sandbox in found {
+            let uids: BTreeSet<String> = sandbox.uids.iter().map(Uuid::to_string).collect();
+            if let Some(pod) = self.store.find_pod(&self.node, &uids, &sandbox.addresses) {
+                tracing::debug!(pod, addresses = ?sandbox.addresses, "found by its processes");
+                is_news = true;
+            }
+        }
+        Ok(is_news)
+    }
+
     fn look_for_pods(&mut self, since: Instant) -> Result<(), Error> {
+        if self.has_strangers() && self.recognise()? {
+            self.compile();
+        }
         let wanted: Vec<(PodRef, Vec<IpAddr>)> = self
             .tables
             .pods

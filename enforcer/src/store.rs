@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use itertools::Itertools;
 use serde_json::{Value, json};
 use signalbox_policy::{Cluster, ObjectRef, audit::is_in_audit};
 
@@ -127,6 +128,15 @@ pub struct Store {
     policies_version: u64,
     /// The versions that deleted objects had last.
     gone: BTreeMap<(Kind, String), u64>,
+    /// Pods that were found before the API told their addresses, by name.
+    early: BTreeMap<String, Early>,
+}
+
+/// What a pod was found to have.
+#[derive(Clone, Debug)]
+struct Early {
+    uid: String,
+    addresses: Vec<IpAddr>,
 }
 
 /// How many deleted objects are remembered, so that older news of them change nothing.
@@ -144,6 +154,7 @@ impl Default for Store {
             trouble: BTreeMap::new(),
             policies_version: 0,
             gone: BTreeMap::new(),
+            early: BTreeMap::new(),
         }
     }
 }
@@ -168,7 +179,8 @@ impl Store {
             }
             Update::Listed(kind, object) => {
                 self.note_version(kind, &object);
-                self.listed.entry(kind).or_default().insert((kind, key(&object)), strip(kind, object));
+                let object = self.completed(kind, strip(kind, object));
+                self.listed.entry(kind).or_default().insert((kind, key(&object)), object);
             }
             Update::Ended(kind) => {
                 if let Some(listed) = self.listed.remove(&kind) {
@@ -176,6 +188,8 @@ impl Store {
                     self.objects.retain(|(other, _), _| *other != kind);
                     self.objects.extend(listed);
                     self.gone.retain(|(other, _), _| *other != kind);
+                    let is_there = |name: &String| self.objects.contains_key(&(Kind::Pod, name.clone()));
+                    self.early.retain(|name, _| is_there(name));
                 }
                 self.ready.insert(kind);
                 self.trouble.remove(&kind);
@@ -184,7 +198,8 @@ impl Store {
                 self.note_version(kind, &object);
                 self.trouble.remove(&kind);
                 let name = (kind, key(&object));
-                let before = self.objects.insert(name.clone(), strip(kind, object));
+                let object = self.completed(kind, strip(kind, object));
+                let before = self.objects.insert(name.clone(), object);
                 self.is_unread(name, before.as_ref());
             }
             Update::Deleted(kind, object) => {
@@ -192,6 +207,9 @@ impl Store {
                 self.trouble.remove(&kind);
                 let name = (kind, key(&object));
                 let before = self.objects.remove(&name);
+                if kind == Kind::Pod {
+                    self.early.remove(&name.1);
+                }
                 self.is_unread(name, before.as_ref());
                 if let Some(version) = version(&object) {
                     self.gone.insert((kind, key(&object)), version);
@@ -206,6 +224,45 @@ impl Store {
             }
         }
         true
+    }
+
+    /// A pod of a node that has one of these UIDs was found to have these addresses. They count until the API tells some, or that it
+    /// is gone. Its name, if that is news: there is one such pod, in a network of its own, and the API tells no address of it.
+    pub fn find_pod(&mut self, node: &str, uids: &BTreeSet<String>, addresses: &[IpAddr]) -> Option<String> {
+        let is_asked_for = |pod: &&Value| {
+            pod["metadata"]["uid"].as_str().is_some_and(|uid| uids.contains(uid))
+                && pod["spec"]["nodeName"] == node
+                && pod["spec"]["hostNetwork"] != true
+                && is_without_address(pod)
+        };
+        let before = self.of_kind(Kind::Pod).filter(is_asked_for).exactly_one().ok()?.clone();
+        let name = (Kind::Pod, key(&before));
+        let uid = before["metadata"]["uid"].as_str()?.to_owned();
+        self.early.insert(name.1.clone(), Early { uid, addresses: addresses.to_vec() });
+        let object = self.completed(Kind::Pod, before.clone());
+        self.objects.insert(name.clone(), object);
+        self.is_unread(name.clone(), Some(&before));
+        Some(name.1)
+    }
+
+    /// The same object with what is known before the API tells it.
+    fn completed(&mut self, kind: Kind, mut object: Value) -> Value {
+        if kind != Kind::Pod {
+            return object;
+        }
+        let name = key(&object);
+        let Some(early) = self.early.get(&name) else { return object };
+        if object["metadata"]["uid"] != early.uid.as_str() || !is_without_address(&object) {
+            self.early.remove(&name);
+            return object;
+        }
+        let list: Vec<Value> = early.addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
+        if let Some(pod) = object.as_object_mut()
+            && let Some(status) = pod.entry("status").or_insert_with(|| json!({})).as_object_mut()
+        {
+            status.insert("podIPs".to_owned(), list.into());
+        }
+        object
     }
 
     /// Whether the first lists are in: before that, nothing may be concluded from what is missing.
@@ -343,6 +400,13 @@ impl Store {
         let newest = self.objects.get(&name).and_then(version).max(self.gone.get(&name).copied());
         newest.zip(version(object)).is_some_and(|(newest, this)| this < newest)
     }
+}
+
+/// Whether the API tells no address of a pod.
+fn is_without_address(pod: &Value) -> bool {
+    let status = &pod["status"];
+    let is_empty = |value: &Value| value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty);
+    is_empty(&status["podIP"]) && is_empty(&status["podIPs"])
 }
 
 /// Addresses that a Service has.

@@ -23,6 +23,30 @@ const MEND: Duration = Duration::from_millis(250);
 /// A pause in which nothing changes, after which the last change's leftovers are cleared away.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// When it is looked again for pods whose place is not known. A moment of its own: other turns come more often than the longest pause.
+struct Looks {
+    pause: Duration,
+    next: time::Instant,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self { pause: FIRST_PAUSE, next: time::Instant::now() }
+    }
+
+    /// Something has happened. However much does, it is not put off.
+    fn soon(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.next = self.next.min(time::Instant::now() + FIRST_PAUSE);
+    }
+
+    /// One was in vain: the next one has longer to wait.
+    fn later(&mut self) {
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.next = time::Instant::now() + self.pause;
+    }
+}
+
 /// All that the loop listens to.
 pub struct News<I> {
     /// Of the cluster.
@@ -48,11 +72,11 @@ pub async fn run(
     mending.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     round.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut pause = FIRST_PAUSE;
+    let mut looks = Looks::new();
     loop {
-        let (missing, unsettled, failed) = core
+        let (looking, unsettled, failed) = core
             .as_ref()
-            .map_or((false, false, false), |core| (!core.missing.is_empty(), core.unsettled, core.failure.is_some()));
+            .map_or((false, false, false), |core| (core.is_looking(), core.unsettled, core.failure.is_some()));
         let job: Box<dyn FnOnce(&mut Core) + Send> = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -70,7 +94,7 @@ pub async fn run(
                 }
                 // These are not put off either.
                 let appeared = waiting(&mut interfaces);
-                pause = FIRST_PAUSE;
+                looks.soon();
                 Box::new(move |core| {
                     let mut is_changed = false;
                     for update in news {
@@ -88,11 +112,11 @@ pub async fn run(
             Some(first) = interfaces.next() => {
                 let mut news = vec![first];
                 news.extend(waiting(&mut interfaces));
-                pause = FIRST_PAUSE;
+                looks.soon();
                 Box::new(move |core| core.take_interfaces(&news))
             }
-            () = time::sleep(pause), if missing || failed => {
-                pause = (pause * 2).min(LONGEST_PAUSE);
+            () = time::sleep_until(looks.next), if looking || failed => {
+                looks.later();
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })
             }
             () = time::sleep(SETTLE), if unsettled => Box::new(Core::settle),

@@ -96,6 +96,57 @@ fn what_nobody_reads_of_a_node_changes_nothing() {
 }
 
 #[test]
+fn an_address_that_was_found_counts_until_the_api_tells_one() {
+    let pod = |uid: &str, version: u32, status: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "n", "name": "p", "uid": uid, "resourceVersion": version.to_string()},
+            "spec": {"nodeName": "m", "containers": [{"name": "c"}]}, "status": status,
+        })
+    };
+    let uids = |text: &str| text.split(' ').map(str::to_owned).collect();
+    let found: Vec<IpAddr> = ["10.0.0.1", "fd00::1"].map(|text| text.parse().expect("an address")).into();
+    let addresses = |store: &mut Store| -> Vec<String> {
+        let tables = store.cluster().compile("m");
+        tables.pods.iter().flat_map(|pod| &pod.addresses).map(ToString::to_string).collect()
+    };
+    let mut store = Store::default();
+    store.take(Update::Changed(Kind::Pod, pod("u", 1, json!({"phase": "Pending", "podIP": ""}))));
+    assert_eq!(addresses(&mut store), [""; 0]);
+    assert_eq!(store.find_pod("m", &uids("v"), &found), None, "another pod's");
+    assert_eq!(store.find_pod("other", &uids("u"), &found), None, "on another node");
+    let mut second = pod("y", 1, json!({}));
+    second["metadata"]["name"] = "q".into();
+    store.take(Update::Changed(Kind::Pod, second.clone()));
+    assert_eq!(store.find_pod("m", &uids("u y"), &found), None, "it may be either");
+    second["spec"]["hostNetwork"] = true.into();
+    store.take(Update::Changed(Kind::Pod, second));
+    assert_eq!(store.find_pod("m", &uids("y"), &found), None, "its network is the node's");
+    assert_eq!(store.find_pod("m", &uids("x u"), &found).as_deref(), Some("n/p"));
+    assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
+    assert_eq!(store.find_pod("m", &uids("u"), &found), None, "known");
+    // It is told again without an address, by itself and in a list.
+    store.take(Update::Changed(Kind::Pod, pod("u", 2, json!({"phase": "Pending"}))));
+    assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
+    store.take(Update::Began(Kind::Pod));
+    store.take(Update::Listed(Kind::Pod, pod("u", 3, json!({"phase": "Pending", "podIPs": []}))));
+    store.take(Update::Ended(Kind::Pod));
+    assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
+    store.take(Update::Changed(Kind::Pod, pod("u", 4, json!({"phase": "Running", "podIP": "10.0.0.2"}))));
+    assert_eq!(addresses(&mut store), ["10.0.0.2"]);
+    // From then on it is the API's word that counts.
+    store.take(Update::Changed(Kind::Pod, pod("u", 5, json!({"phase": "Pending"}))));
+    assert_eq!(addresses(&mut store), [""; 0]);
+    assert!(store.find_pod("m", &uids("u"), &found).is_some());
+    store.take(Update::Changed(Kind::Pod, pod("w", 6, json!({"phase": "Pending"}))));
+    assert_eq!(addresses(&mut store), [""; 0], "another one of the same name");
+    assert!(store.find_pod("m", &uids("w"), &found).is_some());
+    store.take(Update::Deleted(Kind::Pod, pod("w", 7, json!({"phase": "Pending"}))));
+    store.take(Update::Changed(Kind::Pod, pod("w", 8, json!({"phase": "Pending"}))));
+    assert_eq!(addresses(&mut store), [""; 0]);
+}
+
+#[test]
 fn older_news_change_nothing() {
     let mut store = Store::default();
     let kind = Kind::NetworkPolicy;

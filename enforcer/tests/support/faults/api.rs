@@ -195,6 +195,10 @@ impl Process {
         let child = space.enter(|| Command::new("sleep").arg(seconds.to_string()).stdin(Stdio::null()).spawn());
         Self(child.expect("sleep is installed"))
     }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Process {
