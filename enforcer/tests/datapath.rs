@@ -1,10 +1,13 @@
 //! The datapath in a real kernel, between real namespaces.
 
+#[path = "support/calls.rs"]
+mod calls;
 #[path = "support/shapes.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod shapes;
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Instant;
 
@@ -335,6 +338,59 @@ fn policies_that_do_not_fit_deny_and_say_so() {
         gate.policies(&[policy("two/small", &["Ingress"], json!({"ingress": [{"ports": [{"port": 9000}]}]}))]);
     assert_eq!(applied.problems, [] as [String; 0]);
     assert!(lab.a.reaches(POD_B, 9000));
+}
+
+/// What comes and goes at once takes some calls of the kernel, not one for each entry.
+#[test]
+fn a_bulk_load_is_written_in_batches() {
+    const UPDATE: u32 = 2;
+    const DELETE: u32 = 3;
+    const UPDATE_BATCH: u32 = 26;
+    const DELETE_BATCH: u32 = 27;
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut gate = Gate::new(&lab, AttachPreference::Auto);
+    let elsewhere = (0..3000).map(|at| {
+        let address = format!("10.245.{}.{}", at / 250, at % 250 + 1);
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "two", "name": format!("p{at}"), "labels": {"app": format!("a{at}")}},
+            "spec": {"nodeName": "m", "containers": [{"name": "c"}]},
+            "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
+        })
+    });
+    // 1,000 ports, 1,000 ranges of ports, 1,000 blocks: with the pods each of the large tables gets its share.
+    let single = (0..1000).map(|at| json!({"port": 2000 + 7 * at}));
+    let ranges = (0..1000).map(|at| json!({"port": 20_000 + 4 * at, "endPort": 20_001 + 4 * at, "protocol": "UDP"}));
+    let blocks = (0..1000).map(|at| json!({"ipBlock": {"cidr": format!("172.16.{}.{}/32", at / 250, at % 250)}}));
+    let (ports, blocks): (Vec<_>, Vec<_>) = (single.chain(ranges).collect(), blocks.collect());
+    let ingress = json!({"ingress": [{"ports": ports}, {"from": blocks, "ports": [{"port": 80}]}]});
+    let all: Vec<_> = elsewhere.chain([policy("two/bulk", &["Ingress"], ingress)]).collect();
+    let calls_for = |gate: &mut Gate, objects: &[serde_json::Value]| {
+        let calls = calls::Calls::of("bulk-load");
+        std::thread::scope(|scope| {
+            let load = || {
+                assert_eq!(gate.policies(objects).problems, [] as [String; 0]);
+                gate.datapath.settle().expect("the kernel takes it");
+            };
+            std::thread::Builder::new().name("bulk-load".to_owned()).spawn_scoped(scope, load).expect("a thread");
+        });
+        calls.by_command()
+    };
+    let of = |calls: &BTreeMap<u32, usize>, command: u32| calls.get(&command).copied().unwrap_or_default();
+    let comes = calls_for(&mut gate, &all);
+    let entries = gate.datapath.policy_entries().expect("the kernel tells");
+    let goes = calls_for(&mut gate, &[]);
+    println!("{entries} entries of policy, 3,000 addresses, 1,000 blocks: {comes:?}, {goes:?}");
+    assert!(entries >= 2000, "{entries}");
+    assert!((4..40).contains(&of(&comes, UPDATE_BATCH)), "{comes:?}");
+    assert!((3..40).contains(&of(&goes, DELETE_BATCH)), "{goes:?}");
+    assert!(
+        of(&comes, UPDATE) + of(&goes, UPDATE) + of(&comes, DELETE) + of(&goes, DELETE) < 40,
+        "{comes:?}, {goes:?}"
+    );
 }
 
 /// Nothing raised the limit that the status said to raise, and it named no pod.

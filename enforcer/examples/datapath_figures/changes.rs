@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use signalbox_enforcer::{
     Config,
     datapath::{Datapath, Way},
     events::EventReader,
 };
-use signalbox_policy::{Cluster, IdentityAllocator, PodRef, Protocol};
+use signalbox_policy::{Cluster, IdentityAllocator, ObjectRef, PodRef, Protocol};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -36,6 +36,8 @@ pub struct Changes {
     pub cpu: Samples,
     /// Clearing away afterwards, where nobody waits.
     pub settle: Samples,
+    /// All of it where a pod of another node comes or goes, which no rule tells apart from others.
+    pub pod: Samples,
 }
 
 /// One rule of one policy comes or goes, `count` times, on a node with 100 pods of a small cluster, and of one ten times as large. After
@@ -113,6 +115,23 @@ fn measure_among(others: u32, count: u32) -> Result<Changes> {
         let began = Instant::now();
         datapath.settle()?;
         changes.settle.push(ms(began.elapsed()));
+    }
+    // One that is like others but for its name and its address.
+    let newcomer = pod(PODS + others + POLICIES);
+    let gone = ObjectRef::of(&newcomer).context("a pod has a name")?;
+    for round in 0..count {
+        let began = Instant::now();
+        cluster = if round % 2 == 0 { cluster.with_change([&newcomer], []) } else { cluster.with_change([], [&gone]) };
+        let tables = cluster.compile_with("n", &mut identities);
+        let applied = datapath.apply(&tables)?;
+        changes.pod.push(ms(began.elapsed()));
+        ensure!(applied.problems.is_empty(), "{:?}", applied.problems);
+        ensure!(
+            tables.addresses.len() as u32 == PODS + others + (round + 1) % 2,
+            "{} addresses",
+            tables.addresses.len()
+        );
+        datapath.settle()?;
     }
     Ok(changes)
 }

@@ -226,6 +226,8 @@ impl Report {
         *text += &row("of it plan, write, flip", "", |changes| &changes.apply);
         *text += &row("CPU time of all of it, in the kernel and outside", "", |changes| &changes.cpu);
         *text += &row("cleared away afterwards, where nobody waits", "", |changes| &changes.settle);
+        *text +=
+            &row("instead of a rule, one pod of another node comes or goes: all of it", "", |changes| &changes.pod);
         let row = |samples: &Samples| {
             let [least, median, late, most] = [0.0, 0.5, 0.99, 1.0].map(|part| samples.at(part));
             format!("{least:.2} ms | {median:.2} ms | {late:.2} ms | {most:.2} ms")

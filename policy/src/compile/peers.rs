@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
@@ -17,7 +18,7 @@ use super::Scope;
 use crate::block::IpBlock;
 use crate::identity::{Holder, IdentityAllocator};
 use crate::label::Labels;
-use crate::model::{Model, NodeOf, PodIndex};
+use crate::model::{Model, NodeOf};
 use crate::names::{Direction, Protocol};
 use crate::peer::{Match, Namespaces, NodeLabels, Peer, PodSet};
 use crate::pod::Pod;
@@ -540,8 +541,7 @@ impl<'p, 'm> LabelParts<'p, 'm> {
     /// For each kind of pods an index into `found`.
     fn of_kinds(&mut self) -> Vec<usize> {
         let model = self.model;
-        let of_kind = |index: &PodIndex| {
-            let pod = model.pod(*index);
+        let of_kind = |pod: &'m Arc<Pod>| {
             // One in its node's network is in no set, whatever its labels: nobody else may be taken for it.
             if pod.is_host_network { 0 } else { self.of(pod) }
         };

@@ -146,13 +146,13 @@ impl Model {
         let at = match (place, new.is_some()) {
             (Ok(at), true) => at,
             (Ok(at), false) => {
-                Arc::make_mut(&mut self.pods).change().remove(at);
+                Arc::make_mut(&mut self.pods).remove(at);
                 self.shift_pods(|index| if index.0 > at { PodIndex(index.0 - 1) } else { index });
                 shift(at, false);
                 at
             }
             (Err(at), true) => {
-                Arc::make_mut(&mut self.pods).change().insert(at, new.as_ref()?.pod.clone());
+                Arc::make_mut(&mut self.pods).insert(at, new.as_ref()?.pod.clone());
                 self.shift_pods(|index| if index.0 >= at { PodIndex(index.0 + 1) } else { index });
                 shift(at, true);
                 at
@@ -179,7 +179,7 @@ impl Model {
                         }
                     }
                 }
-                Arc::make_mut(&mut self.pods).change()[at] = pod;
+                Arc::make_mut(&mut self.pods).replace(at, pod);
             }
             None => {
                 // A namespace of no object goes with its last pod.
