@@ -74,6 +74,13 @@ fn settle(lab: &Lab, address: &str) {
 }
 
 async fn started(lab: &Lab, api: &Api, client: kube::Client, mode: Mode) -> (Enforcer, CancellationToken) {
+    let (enforcer, shutdown) = starting(lab, api, client, mode).await;
+    until(&enforcer, "both pods are found", |status| status.enforcing && status.pods == 2).await;
+    (enforcer, shutdown)
+}
+
+/// The same, as soon as it runs.
+async fn starting(lab: &Lab, api: &Api, client: kube::Client, mode: Mode) -> (Enforcer, CancellationToken) {
     for name in ["one", "two"] {
         api.put("namespaces", json!({"metadata": {"name": name, "resourceVersion": "1"}}));
     }
@@ -89,7 +96,6 @@ async fn started(lab: &Lab, api: &Api, client: kube::Client, mode: Mode) -> (Enf
     let shutdown = CancellationToken::new();
     let enforcer =
         signalbox_enforcer::start(config, client, shutdown.clone()).await.unwrap_or_else(|e| panic!("{e:#?}"));
-    until(&enforcer, "both pods are found", |status| status.enforcing && status.pods == 2).await;
     (enforcer, shutdown)
 }
 
@@ -153,6 +159,45 @@ async fn a_new_pod_is_shut_until_its_policies_are_in() {
     shutdown.cancel();
     timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
     assert!(fresh.reaches(POD_B, 9000), "nothing is left behind");
+}
+
+/// The API does not answer for a while when the enforcer starts for the first time: whoever was there before talks on, and who is made
+/// meanwhile is shut until it answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_that_is_slow_at_the_first_start_opens_nobody_new() {
+    if !can_run() {
+        return;
+    }
+    let lab = Lab::new();
+    let ears = Ears::new(&lab);
+    let _server = Echo::new(&lab.b, 9000);
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let (api, client) = Api::start().await;
+    let mut shut = policy("one/shut", &["Egress"], json!({}));
+    shut["metadata"]["resourceVersion"] = "1".into();
+    api.put("networkpolicies", shut);
+    api.set_slow(Duration::from_secs(4));
+    let (enforcer, shutdown) = starting(&lab, &api, client, Mode::Strict).await;
+    let fresh = Fresh::new(&lab, 0);
+    api.tell("pods", "ADDED", fresh.known(), 10);
+    settle(&lab, &fresh.address);
+    let _process = Process::new(&fresh.space);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        talk(&fresh.space, Duration::from_millis(20));
+    }
+    assert!(lab.a.reaches(POD_B, 9000), "no policy is known yet, and it was there before");
+    let status = enforcer.handle().status().borrow().clone();
+    assert!(!status.enforcing && status.pods == 0, "the API has not answered: {status:?}");
+    assert_eq!(ears.heard(), [], "it was made while nobody knew of any policy");
+    until(&enforcer, "all pods are found", |status| status.enforcing && status.pods == 3).await;
+    talk(&fresh.space, Duration::from_millis(20));
+    assert_eq!(ears.heard(), [], "its policy isolates it");
+    assert!(!lab.a.reaches(POD_B, 9000));
+    let exposure = exposure(&enforcer, "one/c0").await;
+    assert!(exposure.shut && exposure.passed == 0 && exposure.dropped >= 40, "{exposure:?}");
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
 }
 
 /// A control group as the kubelet makes one for a pod, in whatever hierarchy this machine has.
