@@ -89,8 +89,8 @@ struct Holdings {
     files: BTreeMap<String, usize>,
     /// Entries of the maps that the agent writes.
     entries: BTreeMap<&'static str, usize>,
-    /// Pinned links.
-    links: usize,
+    /// Pinned links, and what says that a qdisc was made for a filter.
+    pins: [usize; 2],
 }
 
 impl Holdings {
@@ -132,7 +132,7 @@ impl Holdings {
         Self {
             files,
             entries: entries.map(count).into(),
-            links: fs::read_dir(set.join("links")).map_or(0, Iterator::count),
+            pins: ["links", "qdiscs"].map(|folder| fs::read_dir(set.join(folder)).map_or(0, Iterator::count)),
         }
     }
 }
