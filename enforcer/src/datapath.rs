@@ -305,6 +305,9 @@ impl Datapath {
         let Some(interface) = self.interfaces.remove(pod) else {
             return Ok(());
         };
+        if self.interfaces.values().any(|other| *other == interface) {
+            return Ok(());
+        }
         write(&self.names).retire_pod(interface);
         self.number_lanes()?;
         self.links.detach(&self.netns, self.pins.as_ref(), interface)

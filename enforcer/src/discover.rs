@@ -13,13 +13,14 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::{
-    Handle,
+    Handle, RouteMessageBuilder,
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         address::AddressAttribute,
         link::{LinkAttribute, LinkMessage},
         nsid::{NsidAttribute, NsidMessage},
+        route::RouteAttribute,
     },
 };
 use tokio::runtime;
@@ -122,6 +123,33 @@ impl View {
         let peer = self.peers.get(&index).copied().flatten()?;
         let back = node.peers.get(&peer.index).copied().flatten()?;
         (node_id.is_some() && peer.netns_id == node_id && back.index == index).then_some(peer.index)
+    }
+
+    /// The interfaces by which a namespace sends what goes to these addresses; those that it has a route to.
+    fn routes(netns: &Netns, addresses: &[IpAddr]) -> Result<HashMap<IpAddr, u32>, Error> {
+        let io_error = |source| Error::Io { what: "cannot open a netlink socket", source };
+        netns.enter(|| {
+            let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(io_error)?;
+            runtime.block_on(async {
+                let (connection, handle, _) = rtnetlink::new_connection().map_err(io_error)?;
+                let connection = tokio::spawn(connection);
+                let mut ways = HashMap::new();
+                for address in addresses {
+                    let question = RouteMessageBuilder::<IpAddr>::new();
+                    let length = if address.is_ipv4() { 32 } else { 128 };
+                    let Ok(question) = question.destination_prefix(*address, length) else { continue };
+                    // An error is the kernel's "no route".
+                    if let Ok(Some(route)) = handle.route().get(question.build()).execute().try_next().await {
+                        ways.extend(route.attributes.iter().find_map(|attribute| match attribute {
+                            RouteAttribute::Oif(index) => Some((*address, *index)),
+                            _ => None,
+                        }));
+                    }
+                }
+                connection.abort();
+                Ok(ways)
+            })
+        })?
     }
 
     /// All addresses.

@@ -1,10 +1,17 @@
 //! News of the node's interfaces, as the kernel tells them.
 
 use futures::{Stream, StreamExt};
+use nix::net::if_::if_indextoname;
 use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 use tokio::runtime::Handle;
 
 use crate::{discover::Peer, error::Error, netns::Netns};
+
+/// Whether the namespace that the thread is in has an interface of this number.
+pub fn is_there(interface: u32) -> bool {
+    // Where there is none, nix 0.31 takes libc's null for success, and gives an empty name.
+    if_indextoname(interface).is_ok_and(|name| !name.is_empty())
+}
 
 /// What happened to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,4 +45,15 @@ pub fn news(netns: &Netns) -> Result<impl Stream<Item = News> + Send + Unpin + u
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => Some(News::Vanished(link.header.index)),
         _ => None,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_gone_is_not_there() {
+        assert!(is_there(1), "the loopback");
+        assert!(!is_there(i32::MAX as u32));
+    }
 }

@@ -12,13 +12,13 @@ use aya::{
     programs::{ProgramFd, SchedClassifier},
     util::KernelVersion,
 };
-use nix::net::if_::if_indextoname;
 use signalbox_api::kernel::AttachMode;
 
 use crate::{
     config::AttachPreference,
     error::Error,
     filters::{self, Filter},
+    interfaces,
     netns::Netns,
     pins::{self, Pins},
     sys::{self, Hook},
@@ -344,7 +344,7 @@ impl Links {
                             "interface {interface}: another program had been put in the place of {program}"
                         ));
                     }
-                    None if !netns.enter(|| if_indextoname(*interface).is_ok())? => {}
+                    None if !netns.enter(|| interfaces::is_there(*interface))? => {}
                     None => {
                         let (mode, file) = (self.mode, fd(ebpf, program)?);
                         match netns.enter(|| put(file, mode, pins, *interface, program, hook))? {
@@ -487,7 +487,7 @@ fn put(
 
 /// Removes the qdisc that was made for our filters, unless somebody else uses it by now; whether it did.
 fn remove_own_qdisc(interface: u32) -> Result<bool, Error> {
-    if if_indextoname(interface).is_err() || !filters::is_bare(interface)? {
+    if !interfaces::is_there(interface) || !filters::is_bare(interface)? {
         return Ok(false);
     }
     filters::remove_qdisc(interface).map_err(|source| Error::Attach { ifindex: interface, source })?;

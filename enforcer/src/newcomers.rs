@@ -87,6 +87,21 @@ impl Newcomers {
         self.seen.iter().filter(|(_, seen)| seen.kind == Kind::Candidate).map(|(interface, _)| *interface)
     }
 
+    /// Interfaces that are a pod's, for all that is known: those that may be a new one's, and those whose pods a process before knew.
+    pub fn of_pods(&self) -> impl Iterator<Item = u32> {
+        let is_of_pod = |kind| matches!(kind, Kind::Candidate | Kind::Inherited);
+        self.seen.iter().filter(move |(_, seen)| is_of_pod(seen.kind)).map(|(interface, _)| *interface)
+    }
+
+    /// What the process before knew counts no more: of these it is to be found out anew whose they are.
+    pub fn disinherit(&mut self, is_found: impl Fn(u32) -> bool) {
+        for (interface, seen) in &mut self.seen {
+            if seen.kind == Kind::Inherited && !is_found(*interface) {
+                seen.kind = Kind::Candidate;
+            }
+        }
+    }
+
     /// Interfaces that are no pod's.
     pub fn foreign(&self) -> BTreeSet<u32> {
         self.seen.iter().filter(|(_, seen)| seen.kind == Kind::Foreign).map(|(interface, _)| *interface).collect()

@@ -80,6 +80,8 @@ pub struct Core {
     pub meters: Meters,
     /// Loaded when the first question needs it.
     rehearsal: Option<Rehearsal>,
+    /// Until when the node's processes are not looked through.
+    rest_until: Instant,
 }
 
 impl Core {
@@ -119,6 +121,7 @@ impl Core {
             is_audit: false,
             meters: Meters::default(),
             rehearsal: None,
+            rest_until: Instant::now(),
         }
     }
 
@@ -255,10 +258,12 @@ impl Core {
         self.missing.retain(|pod, _| wanted.contains_key(pod));
         let gone: Vec<PodRef> =
             self.datapath.bound().keys().filter(|pod| !self.pods.contains_key(pod)).cloned().collect();
+        let is_moved = gone.iter().any(|pod| wanted.contains_key(pod));
         for pod in gone {
             self.datapath.unbind(&pod)?;
         }
-        Ok(())
+        // Where it stood is an interface of which nobody knows whose it is.
+        if is_moved { self.await_newcomers() } else { Ok(()) }
     }
 
     /// Makes the tables of what is known, and beside them those with the policies in audit.
@@ -279,6 +284,12 @@ impl Core {
     }
 
     fn apply(&mut self, since: Instant) -> Result<(), Error> {
+        if self.datapath.is_adopted() {
+            // Those that no pod was found behind would be let go of.
+            let bound: HashSet<u32> = self.datapath.bound().values().copied().collect();
+            self.newcomers.disinherit(|interface| bound.contains(&interface));
+            self.await_newcomers()?;
+        }
         let before = self.status.borrow().generation;
         let applied = self.datapath.apply_audited(&self.tables, self.audited.as_ref())?;
         self.unsettled = true;
@@ -305,14 +316,26 @@ impl Core {
 
     /// Whether there are both interfaces of which nobody knows whose they are, and pods of which the API tells no address.
     fn has_strangers(&self) -> bool {
-        !self.datapath.awaited().is_empty() && self.tables.pods.iter().any(|pod| pod.addresses.is_empty())
+        !self.unclaimed().is_empty() && self.tables.pods.iter().any(|pod| pod.addresses.is_empty())
     }
 
-    /// Finds pods by their processes, before the API tells their addresses. Whether any was.
+    /// Interfaces that are a pod's, of which is not known whose.
+    fn unclaimed(&self) -> BTreeSet<u32> {
+        let bound: HashSet<u32> = self.datapath.bound().values().copied().collect();
+        self.newcomers.of_pods().filter(|interface| !bound.contains(interface)).collect()
+    }
+
+    /// Finds pods by their processes, before the API tells their addresses. Whether any was. To look through all processes takes its
+    /// time on a large node: it is done for a tenth of the time at most, however much happens.
     fn recognise(&mut self) -> Result<bool, Error> {
+        let began = Instant::now();
+        if !self.has_strangers() || began < self.rest_until {
+            return Ok(false);
+        }
         let netns = self.datapath.netns();
         let known: HashSet<u64> = self.pods.values().map(|(_, found)| found.inode).collect();
-        let found = sandboxes::find(netns, &View::of(netns)?, self.datapath.awaited(), &known)?;
+        let found = sandboxes::find(netns, &View::of(netns)?, &self.unclaimed(), &known)?;
+        self.rest_until = Instant::now() + 9 * began.elapsed();
         let mut is_news = false;
         for sandbox in found {
             let uids: BTreeSet<String> = sandbox.uids.iter().map(Uuid::to_string).collect();
@@ -324,10 +347,35 @@ impl Core {
         Ok(is_news)
     }
 
+    /// What was found of a pod counts only while its interface is: then nobody else has its addresses. Whether any was forgotten.
+    fn forget_lost(&mut self) -> bool {
+        let is_bound = |name: &String| self.pods.keys().any(|pod| *name == format!("{}/{}", pod.namespace, pod.name));
+        let lost: Vec<String> = self.store.found_pods().filter(|name| !is_bound(name)).cloned().collect();
+        lost.iter().for_each(|name| self.store.forget_pod(name));
+        !lost.is_empty()
+    }
+
     fn look_for_pods(&mut self, since: Instant) -> Result<(), Error> {
-        if self.has_strangers() && self.recognise()? {
+        let mut is_news = self.forget_lost();
+        is_news |= self.recognise()?;
+        if is_news {
+            self.compile();
+            self.release()?;
+        }
+        let bound = self.bind_pods()?;
+        if self.forget_lost() {
+            is_news = true;
             self.compile();
         }
+        if is_news || !bound.is_empty() {
+            self.apply(since)?;
+            self.end_exposure(&bound)?;
+        }
+        Ok(())
+    }
+
+    /// Binds the pods whose interfaces can be found: those that are bound now and were not.
+    fn bind_pods(&mut self) -> Result<Vec<(PodRef, u32)>, Error> {
         let wanted: Vec<(PodRef, Vec<IpAddr>)> = self
             .tables
             .pods
@@ -340,7 +388,7 @@ impl Core {
             if self.datapath.is_adopted() {
                 self.sync_node()?;
             }
-            return Ok(());
+            return Ok(Vec::new());
         }
         let view = self.sync_node()?;
         let addresses: HashSet<IpAddr> = wanted.iter().map(|(_, addresses)| addresses[0]).collect();
@@ -356,6 +404,11 @@ impl Core {
                 self.missing.entry(pod).or_insert_with(Instant::now);
                 continue;
             };
+            if self.datapath.bound().iter().any(|(other, at)| *at == place.interface && *other != pod) {
+                // One of two that claim an address: the other one was first.
+                self.missing.entry(pod).or_insert_with(Instant::now);
+                continue;
+            }
             match self.datapath.bind(pod.clone(), place.interface) {
                 Ok(()) => {
                     tracing::debug!(pod = %format!("{}/{}", pod.namespace, pod.name), interface = place.interface, "found");
@@ -371,11 +424,7 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
-        if !bound.is_empty() {
-            self.apply(since)?;
-            self.end_exposure(&bound)?;
-        }
-        Ok(())
+        Ok(bound)
     }
 
     /// Whether a pod is to be looked for: one whose place is only inherited is looked for as well, for a while.

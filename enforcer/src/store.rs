@@ -179,14 +179,16 @@ impl Store {
             }
             Update::Listed(kind, object) => {
                 self.note_version(kind, &object);
-                let object = self.completed(kind, strip(kind, object));
-                self.listed.entry(kind).or_default().insert((kind, key(&object)), object);
+                self.listed.entry(kind).or_default().insert((kind, key(&object)), strip(kind, object));
             }
             Update::Ended(kind) => {
                 if let Some(listed) = self.listed.remove(&kind) {
                     self.unread = Unread::All;
                     self.objects.retain(|(other, _), _| *other != kind);
-                    self.objects.extend(listed);
+                    for (name, object) in listed {
+                        let object = self.completed(kind, object);
+                        self.objects.insert(name, object);
+                    }
                     self.gone.retain(|(other, _), _| *other != kind);
                     let is_there = |name: &String| self.objects.contains_key(&(Kind::Pod, name.clone()));
                     self.early.retain(|name, _| is_there(name));
@@ -227,15 +229,27 @@ impl Store {
     }
 
     /// A pod of a node that has one of these UIDs was found to have these addresses. They count until the API tells some, or that it
-    /// is gone. Its name, if that is news: there is one such pod, in a network of its own, and the API tells no address of it.
+    /// is gone. Its name, if that is news: there is one such pod, in a network of its own, the API tells no address of it, and none of
+    /// these is anybody else's.
     pub fn find_pod(&mut self, node: &str, uids: &BTreeSet<String>, addresses: &[IpAddr]) -> Option<String> {
         let is_asked_for = |pod: &&Value| {
             pod["metadata"]["uid"].as_str().is_some_and(|uid| uids.contains(uid))
                 && pod["spec"]["nodeName"] == node
                 && pod["spec"]["hostNetwork"] != true
                 && is_without_address(pod)
+                && !has_ended(pod)
         };
         let before = self.of_kind(Kind::Pod).filter(is_asked_for).exactly_one().ok()?.clone();
+        let is_taken = |address: &IpAddr| {
+            let others = self.of_kind(Kind::Pod).filter(|pod| !has_ended(pod)).flat_map(addresses_of_pod);
+            let nodes =
+                self.of_kind(Kind::Node).flat_map(|node| node["status"]["addresses"].as_array().into_iter().flatten());
+            let nodes = nodes.filter_map(|entry| entry["address"].as_str()?.parse::<IpAddr>().ok());
+            others.chain(nodes).chain(self.services().flat_map(addresses_of)).contains(address)
+        };
+        if addresses.iter().any(is_taken) {
+            return None;
+        }
         let name = (Kind::Pod, key(&before));
         let uid = before["metadata"]["uid"].as_str()?.to_owned();
         self.early.insert(name.1.clone(), Early { uid, addresses: addresses.to_vec() });
@@ -243,6 +257,25 @@ impl Store {
         self.objects.insert(name.clone(), object);
         self.is_unread(name.clone(), Some(&before));
         Some(name.1)
+    }
+
+    /// Pods of which what was found counts.
+    pub fn found_pods(&self) -> impl Iterator<Item = &String> {
+        self.early.keys()
+    }
+
+    /// What was found of a pod counts no more.
+    pub fn forget_pod(&mut self, name: &str) {
+        if self.early.remove(name).is_none() {
+            return;
+        }
+        let name = (Kind::Pod, name.to_owned());
+        let Some(object) = self.objects.get_mut(&name) else { return };
+        let before = object.clone();
+        if let Some(status) = object["status"].as_object_mut() {
+            status.remove("podIPs");
+        }
+        self.is_unread(name, Some(&before));
     }
 
     /// The same object with what is known before the API tells it.
@@ -407,6 +440,17 @@ fn is_without_address(pod: &Value) -> bool {
     let status = &pod["status"];
     let is_empty = |value: &Value| value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty);
     is_empty(&status["podIP"]) && is_empty(&status["podIPs"])
+}
+
+/// Whether it has no network any more.
+fn has_ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+fn addresses_of_pod(pod: &Value) -> impl Iterator<Item = IpAddr> {
+    let status = &pod["status"];
+    let list = status["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
+    list.chain([&status["podIP"]]).filter_map(|address| address.as_str()?.parse().ok())
 }
 
 /// Addresses that a Service has.

@@ -86,13 +86,20 @@ async fn starting(lab: &Lab, api: &Api, client: kube::Client, mode: Mode) -> (En
     }
     api.put("pods", pod("one", "a", POD_A));
     api.put("pods", pod("two", "b", POD_B));
-    let config = Config {
+    begun(in_mode(lab, mode), client).await
+}
+
+fn in_mode(lab: &Lab, mode: Mode) -> Config {
+    Config {
         node: "n".to_owned(),
         netns: Some(lab.node.path()),
         uplinks: vec!["up0".to_owned()],
         mode,
         ..Config::default()
-    };
+    }
+}
+
+async fn begun(config: Config, client: kube::Client) -> (Enforcer, CancellationToken) {
     let shutdown = CancellationToken::new();
     let enforcer =
         signalbox_enforcer::start(config, client, shutdown.clone()).await.unwrap_or_else(|e| panic!("{e:#?}"));
@@ -241,6 +248,7 @@ async fn a_pod_is_found_by_its_processes_before_its_address_is_told() {
     for mode in [Mode::Strict, Mode::Standard] {
         let lab = Lab::new();
         let _servers = [&lab.b, &lab.outside].map(|space: &Space| Echo::new(space, 9000));
+        let _steps = [9014, 9015].map(|port| Echo::new(&lab.b, port));
         let _processes = [&lab.a, &lab.b].map(Process::new);
         let (api, client) = Api::start().await;
         let (enforcer, shutdown) = started(&lab, &api, client, mode).await;
@@ -251,7 +259,13 @@ async fn a_pod_is_found_by_its_processes_before_its_address_is_told() {
         let mut inwards =
             policy("one/inwards", &["Egress"], json!({"egress": [{"to": [{"ipBlock": {"cidr": "10.244.0.0/16"}}]}]}));
         inwards["spec"]["podSelector"] = json!({"matchLabels": {"app": "c"}});
-        api.tell("networkpolicies", "ADDED", inwards, 11);
+        api.tell("networkpolicies", "ADDED", inwards, 9);
+        // By these it is seen from outside which news of `c` count.
+        let steps = [14, 15].map(|step| {
+            let who = json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"step": step.to_string()}}});
+            json!({"from": [who], "ports": [{"port": 9000 + step}]})
+        });
+        api.tell("networkpolicies", "ADDED", policy("two/steps", &["Ingress"], json!({"ingress": steps})), 11);
         until(&enforcer, "the policies are in force", |status| status.policies_version == 11).await;
         // Pods as the scheduler leaves them. The second is one that is in its node's network.
         let known = |name: &str, uid: &str, status: Value| {
@@ -269,6 +283,8 @@ async fn a_pod_is_found_by_its_processes_before_its_address_is_told() {
         lab.pod(&fresh, "vc", "10.244.0.4", "fd00:244::4");
         settle(&lab, "10.244.0.4");
         // What is there without a group of the pod's, and with that of one in the node's network, is nobody.
+        // And an address that the node does not send there is none of the pod's.
+        fresh.run("ip addr add 10.244.0.77/32 dev eth0");
         let strangers = [Process::new(&fresh), Process::new(&fresh)];
         groups[1].take(&strangers[1]);
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -292,9 +308,13 @@ async fn a_pod_is_found_by_its_processes_before_its_address_is_told() {
         let told =
             json!({"phase": "Running", "podIP": "10.244.0.4", "podIPs": [{"ip": "10.244.0.4"}, {"ip": "fd00:244::4"}]});
         for (version, status) in [(14, json!({"phase": "Pending", "conditions": []})), (15, told)] {
-            api.tell("pods", "MODIFIED", known("c", UID, status), version);
-            api.tell("networkpolicies", "ADDED", policy("two/other", &["Ingress"], json!({})), 20 + version);
-            until(&enforcer, "the news are in", |status| status.policies_version == 20 + version).await;
+            let mut news = known("c", UID, status);
+            news["metadata"]["labels"]["step"] = version.to_string().into();
+            api.tell("pods", "MODIFIED", news, version);
+            let end = Instant::now() + Duration::from_secs(5);
+            while !fresh.reaches(POD_B, 9000 + version as u16) {
+                assert!(Instant::now() < end, "the news {version} are in");
+            }
             assert_eq!(enforcer.handle().status().borrow().pods, 3);
             assert!(echo(&mut open) && !fresh.reaches(OUTSIDE, 9000), "{version}");
         }
@@ -312,6 +332,85 @@ async fn a_pod_is_found_by_its_processes_before_its_address_is_told() {
         timeout(Duration::from_secs(5), enforcer.stopped()).await.expect("it ends");
         drop((first, strangers));
     }
+}
+
+/// What was found of a pod counts through a restart of the agent, whatever the API has told meanwhile, and ends with its interface.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_was_found_early_stays_shut_through_a_restart_and_its_address_is_free_when_it_is_gone() {
+    const UIDS: [&str; 2] = ["0f1e2d3c-4b5a-4687-9a0b-1c2d3e4f5a6c", "0f1e2d3c-4b5a-4687-9a0b-1c2d3e4f5a6d"];
+    if !can_run() {
+        return;
+    }
+    let (lab, pins) = (Lab::new(), support::BpfFs::new());
+    let ears = Ears::new(&lab);
+    let _processes = [&lab.a, &lab.b].map(Process::new);
+    let (api, client) = Api::start().await;
+    for name in ["one", "two"] {
+        api.put("namespaces", json!({"metadata": {"name": name, "resourceVersion": "1"}}));
+    }
+    api.put("pods", pod("one", "a", POD_A));
+    api.put("pods", pod("two", "b", POD_B));
+    let mut isolated = policy("one/shut", &["Egress"], json!({}));
+    isolated["metadata"]["resourceVersion"] = "1".into();
+    api.put("networkpolicies", isolated);
+    let config = Config { pins: Some(pins.pins()), ..in_mode(&lab, Mode::Strict) };
+    let (first, shutdown) = begun(config.clone(), client.clone()).await;
+    until(&first, "both pods are found", |status| status.enforcing && status.pods == 2).await;
+    let pending = |name: &str, uid: &str| {
+        let mut pod = pod("one", name, "");
+        (pod["metadata"]["uid"], pod["status"]) = (uid.into(), json!({"phase": "Pending"}));
+        pod
+    };
+    let groups = UIDS.map(Group::of_pod);
+    let fresh = Space::new();
+    lab.pod(&fresh, "vc", "10.244.0.4", "fd00:244::4");
+    settle(&lab, "10.244.0.4");
+    let process = Process::new(&fresh);
+    groups[0].take(&process);
+    api.put("pods", pending("c", UIDS[0]));
+    api.tell("pods", "ADDED", pending("c", UIDS[0]), 12);
+    until(&first, "the pod is found", |status| status.pods == 3).await;
+
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let [v4, v6] = ["0.0.0.0:0", "[::]:0"].map(|any| fresh.enter(|| UdpSocket::bind(any)).expect("a socket"));
+    let talker = std::thread::spawn(move || {
+        let mut sent = 0;
+        while !stopped.is_cancelled() {
+            for (socket, to) in [(&v4, POD_B), (&v4, OUTSIDE), (&v6, POD_B_V6), (&v6, OUTSIDE_V6)] {
+                sent += u32::from(socket.send_to(b"x", (to, PORT)).is_ok());
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        sent
+    });
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), first.stopped()).await.expect("it ends");
+    let (second, shutdown) = begun(config, client).await;
+    until(&second, "it goes on", |status| status.enforcing && status.pods == 3).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    stop.cancel();
+    let sent = talker.join().expect("it ends well");
+    assert!(sent > 4000, "{sent}");
+    assert_eq!(ears.heard(), [], "of {sent} datagrams before, while and after another agent took over");
+
+    // Its sandbox fails, and another pod gets its address.
+    drop(process);
+    lab.node.run("ip link del vc");
+    api.tell("pods", "ADDED", pending("d", UIDS[1]), 13);
+    let next = Space::new();
+    lab.pod(&next, "vd", "10.244.0.4", "fd00:244::4");
+    settle(&lab, "10.244.0.4");
+    let process = Process::new(&next);
+    groups[1].take(&process);
+    let exposure = exposure(&second, "one/d").await;
+    assert!(exposure.shut && exposure.passed == 0, "{exposure:?}");
+    assert_eq!(second.handle().status().borrow().pods, 3, "the first one has no interface any more");
+    talk(&next, Duration::from_millis(20));
+    assert_eq!(ears.heard(), [], "its policies isolate it");
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), second.stopped()).await.expect("it ends");
+    drop(process);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

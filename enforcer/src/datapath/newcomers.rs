@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use nix::net::if_::if_indextoname;
 use signalbox_enforcer_common::policy::Unjudged;
 
 use super::Datapath;
-use crate::{error::Error, links::Role, pins};
+use crate::{error::Error, interfaces, links::Role, pins};
 
 impl Datapath {
     /// Attaches to an interface that may be a pod's, before it is known whose: its packets are counted, and in strict mode
@@ -51,7 +50,7 @@ impl Datapath {
     ///
     /// When the node's namespace cannot be entered.
     pub fn is_gone(&self, interface: u32) -> Result<bool, Error> {
-        self.netns.enter(|| if_indextoname(interface).is_err())
+        self.netns.enter(|| !interfaces::is_there(interface))
     }
 
     /// Lets go of what stood on interfaces that are gone, whoever left it there.

@@ -23,12 +23,13 @@ pub struct Sandbox {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Looks for the pods behind some interfaces of the node. `known`: namespaces that need not be looked at. One with several interfaces
-/// that lead to the node is left out: only the API can tell which of their addresses are the pod's.
+/// Looks for the pods behind some interfaces of the node. `known`: namespaces that need not be looked at. Only an address that the node
+/// itself routes to the interface counts: others a pod may have given itself. What is left to the API to tell: a namespace with several
+/// interfaces that lead to the node, or with several such addresses of one family.
 ///
 /// # Errors
 ///
-/// When the node's own namespace cannot be opened.
+/// When the node's own namespace cannot be opened or asked.
 pub fn find(
     netns: &Netns,
     node: &View,
@@ -46,17 +47,31 @@ pub fn find(
         }
     }
     let mut found = Vec::new();
-    for (process, uids) in sandboxes.into_values() {
+    for (inode, (process, uids)) in sandboxes {
         let Some((view, node_id)) = view_of(&process.join("ns/net"), &node_file) else { continue };
+        // The process may have ended, and its number be another's by now.
+        let is_same = fs::metadata(process.join("ns/net")).is_ok_and(|metadata| metadata.ino() == inode)
+            && fs::read_to_string(process.join("cgroup"))
+                .is_ok_and(|groups| pod_of(&groups).is_some_and(|uid| uids.contains(&uid)));
+        if !is_same {
+            continue;
+        }
         let ends: Vec<(u32, u32)> = view.ends_at(node, node_id).collect();
         let [(index, interface)] = ends[..] else { continue };
         if !interfaces.contains(&interface) {
             continue;
         }
         let own = view.addresses.iter().filter(|(_, at)| **at == index).map(|(address, _)| *address);
-        let mut addresses: Vec<IpAddr> = own.filter(is_of_pods).collect();
+        let own: Vec<IpAddr> = own.filter(is_of_pods).collect();
+        let routes = View::routes(netns, &own)?;
+        let ways = [Some(interface), node.masters.get(&interface).copied()];
+        let mut addresses: Vec<IpAddr> = own
+            .into_iter()
+            .filter(|address| routes.get(address).is_some_and(|way| ways.contains(&Some(*way))))
+            .collect();
         addresses.sort_unstable();
-        if !addresses.is_empty() {
+        let is_plain = addresses.windows(2).all(|pair| pair[0].is_ipv4() != pair[1].is_ipv4());
+        if is_plain && !addresses.is_empty() {
             found.push(Sandbox { uids, addresses });
         }
     }

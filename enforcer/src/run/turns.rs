@@ -77,6 +77,7 @@ pub async fn run(
         let (looking, unsettled, failed) = core
             .as_ref()
             .map_or((false, false, false), |core| (core.is_looking(), core.unsettled, core.failure.is_some()));
+        let mut is_look = false;
         let job: Box<dyn FnOnce(&mut Core) + Send> = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -116,7 +117,7 @@ pub async fn run(
                 Box::new(move |core| core.take_interfaces(&news))
             }
             () = time::sleep_until(looks.next), if looking || failed => {
-                looks.later();
+                is_look = true;
                 Box::new(move |core| if failed { core.reconcile(Instant::now()) } else { core.look_again() })
             }
             () = time::sleep(SETTLE), if unsettled => Box::new(Core::settle),
@@ -132,6 +133,10 @@ pub async fn run(
                 tracing::error!(%error, "the enforcer's worker ended; its programs went with it, unless they are pinned");
                 return;
             }
+        }
+        if is_look {
+            // It may have taken longer than the pause.
+            looks.later();
         }
     }
     let Some(mut core) = core else { return };

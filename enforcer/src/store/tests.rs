@@ -122,6 +122,24 @@ fn an_address_that_was_found_counts_until_the_api_tells_one() {
     second["spec"]["hostNetwork"] = true.into();
     store.take(Update::Changed(Kind::Pod, second));
     assert_eq!(store.find_pod("m", &uids("y"), &found), None, "its network is the node's");
+    // An address of somebody else's is left to the API to tell.
+    let other = |phase: &str| {
+        let mut other = pod("z", 1, json!({"phase": phase, "podIP": "10.0.0.1"}));
+        other["metadata"]["name"] = "o".into();
+        Update::Changed(Kind::Pod, other)
+    };
+    store.take(other("Running"));
+    assert_eq!(store.find_pod("m", &uids("u"), &found), None, "another pod has it");
+    store.take(other("Succeeded"));
+    let node =
+        json!({"metadata": {"name": "m"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
+    store.take(Update::Changed(Kind::Node, node.clone()));
+    assert_eq!(store.find_pod("m", &uids("u"), &found), None, "a node has it");
+    store.take(Update::Deleted(Kind::Node, node));
+    let service = json!({"metadata": {"namespace": "n", "name": "s"}, "spec": {"clusterIP": "fd00::1"}});
+    store.take(Update::Changed(Kind::Service, service.clone()));
+    assert_eq!(store.find_pod("m", &uids("u"), &found), None, "a Service has it");
+    store.take(Update::Deleted(Kind::Service, service));
     assert_eq!(store.find_pod("m", &uids("x u"), &found).as_deref(), Some("n/p"));
     assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
     assert_eq!(store.find_pod("m", &uids("u"), &found), None, "known");
@@ -132,6 +150,15 @@ fn an_address_that_was_found_counts_until_the_api_tells_one() {
     store.take(Update::Listed(Kind::Pod, pod("u", 3, json!({"phase": "Pending", "podIPs": []}))));
     store.take(Update::Ended(Kind::Pod));
     assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
+    // It is found while a list comes in.
+    store.forget_pod("n/p");
+    assert_eq!(addresses(&mut store), [""; 0]);
+    store.take(Update::Began(Kind::Pod));
+    store.take(Update::Listed(Kind::Pod, pod("u", 3, json!({"phase": "Pending"}))));
+    assert!(store.find_pod("m", &uids("u"), &found).is_some());
+    store.take(Update::Ended(Kind::Pod));
+    assert_eq!(addresses(&mut store), ["10.0.0.1", "fd00::1"]);
+    assert_eq!(store.found_pods().collect::<Vec<_>>(), ["n/p"]);
     store.take(Update::Changed(Kind::Pod, pod("u", 4, json!({"phase": "Running", "podIP": "10.0.0.2"}))));
     assert_eq!(addresses(&mut store), ["10.0.0.2"]);
     // From then on it is the API's word that counts.
