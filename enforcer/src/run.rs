@@ -186,6 +186,7 @@ impl Core {
     /// Compares with the node: interfaces that vanished, addresses that came.
     fn resync(&mut self) {
         let result = self.sync_node().and_then(|view| {
+            let before = self.pods.len();
             self.pods.retain(|pod, (_, found)| {
                 // Whatever is in doubt stays.
                 let is_there = view.peers.contains_key(&found.interface);
@@ -195,10 +196,13 @@ impl Core {
                 tracing::debug!(?pod, "its interface is gone");
                 false
             });
+            let are_all_there = self.pods.len() == before;
             self.newcomers.compare(&view.peers, Instant::now());
             self.await_newcomers()?;
             self.release()?;
-            self.datapath.forget_gone(|interface| view.peers.contains_key(&interface))
+            self.datapath.forget_gone(|interface| view.peers.contains_key(&interface))?;
+            // The first tables of an agent that takes over come when all that is needed is known.
+            if are_all_there || self.datapath.is_adopted() { Ok(()) } else { self.apply(Instant::now()) }
         });
         if let Err(error) = result {
             self.meters.errors.inc();
