@@ -19,7 +19,7 @@ use crate::{error::Error, netns::Netns};
 pub struct Sandbox {
     /// The UIDs of the pods: several where one pod looks into another's namespace, as agents of the network do.
     pub uids: BTreeSet<Uuid>,
-    /// What its interface is called by, in order.
+    /// The addresses of its interface, in order.
     pub addresses: Vec<IpAddr>,
 }
 
