@@ -3,15 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    os::fd::AsRawFd,
     path::PathBuf,
-    thread,
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
+use crate::support::{mounted, path};
 
 /// What threads of one name call, from when it is made on.
 pub struct Calls {
@@ -21,18 +16,8 @@ pub struct Calls {
 
 impl Calls {
     pub fn of(thread: &str) -> Self {
-        let root = thread::spawn(|| {
-            // A mount namespace of the thread's own: what it mounts stays as long as somebody has it open.
-            unshare(CloneFlags::CLONE_NEWNS).expect("root can make a mount namespace");
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("root can make mounts private");
-            mount(Some("tracefs"), "/sys/kernel", Some("tracefs"), MsFlags::empty(), none)
-                .expect("the kernel has tracefs");
-            File::open("/sys/kernel").expect("it is there")
-        });
-        let root = root.join().expect("the thread ends well");
-        let id = std::process::id();
-        let instance = PathBuf::from(format!("/proc/{id}/fd/{}/instances/signalbox-{id}", root.as_raw_fd()));
+        let root = mounted("tracefs");
+        let instance = path(&root).join("instances").join(format!("signalbox-{}", std::process::id()));
         fs::create_dir(&instance).expect("a trace can be made");
         let calls = Self { _root: root, instance };
         calls.set("filter", &format!("comm == \"{thread}\""));

@@ -168,15 +168,7 @@ pub struct BpfFs {
 
 impl BpfFs {
     pub fn new() -> Self {
-        let root = thread::spawn(|| {
-            // A mount namespace of the thread's own: what it mounts stays as long as somebody has it open.
-            unshare(CloneFlags::CLONE_NEWNS).expect("root can make a mount namespace");
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("root can make mounts private");
-            mount(Some("bpf"), "/sys/fs", Some("bpf"), MsFlags::empty(), none).expect("root can mount");
-            File::open("/sys/fs").expect("it is there")
-        });
-        Self { root: root.join().expect("the thread ends well") }
+        Self { root: mounted("bpf") }
     }
 
     /// Where to pin.
@@ -185,7 +177,21 @@ impl BpfFs {
     }
 }
 
-fn path(file: &File) -> PathBuf {
+/// A file system of the kernel's that nobody else sees, and that is there as long as the file is open.
+pub fn mounted(kind: &'static str) -> File {
+    let root = thread::spawn(move || {
+        // A mount namespace of the thread's own: what it mounts stays as long as somebody has it open.
+        unshare(CloneFlags::CLONE_NEWNS).expect("root can make a mount namespace");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("root can make mounts private");
+        mount(Some(kind), "/sys/fs", Some(kind), MsFlags::empty(), none)
+            .expect("root can mount, and the kernel has it");
+        File::open("/sys/fs").expect("it is there")
+    });
+    root.join().expect("the thread ends well")
+}
+
+pub fn path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
 
