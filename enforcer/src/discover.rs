@@ -73,11 +73,7 @@ fn master_of(link: &LinkMessage) -> Option<u32> {
 impl View {
     /// Reads the namespace that the thread is in.
     fn read() -> Result<Self, Error> {
-        let io_error = |source| Error::Io { what: "cannot open a netlink socket", source };
-        let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(io_error)?;
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().map_err(io_error)?;
-            let connection = tokio::spawn(connection);
+        ask(async |handle| {
             let mut view = Self::default();
             let mut links = handle.link().get().execute();
             while let Some(link) = links.try_next().await? {
@@ -97,7 +93,6 @@ impl View {
                 }
                 view.addresses.extend(found.map(|found| (found, address.header.index)));
             }
-            connection.abort();
             Ok(view)
         })
     }
@@ -127,29 +122,23 @@ impl View {
 
     /// The interfaces by which a namespace sends what goes to these addresses; those that it has a route to.
     fn routes(netns: &Netns, addresses: &[IpAddr]) -> Result<HashMap<IpAddr, u32>, Error> {
-        let io_error = |source| Error::Io { what: "cannot open a netlink socket", source };
-        netns.enter(|| {
-            let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(io_error)?;
-            runtime.block_on(async {
-                let (connection, handle, _) = rtnetlink::new_connection().map_err(io_error)?;
-                let connection = tokio::spawn(connection);
-                let mut ways = HashMap::new();
-                for address in addresses {
-                    let question = RouteMessageBuilder::<IpAddr>::new();
-                    let length = if address.is_ipv4() { 32 } else { 128 };
-                    let Ok(question) = question.destination_prefix(*address, length) else { continue };
-                    // An error is the kernel's "no route".
-                    if let Ok(Some(route)) = handle.route().get(question.build()).execute().try_next().await {
-                        ways.extend(route.attributes.iter().find_map(|attribute| match attribute {
-                            RouteAttribute::Oif(index) => Some((*address, *index)),
-                            _ => None,
-                        }));
-                    }
+        let look = async |handle: Handle| {
+            let mut ways = HashMap::new();
+            for address in addresses {
+                let question = RouteMessageBuilder::<IpAddr>::new();
+                let length = if address.is_ipv4() { 32 } else { 128 };
+                let Ok(question) = question.destination_prefix(*address, length) else { continue };
+                // An error is the kernel's "no route".
+                if let Ok(Some(route)) = handle.route().get(question.build()).execute().try_next().await {
+                    ways.extend(route.attributes.iter().find_map(|attribute| match attribute {
+                        RouteAttribute::Oif(index) => Some((*address, *index)),
+                        _ => None,
+                    }));
                 }
-                connection.abort();
-                Ok(ways)
-            })
-        })?
+            }
+            Ok(ways)
+        };
+        netns.enter(|| ask(look))?
     }
 
     /// All addresses.
@@ -167,18 +156,23 @@ pub struct Found {
     pub inode: u64,
 }
 
-/// The number by which the namespace that the thread is in knows `other`; `None` where it does not know it.
-fn netns_id_of(other: &File) -> Result<Option<i32>, Error> {
+/// Asks the kernel about the namespace that the thread is in.
+fn ask<T>(question: impl AsyncFnOnce(Handle) -> Result<T, Error>) -> Result<T, Error> {
     let io_error = |source| Error::Io { what: "cannot open a netlink socket", source };
     let runtime = runtime::Builder::new_current_thread().enable_io().build().map_err(io_error)?;
-    let descriptor = u32::try_from(other.as_raw_fd()).expect("an open file's descriptor is not negative");
     runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(io_error)?;
         let connection = tokio::spawn(connection);
-        let id = ask_netns_id(handle, descriptor).await;
+        let answer = question(handle).await;
         connection.abort();
-        id
+        answer
     })
+}
+
+/// The number by which the namespace that the thread is in knows `other`; `None` where it does not know it.
+fn netns_id_of(other: &File) -> Result<Option<i32>, Error> {
+    let descriptor = u32::try_from(other.as_raw_fd()).expect("an open file's descriptor is not negative");
+    ask(async |handle| ask_netns_id(handle, descriptor).await)
 }
 
 async fn ask_netns_id(mut handle: Handle, descriptor: u32) -> Result<Option<i32>, Error> {
